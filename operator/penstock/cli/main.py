@@ -1,0 +1,53 @@
+"""The ``penstock`` command: finds the sub-command's file only when it is called, so that
+``penstock plan`` does not pay for kopf, nor ``penstock run`` for plotting."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from penstock import __version__
+
+# name -> one line of help; the module is penstock.cli.<name> with a click command of the same name.
+COMMANDS = {
+    "run": "Run the operator.",
+    "plan": "Plan capacity without a cluster.",
+    "engine": "Run a stand-in LLM server with an engine profile's timing.",
+    "load": "Send open-loop load from a rate or a trace and report percentiles.",
+    "demo": "Run everything together on this machine, with live traffic and a commentary.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a sub-command's module when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``penstock.cli.<name>`` and return its command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"penstock.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Examples: penstock plan -f service.yaml --rate 20; penstock run --prometheus-url http://prometheus:9090",
+)
+@click.version_option(__version__, prog_name="penstock")
+def main() -> None:
+    """Penstock keeps inference services inside their latency objectives.
+
+    Set objectives, not thresholds.
+    """

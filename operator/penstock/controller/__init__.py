@@ -1,0 +1,1 @@
+"""The control loop: watch, tick, apply. The only package that imports kopf."""

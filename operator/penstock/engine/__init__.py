@@ -1,0 +1,1 @@
+"""The stand-in LLM server and the load generator."""

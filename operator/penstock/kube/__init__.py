@@ -1,0 +1,1 @@
+"""The Kubernetes API as a small port, and its adapter."""

@@ -1,0 +1,1 @@
+"""Where measurements come from: the port, its Prometheus adapters and the query catalogue."""

@@ -1,0 +1,1 @@
+"""Frozen values: what is asked, what is seen, what is decided."""

@@ -1,0 +1,193 @@
+"""What the user asks for: the InferenceService resource as frozen values.
+
+Field by field the same as ``crds/``; ``tests`` walk the schema against these classes so that no
+field or default can drift. Durations are seconds here, Go-style strings in YAML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """How far Penstock may go."""
+
+    OBSERVE = "Observe"
+    ENFORCE = "Enforce"
+    PAUSED = "Paused"
+
+
+class Metric(StrEnum):
+    """What a latency objective is about."""
+
+    TTFT = "ttft"
+    TPOT = "tpot"
+    LATENCY = "latency"
+
+
+class EngineType(StrEnum):
+    """Which metric names to read."""
+
+    VLLM = "VLLM"
+    SGLANG = "SGLang"
+    TGI = "TGI"
+    LLAMA_CPP = "LlamaCpp"
+    CUSTOM = "Custom"
+
+
+class ProfileType(StrEnum):
+    """Where the engine's timing comes from."""
+
+    NAMED = "Named"
+    INLINE = "Inline"
+    LEARNED = "Learned"
+
+
+class Balancer(StrEnum):
+    """How requests are spread over replicas; an input of the model (kube-proxy is Random)."""
+
+    RANDOM = "Random"
+    ROUND_ROBIN = "RoundRobin"
+    POWER_OF_TWO = "PowerOfTwo"
+    LEAST_REQUESTS = "LeastRequests"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceKey:
+    """Identity of an InferenceService."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRef:
+    """The workload to scale: anything with ``/scale``, in the same namespace."""
+
+    group: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRef:
+    """The Service in front of the target."""
+
+    name: str
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One latency objective: `percentile` (0..1) of `metric` at most `seconds`."""
+
+    metric: Metric
+    percentile: float
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """``ttft.p95``: the key in status and in messages."""
+        return f"{self.metric}.p{round(self.percentile * 100)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What users of the service must get."""
+
+    objectives: tuple[Objective, ...]
+    availability_ratio: float = 0.995
+    window_days: int = 28
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTime:
+    """Measured service time of a request/response service (no tokens)."""
+
+    mean_seconds: float
+    scv: float = 1.0
+    concurrency: int = 1
+    max_batch: int = 1
+    batch_scaling_ratio: float = 1.0  # time of a full batch / time of a batch of one
+
+
+@dataclass(frozen=True, slots=True)
+class CustomQuery:
+    """A user's PromQL for one signal; wrapped so that it sees its own namespace only."""
+
+    signal: str
+    promql: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepLawFields:
+    """Inline engine profile, in the units of ``profiles/engines.csv`` (milliseconds)."""
+
+    t0_milliseconds: float
+    tw_milliseconds: float = 0.0
+    g_milliseconds_per_token: float = 0.0
+    a_milliseconds_per_token_pair: float = 0.0
+    e_milliseconds_per_kv_token: float = 0.0
+    h_milliseconds_per_sequence: float = 0.0
+    frontend_milliseconds: float = 10.3
+    kv_capacity_tokens: int = 400_000
+    max_batched_tokens: int = 8192
+    gpus: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """Which engine serves, and how fast it is."""
+
+    type: EngineType = EngineType.VLLM
+    profile_type: ProfileType = ProfileType.LEARNED
+    profile_name: str = ""
+    inline: StepLawFields | None = None
+    max_concurrency: int = 256
+    service_time: ServiceTime | None = None
+    queries: tuple[CustomQuery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """Bounds and pace of the replica count."""
+
+    min: int = 1
+    max: int = 10
+    spare: int = 0
+    initial_startup_seconds: float = 120.0
+    scale_down_window_seconds: float = 300.0
+    max_added_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CostSpec:
+    """What a replica costs."""
+
+    per_replica_hour: float
+    currency: str = "USD"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One InferenceService, parsed and valid."""
+
+    key: ServiceKey
+    uid: str
+    generation: int
+    mode: Mode
+    target: TargetRef
+    service: ServiceRef | None
+    model_names: tuple[str, ...]
+    slo: Slo
+    engine: EngineSpec = EngineSpec()
+    replicas: ReplicaSpec = ReplicaSpec()
+    balancer: Balancer = Balancer.RANDOM
+    cost: CostSpec | None = None

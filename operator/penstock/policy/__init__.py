@@ -1,0 +1,1 @@
+"""Pure deciders and estimators: (spec, observation, memory, now) -> (decision, memory)."""

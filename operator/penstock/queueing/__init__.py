@@ -1,0 +1,1 @@
+"""Queueing theory and the physics of a batching engine: numbers in, numbers out."""

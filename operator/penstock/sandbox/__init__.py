@@ -1,0 +1,1 @@
+"""A small cluster on one machine, without Docker: API, workloads, Prometheus as local processes."""
