@@ -26,6 +26,7 @@ class Reason(StrEnum):
     PARTIAL_METRICS = "PartialMetrics"  # some pods do not report: no scale-down
     METRICS_MISSING = "MetricsMissing"  # hold
     TARGET_MISSING = "TargetMissing"
+    SCALED_TO_ZERO = "ScaledToZero"  # somebody switched the target off; not ours to switch on
     CONFLICTING_AUTOSCALER = "ConflictingAutoscaler"
     OBJECTIVE_UNREACHABLE = "ObjectiveUnreachable"  # no count can meet an objective
     LEARNING = "Learning"  # not enough seen yet to size

@@ -52,6 +52,7 @@ class Pool:
     current: int  # status.replicas
     ready: int
     stuck: int = 0  # unschedulable, crash looping, image missing: will not come by waiting
+    unschedulable: int = 0  # of the stuck ones: no node has room
     stuck_cause: str = ""  # one clause: "2 Pods Unschedulable: 0/3 nodes are available: insufficient gpu"
     rolling_out: bool = False
     rollout_failed: bool = False  # ProgressDeadlineExceeded

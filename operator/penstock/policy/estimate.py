@@ -1,0 +1,43 @@
+"""What a decision believes: how much load is coming, and what a replica count can carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from penstock.model.spec import Objective
+from penstock.policy.demand import Demand
+
+
+class Capacity(Protocol):
+    """The solved model of one service: what N replicas can carry within the objectives."""
+
+    def replicas_for(self, rate_per_second: float) -> int:
+        """Return the fewest replicas that keep every objective at this rate."""
+
+    def binding(self, replicas: int, rate_per_second: float) -> str:
+        """Return what binds there: an objective's name, ``availability``, ``saturation`` or ``minimum``."""
+
+    def predict(self, objective: Objective, replicas: int, rate_per_second: float) -> float:
+        """Return the objective's percentile in seconds; inf beyond saturation."""
+
+    def max_rate(self, replicas: int) -> float:
+        """Return the highest rate (1/s) that `replicas` carry within the objectives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Beliefs of one tick. None where nothing can be believed yet, with the reason in `missing`."""
+
+    demand: Demand | None
+    capacity: Capacity | None
+    backlog_per_second: float = 0.0  # rate that works off what waits beyond the model's own queue
+    speed_ratio: float = 1.0  # measured step time / profile's step time
+    missing: str = ""  # why demand or capacity is None: query and what came back, or what is learned
+    learning: bool = False  # nothing is broken, there is just not enough seen yet
+    partial: str = ""  # why the load may be under-counted: no scale-down on it
+
+    @property
+    def rate_to_serve(self) -> float:
+        """Return the rate (1/s) to size for: the demand's bound plus the backlog's share."""
+        return 0.0 if self.demand is None else self.demand.bound_per_second + self.backlog_per_second

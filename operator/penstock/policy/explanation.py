@@ -1,0 +1,173 @@
+"""A verdict and its sentence: the numbers that decided, and what one replica fewer would give.
+
+The sentence is built only when it will be shown: at 10,000 services a tick that saves a fifth of the
+time, and a shown message keeps its numbers until value or reason changes anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from penstock.model.decision import Reason
+from penstock.model.spec import Objective, ServiceSpec
+from penstock.policy import wording
+from penstock.policy.demand import Demand
+from penstock.policy.estimate import Capacity, Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A replica count (None: write nothing), why, and the sentence on demand."""
+
+    value: int | None
+    reason: Reason
+    say: Callable[[], str]
+    inputs: Mapping[str, float] = field(default_factory=dict)
+    binding: str = ""
+
+
+_REASON_OF_BINDING = {
+    "availability": Reason.AVAILABILITY_OBJECTIVE,
+    "saturation": Reason.SATURATION,
+    "minimum": Reason.AT_MINIMUM,
+}
+
+
+def paused() -> Verdict:
+    """Nothing is decided while the mode is Paused."""
+    return Verdict(None, Reason.PAUSED, lambda: "paused: nothing is changed until mode is Enforce again")
+
+
+def target_missing(spec: ServiceSpec) -> Verdict:
+    """The workload is not there."""
+    where = f"{spec.target} does not exist in namespace {spec.key.namespace}"
+    return Verdict(None, Reason.TARGET_MISSING, lambda: f"{where}: create it or correct workload.targetRef")
+
+
+def scaled_to_zero(spec: ServiceSpec) -> Verdict:
+    """Somebody switched the workload off, as with an HPA that is not ours to undo."""
+    message = (
+        f"{spec.target} is at 0 replicas, somebody switched it off: scale it to 1 or more to hand it back"
+    )
+    return Verdict(None, Reason.SCALED_TO_ZERO, lambda: message)
+
+
+def held(estimate: Estimate, value: int) -> Verdict:
+    """There is nothing to decide from."""
+    reason = Reason.LEARNING if estimate.learning else Reason.METRICS_MISSING
+    return Verdict(value, reason, lambda: f"{wording.replicas(value)} held: {estimate.missing}")
+
+
+def sized(spec: ServiceSpec, estimate: Estimate, *, needed: int, value: int) -> Verdict:
+    """The model's count (`needed`, without spare) inside the bounds."""
+    capacity, demand = _believed(estimate)
+    bounds = spec.replicas
+    wanted = needed + bounds.spare
+    binding = capacity.binding(needed, estimate.rate_to_serve)
+    if wanted > bounds.max:
+        reason = Reason.AT_MAXIMUM
+    elif wanted < bounds.min:
+        reason, binding = Reason.AT_MINIMUM, "minimum"
+    elif estimate.backlog_per_second > demand.rise_per_second:
+        reason = Reason.BACKLOG
+    else:
+        reason = _REASON_OF_BINDING.get(binding, Reason.LATENCY_OBJECTIVE)
+
+    def say() -> str:
+        if reason is Reason.AT_MAXIMUM:
+            head = f"{wording.replicas(value)} (replicas.max), {wanted} needed"
+            return f"{head}: {_load(estimate)}, {_consequence(spec, estimate, value)}"
+        if wanted < bounds.min:
+            return f"{wording.replicas(value)} (replicas.min): {_load(estimate)}, {wanted} would do"
+        spare = f" ({bounds.spare} of them spare)" if bounds.spare else ""
+        return f"{wording.replicas(value)}{spare}: {_load(estimate)}, {_consequence(spec, estimate, needed)}"
+
+    inputs = {
+        "offered_per_second": demand.offered_per_second,
+        "rise_per_second": demand.rise_per_second,
+        "backlog_per_second": estimate.backlog_per_second,
+        "lead_seconds": demand.lead_seconds,
+        "speed_ratio": estimate.speed_ratio,
+    }
+    return Verdict(value, reason, say, inputs, binding)
+
+
+def kept(value: int, would_do: int, reason: Reason, why: str) -> Verdict:
+    """Fewer would do, a rule keeps the target in force."""
+    return Verdict(value, reason, lambda: f"{wording.replicas(value)} kept, {would_do} would do: {why}")
+
+
+def stabilizing(value: int, would_do: int, reach: int | None, window_seconds: float) -> Verdict:
+    """Fewer would do, the window does not agree yet (`reach` None: not watched in full)."""
+    span = wording.span(window_seconds)
+    why = (
+        f"the last {span} have not been watched in full"
+        if reach is None
+        else f"the last {span} needed up to {reach}"
+    )
+    return kept(value, would_do, Reason.STABILIZING, why)
+
+
+def foreign_floor(spec: ServiceSpec, floor: int, would_do: int, until: float) -> Verdict:
+    """Somebody raised the target; that is kept until a time."""
+    clock = datetime.fromtimestamp(until, UTC).strftime("%H:%M:%S UTC")
+    return kept(
+        floor, would_do, Reason.FOREIGN_SCALE_UP, f"somebody scaled {spec.target} up, kept until {clock}"
+    )
+
+
+def rate_limited(verdict: Verdict, value: int, most: int) -> Verdict:
+    """More is wanted than may be added in this minute."""
+    return replace(
+        verdict,
+        value=value,
+        reason=Reason.RATE_LIMITED,
+        say=lambda: (
+            f"{value} of {verdict.value} for now, replicas.maxAddedPerMinute is {most}; {verdict.say()}"
+        ),
+    )
+
+
+def _believed(estimate: Estimate) -> tuple[Capacity, Demand]:
+    """Return capacity and demand of an estimate that has both."""
+    if estimate.capacity is None or estimate.demand is None:
+        raise ValueError("an estimate without capacity or demand cannot be sized")
+    return estimate.capacity, estimate.demand
+
+
+def _load(estimate: Estimate) -> str:
+    """Say what is to be served: ``at 17.2 req/s + 2.1 expected within 2m``."""
+    _, demand = _believed(estimate)
+    text = f"at {wording.rate(demand.offered_per_second)} req/s"
+    text += f" + {wording.rate(demand.rise_per_second)} expected within {wording.span(demand.lead_seconds)}"
+    if estimate.backlog_per_second > 0:
+        text += f" + {wording.rate(estimate.backlog_per_second)} to clear the queue"
+    return text
+
+
+def _consequence(spec: ServiceSpec, estimate: Estimate, count: int) -> str:
+    """Say what one replica fewer and this count give, in the measure that binds."""
+    capacity, _ = _believed(estimate)
+    rate = estimate.rate_to_serve
+    binding = capacity.binding(count, rate)
+    target = next((each for each in spec.slo.objectives if each.name == binding), None)
+    if target is None:
+        fewer = (
+            f"{count - 1} carry up to {wording.rate(capacity.max_rate(count - 1))} req/s, "
+            if count > 1
+            else ""
+        )
+        return f"{fewer}{count} up to {wording.rate(capacity.max_rate(count))}"
+    here = f"{count} give {_give(capacity, target, count, rate)}"
+    if count == 1:
+        return here
+    return f"{count - 1} give {_give(capacity, target, count - 1, rate)}, {here}"
+
+
+def _give(capacity: Capacity, target: Objective, count: int, rate: float) -> str:
+    """Say a percentile against its objective: ``p95 TTFT 820 ms > 500 ms``."""
+    value = capacity.predict(target, count, rate)
+    sign = ">" if value > target.seconds else "<="
+    return f"{wording.objective(target)} {wording.seconds(value)} {sign} {wording.seconds(target.seconds)}"

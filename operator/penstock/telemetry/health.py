@@ -1,0 +1,47 @@
+"""``/healthz``, ``/readyz`` and ``/metrics`` on one listener that serves nothing else.
+
+Health is what the loop says of itself, not that the process answers: kopf's own liveness endpoint
+stays green while its watches are dead (nolar/kopf#1276).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The answer of a check: `problem` is empty when all is well."""
+
+    problem: str = ""
+
+
+def health_app(
+    *, alive: Callable[[], Probe], ready: Callable[[], Probe], registry: CollectorRegistry
+) -> web.Application:
+    """Build the application; a failed check answers 503 and says what is wrong in one line."""
+
+    def answer(check: Callable[[], Probe]) -> web.Response:
+        probe = check()
+        return web.Response(status=503 if probe.problem else 200, text=(probe.problem or "ok") + "\n")
+
+    async def healthz(_: web.Request) -> web.Response:
+        return answer(alive)
+
+    async def readyz(_: web.Request) -> web.Response:
+        return answer(ready)
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    app = web.Application(client_max_size=1024)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    return app
