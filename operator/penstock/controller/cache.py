@@ -1,0 +1,152 @@
+"""What the watches have told: the fleet as small values, fed by `on.event`, read by the tick.
+
+Nothing is written from here. Each `see_*` takes a raw object, or None with its name once it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.controller.workloads import Workload, read_workload
+from penstock.model.parse import InvalidSpec, parse_service
+from penstock.model.spec import ServiceKey, ServiceSpec, TargetRef
+
+Object = Mapping[str, Any]
+WorkloadKey = tuple[str, str, str]  # namespace, kind, name
+
+
+@dataclass(frozen=True, slots=True)
+class KnownService:
+    """An InferenceService: its spec or what is wrong with it, and the status it carries."""
+
+    key: ServiceKey
+    uid: str
+    generation: int
+    spec: ServiceSpec | None
+    invalid: InvalidSpec | None
+    status: Object
+    resource_version: str
+
+
+@dataclass(slots=True)
+class FleetCache:
+    """The watched objects that matter, by key."""
+
+    services: dict[ServiceKey, KnownService] = field(default_factory=dict)
+    workloads: dict[WorkloadKey, Workload] = field(default_factory=dict)
+    # Autoscalers by what they scale: (namespace, kind, name) -> {"HorizontalPodAutoscaler/chat", ...}
+    autoscalers: dict[WorkloadKey, set[str]] = field(default_factory=dict)
+    _scaled_by: dict[tuple[str, str], WorkloadKey] = field(default_factory=dict)
+    # Selectors of Services by namespace; pods of each (namespace, Service) by EndpointSlice.
+    selectors: dict[str, dict[str, Mapping[str, str]]] = field(default_factory=dict)
+    _slices: dict[tuple[str, str], dict[str, frozenset[str]]] = field(default_factory=dict)
+    _service_of: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def see_service(self, body: Object) -> None:
+        """Take in an InferenceService; an unreadable spec becomes a value, not an error."""
+        metadata = body["metadata"]
+        key = ServiceKey(metadata["namespace"], metadata["name"])
+        known = self.services.get(key)
+        generation = int(metadata.get("generation", 0))
+        if known is not None and known.uid == metadata["uid"] and known.generation == generation:
+            # Only the status moved, mostly by our own hand: keep the parsed spec.
+            spec, invalid = known.spec, known.invalid
+        else:
+            spec, invalid = None, None
+            try:
+                spec = parse_service(body)
+            except InvalidSpec as error:
+                invalid = error
+        self.services[key] = KnownService(
+            key=key,
+            uid=metadata["uid"],
+            generation=generation,
+            spec=spec,
+            invalid=invalid,
+            status=body.get("status") or {},
+            resource_version=str(metadata.get("resourceVersion", "")),
+        )
+
+    def forget_service(self, namespace: str, name: str) -> None:
+        """Drop a deleted InferenceService."""
+        self.services.pop(ServiceKey(namespace, name), None)
+
+    def see_workload(self, kind: str, body: Object) -> None:
+        """Take in a Deployment or StatefulSet."""
+        metadata = body["metadata"]
+        self.workloads[metadata["namespace"], kind, metadata["name"]] = read_workload(body)
+
+    def forget_workload(self, kind: str, namespace: str, name: str) -> None:
+        """Drop a deleted workload."""
+        self.workloads.pop((namespace, kind, name), None)
+
+    def see_autoscaler(self, kind: str, body: Object) -> None:
+        """Take in a HorizontalPodAutoscaler or a KEDA ScaledObject; a paused one holds nothing."""
+        metadata, spec = body["metadata"], body.get("spec") or {}
+        self.forget_autoscaler(kind, metadata["namespace"], metadata["name"])
+        annotations = metadata.get("annotations") or {}
+        paused = annotations.get("autoscaling.keda.sh/paused", "false") == "true"
+        if kind == "ScaledObject" and (paused or "autoscaling.keda.sh/paused-replicas" in annotations):
+            return
+        target = spec.get("scaleTargetRef") or {}
+        holds = (metadata["namespace"], target.get("kind") or "Deployment", str(target.get("name", "")))
+        self.autoscalers.setdefault(holds, set()).add(f"{kind}/{metadata['name']}")
+        self._scaled_by[metadata["namespace"], f"{kind}/{metadata['name']}"] = holds
+
+    def forget_autoscaler(self, kind: str, namespace: str, name: str) -> None:
+        """Drop a deleted autoscaler."""
+        held = self._scaled_by.pop((namespace, f"{kind}/{name}"), None)
+        if held is not None:
+            self.autoscalers[held].discard(f"{kind}/{name}")
+            if not self.autoscalers[held]:
+                del self.autoscalers[held]
+
+    def see_cluster_service(self, body: Object) -> None:
+        """Take in a Service: its selector finds the default serviceRef."""
+        metadata = body["metadata"]
+        selector = (body.get("spec") or {}).get("selector") or {}
+        self.selectors.setdefault(metadata["namespace"], {})[metadata["name"]] = dict(selector)
+
+    def forget_cluster_service(self, namespace: str, name: str) -> None:
+        """Drop a deleted Service."""
+        self.selectors.get(namespace, {}).pop(name, None)
+
+    def see_slice(self, body: Object) -> None:
+        """Take in an EndpointSlice: the pods behind a Service, of which a Service may have several."""
+        metadata = body["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        self.forget_slice(namespace, name)
+        service = (metadata.get("labels") or {}).get("kubernetes.io/service-name", "")
+        self._service_of[namespace, name] = service
+        self._slices.setdefault((namespace, service), {})[name] = frozenset(
+            str(ref["name"])
+            for endpoint in body.get("endpoints") or ()
+            if (ref := endpoint.get("targetRef") or {}).get("kind") == "Pod"
+        )
+
+    def forget_slice(self, namespace: str, name: str) -> None:
+        """Drop a deleted EndpointSlice."""
+        service = self._service_of.pop((namespace, name), None)
+        if service is not None:
+            self._slices[namespace, service].pop(name, None)
+            if not self._slices[namespace, service]:
+                del self._slices[namespace, service]
+
+    def pods_behind(self, namespace: str, service: str) -> frozenset[str]:
+        """Return the names of the pods behind a Service, ready or not."""
+        slices = self._slices.get((namespace, service), {})
+        return frozenset().union(*slices.values())
+
+    def conflict(self, namespace: str, target: TargetRef) -> str:
+        """Return the autoscaler that holds the target, ``Kind/name``; empty when there is none."""
+        holders = self.autoscalers.get((namespace, target.kind, target.name))
+        # KEDA works through an HPA of its own: name the object that the user knows.
+        return min(holders, key=lambda each: (not each.startswith("ScaledObject"), each)) if holders else ""
+
+    def services_selecting(self, namespace: str, labels: Mapping[str, str]) -> Iterator[str]:
+        """Yield the Services of the namespace whose selector matches pods with `labels`."""
+        for name, selector in sorted(self.selectors.get(namespace, {}).items()):
+            if selector and all(labels.get(key) == value for key, value in selector.items()):
+                yield name

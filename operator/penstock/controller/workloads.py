@@ -1,0 +1,69 @@
+"""What is kept of a workload: the few numbers a pool needs, read from the raw object.
+
+Of a Deployment of 8 KB some 300 bytes matter here; 10,000 of them kept whole would cost 140 MiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.model.observation import Pool
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A scalable object as its status reports it."""
+
+    resource_version: str
+    target: int
+    current: int
+    ready: int
+    selector: Mapping[str, str]
+    pod_labels: Mapping[str, str]
+    rolling_out: bool
+    rollout_failed: bool
+    refused: str  # why pods cannot even be created (quota, admission), from the ReplicaFailure condition
+
+    def pool(self, *, target: int | None = None, stuck: int = 0, unschedulable: int = 0, cause: str = "") -> Pool:
+        """Return the pool; `target` overrides what the watch has not shown yet."""
+        wanted = self.target if target is None else target
+        if self.refused and not stuck:
+            stuck, cause = max(0, wanted - self.current), self.refused
+        return Pool(
+            target=wanted,
+            current=self.current,
+            ready=self.ready,
+            stuck=min(stuck, max(0, wanted - self.ready)),
+            unschedulable=unschedulable,
+            stuck_cause=cause,
+            rolling_out=self.rolling_out,
+            rollout_failed=self.rollout_failed,
+        )
+
+
+def read_workload(body: Object) -> Workload:
+    """Read a Deployment, a StatefulSet or anything with the same status fields."""
+    spec, status = body.get("spec") or {}, body.get("status") or {}
+    conditions = {each.get("type"): each for each in status.get("conditions") or ()}
+    progressing = conditions.get("Progressing") or {}
+    failure = conditions.get("ReplicaFailure") or {}
+    current = int(status.get("replicas") or 0)
+    updated = int(status.get("updatedReplicas") or 0)
+    # Old pods beside updated ones, as `kubectl rollout status` counts; a scale-up has only updated
+    # pods. A status that lags behind the generation says nothing yet.
+    seen = int(status.get("observedGeneration") or 0) >= int((body.get("metadata") or {}).get("generation") or 0)
+    return Workload(
+        resource_version=str((body.get("metadata") or {}).get("resourceVersion", "")),
+        target=int(spec.get("replicas", 1) if spec.get("replicas") is not None else 1),
+        current=current,
+        ready=int(status.get("readyReplicas") or 0),
+        selector=dict((spec.get("selector") or {}).get("matchLabels") or {}),
+        pod_labels=dict(((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}),
+        rolling_out=seen and current > updated,
+        rollout_failed=progressing.get("reason") == "ProgressDeadlineExceeded",
+        refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
+    )
