@@ -28,7 +28,9 @@ class Workload:
     rollout_failed: bool
     refused: str  # why pods cannot even be created (quota, admission), from the ReplicaFailure condition
 
-    def pool(self, *, target: int | None = None, stuck: int = 0, unschedulable: int = 0, cause: str = "") -> Pool:
+    def pool(
+        self, *, target: int | None = None, stuck: int = 0, unschedulable: int = 0, cause: str = ""
+    ) -> Pool:
         """Return the pool; `target` overrides what the watch has not shown yet."""
         wanted = self.target if target is None else target
         if self.refused and not stuck:
@@ -55,7 +57,9 @@ def read_workload(body: Object) -> Workload:
     updated = int(status.get("updatedReplicas") or 0)
     # Old pods beside updated ones, as `kubectl rollout status` counts; a scale-up has only updated
     # pods. A status that lags behind the generation says nothing yet.
-    seen = int(status.get("observedGeneration") or 0) >= int((body.get("metadata") or {}).get("generation") or 0)
+    seen = int(status.get("observedGeneration") or 0) >= int(
+        (body.get("metadata") or {}).get("generation") or 0
+    )
     return Workload(
         resource_version=str((body.get("metadata") or {}).get("resourceVersion", "")),
         target=int(spec.get("replicas", 1) if spec.get("replicas") is not None else 1),

@@ -1,0 +1,228 @@
+"""``penstock run``: the operator."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from penstock.controller.settings import OperatorSettings, PrometheusSettings
+
+
+def _header(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Split ``Name: value`` and ``Name=value``."""
+    pairs = []
+    for value in values:
+        name, mark, rest = value.partition(":" if ":" in value else "=")
+        if not mark or not name.strip():
+            raise click.BadParameter(f"{value!r}: write it as 'X-Scope-OrgID: tenant'")
+        pairs.append((name.strip(), rest.strip()))
+    return tuple(pairs)
+
+
+def _listen(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
+    """Split ``host:port``."""
+    host, mark, port = value.rpartition(":")
+    if not mark or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"{value!r}: write it as 0.0.0.0:8080")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - probes come from outside the pod
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  penstock run --prometheus-url http://prometheus.monitoring:9090
+  penstock run --prometheus-url https://mimir/prometheus --prometheus-header 'X-Scope-OrgID: team-a' \\
+      --prometheus-bearer-token-file /var/run/secrets/prometheus/token
+  penstock run --prometheus-url http://127.0.0.1:9090 --no-leader-election --log-format console"""
+)
+@click.option(
+    "--prometheus-url",
+    required=True,
+    envvar="PENSTOCK_PROMETHEUS_URL",
+    help="Base URL of Prometheus, Thanos or Mimir.",
+)
+@click.option(
+    "--prometheus-client",
+    type=click.Choice(["aiohttp", "prometheus-api-client"]),
+    default="aiohttp",
+    show_default=True,
+    help="Adapter; the second one is for requests-based sessions and loses Prometheus's warnings.",
+)
+@click.option(
+    "--prometheus-header",
+    "headers",
+    multiple=True,
+    callback=_header,
+    help="Extra header, may be repeated: 'X-Scope-OrgID: tenant'.",
+)
+@click.option(
+    "--prometheus-bearer-token-file", default="", help="File with a bearer token; read again when it changes."
+)
+@click.option("--prometheus-ca-file", default="", help="CA certificates to verify Prometheus with.")
+@click.option(
+    "--prometheus-insecure-skip-verify", is_flag=True, help="Do not verify Prometheus's certificate."
+)
+@click.option(
+    "--prometheus-timeout",
+    type=click.FloatRange(0.1, 60),
+    default=5.0,
+    show_default=True,
+    help="Seconds one query may take.",
+)
+@click.option(
+    "--scrape-interval",
+    type=click.FloatRange(0.1, 300),
+    default=15.0,
+    show_default=True,
+    help="How often Prometheus scrapes the engines, in seconds; older samples than 4 of these are stale.",
+)
+@click.option(
+    "--rate-window",
+    type=click.FloatRange(1, 3600),
+    default=60.0,
+    show_default=True,
+    help="Seconds that rates are taken over; at least 4 scrape intervals.",
+)
+@click.option(
+    "--namespace-label",
+    default="namespace",
+    show_default=True,
+    help="Label of the series that holds the namespace.",
+)
+@click.option("--pod-label", default="pod", show_default=True, help="Label that holds the pod's name.")
+@click.option(
+    "--service-label",
+    default="service",
+    show_default=True,
+    help="Label that holds the Service's name (--identity service).",
+)
+@click.option(
+    "--identity",
+    type=click.Choice(["pod", "service"]),
+    default="pod",
+    show_default=True,
+    help="What identifies a service's series: its pods, joined through EndpointSlices, or a label.",
+)
+@click.option(
+    "--tick-seconds",
+    type=click.FloatRange(0.2, 300),
+    default=15.0,
+    show_default=True,
+    help="Seconds from one decision to the next.",
+)
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    help="Watch only this namespace, may be repeated. Default: all.",
+)
+@click.option("--dry-run", is_flag=True, help="Decide and publish, never write to a target's /scale.")
+@click.option(
+    "--listen",
+    default="0.0.0.0:8080",
+    show_default=True,
+    callback=_listen,
+    help="Address of /healthz, /readyz and /metrics.",
+)
+@click.option(
+    "--leader-election/--no-leader-election",
+    default=True,
+    show_default=True,
+    help="Decide only while holding the Lease.",
+)
+@click.option(
+    "--lease-namespace",
+    default="",
+    envvar="POD_NAMESPACE",
+    help="Namespace of the Lease. Default: the pod's own, else 'default'.",
+)
+@click.option("--lease-name", default="penstock", show_default=True, help="Name of the Lease.")
+@click.option(
+    "--kubeconfig",
+    default="",
+    envvar="KUBECONFIG",
+    help="Kubeconfig file. Default: in-cluster, else ~/.kube/config.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["json", "console"]),
+    default="json",
+    show_default=True,
+    help="How logs are written.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least severe records to write.",
+)
+def run(
+    *,
+    prometheus_url: str,
+    prometheus_client: str,
+    headers: tuple[tuple[str, str], ...],
+    prometheus_bearer_token_file: str,
+    prometheus_ca_file: str,
+    prometheus_insecure_skip_verify: bool,
+    prometheus_timeout: float,
+    scrape_interval: float,
+    rate_window: float,
+    namespace_label: str,
+    pod_label: str,
+    service_label: str,
+    identity: str,
+    tick_seconds: float,
+    namespaces: tuple[str, ...],
+    dry_run: bool,
+    listen: tuple[str, int],
+    leader_election: bool,
+    lease_namespace: str,
+    lease_name: str,
+    kubeconfig: str,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Run the operator until it is told to stop.
+
+    Decides only while it holds the Lease; standbys answer health and metrics. Losing the Lease ends
+    the process. While no operator runs, nothing changes: targets keep their replicas.
+    """
+    if rate_window < 4 * scrape_interval:
+        raise click.BadParameter(
+            f"{rate_window:g} s holds fewer than 4 scrapes of {scrape_interval:g} s, so that one missed scrape "
+            f"would read as no data; use at least {4 * scrape_interval:g}",
+            param_hint="--rate-window",
+        )
+    from penstock.controller.app import run_operator
+    from penstock.telemetry.logging import configure_logging
+
+    settings = OperatorSettings(
+        prometheus=PrometheusSettings(
+            url=prometheus_url,
+            client="aiohttp" if prometheus_client == "aiohttp" else "prometheus-api-client",
+            headers=headers,
+            bearer_token_file=prometheus_bearer_token_file,
+            ca_file=prometheus_ca_file,
+            insecure_skip_verify=prometheus_insecure_skip_verify,
+            timeout_seconds=prometheus_timeout,
+            scrape_interval_seconds=scrape_interval,
+            rate_window_seconds=rate_window,
+            namespace_label=namespace_label,
+            pod_label=pod_label,
+            service_label=service_label,
+        ),
+        identity="pod" if identity == "pod" else "service",
+        tick_seconds=tick_seconds,
+        namespaces=namespaces,
+        dry_run=dry_run,
+        listen_host=listen[0],
+        listen_port=listen[1],
+        leader_election=leader_election,
+        lease_namespace=lease_namespace or "default",
+        lease_name=lease_name,
+        kubeconfig=kubeconfig,
+    )
+    configure_logging("json" if log_format == "json" else "console", log_level)
+    sys.exit(run_operator(settings))

@@ -1,0 +1,43 @@
+"""How one operator process runs: everything ``penstock run`` can be told, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class PrometheusSettings:
+    """Where and how to ask Prometheus. Secrets are read from files, never from flags."""
+
+    url: str
+    client: Literal["aiohttp", "prometheus-api-client"] = "aiohttp"
+    headers: tuple[tuple[str, str], ...] = ()
+    bearer_token_file: str = ""
+    ca_file: str = ""
+    insecure_skip_verify: bool = False
+    timeout_seconds: float = 5.0
+    scrape_interval_seconds: float = 15.0
+    rate_window_seconds: float = 60.0
+    namespace_label: str = "namespace"
+    pod_label: str = "pod"
+    service_label: str = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """One operator process."""
+
+    prometheus: PrometheusSettings
+    identity: Literal["pod", "service"] = "pod"
+    tick_seconds: float = 15.0
+    namespaces: tuple[str, ...] = ()  # empty: all
+    dry_run: bool = False
+    listen_host: str = "0.0.0.0"  # noqa: S104 - a pod's probes and scrapes come from outside; only health and metrics answer
+    listen_port: int = 8080
+    leader_election: bool = True
+    lease_namespace: str = ""
+    lease_name: str = "penstock"
+    kubeconfig: str = ""
+    relist_seconds: float = 600.0
+    solver_processes: int = 1
