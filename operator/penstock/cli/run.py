@@ -191,7 +191,7 @@ def run(
     """
     if rate_window < 4 * scrape_interval:
         raise click.BadParameter(
-            f"{rate_window:g} s holds fewer than 4 scrapes of {scrape_interval:g} s, so that one missed scrape "
+            f"{rate_window:g} s holds fewer than 4 scrapes of {scrape_interval:g} s: one missed scrape "
             f"would read as no data; use at least {4 * scrape_interval:g}",
             param_hint="--rate-window",
         )

@@ -35,6 +35,7 @@ class Estimate:
     speed_ratio: float = 1.0  # measured step time / profile's step time
     missing: str = ""  # why demand or capacity is None: query and what came back, or what is learned
     learning: bool = False  # nothing is broken, there is just not enough seen yet
+    unreachable: tuple[str, ...] = ()  # objectives no count can meet, each with its best value
     partial: str = ""  # why the load may be under-counted: no scale-down on it
 
     @property

@@ -1,0 +1,177 @@
+"""What is said about a service: its conditions, from the same values that were decided on.
+
+A condition is written for the person who reads `kubectl describe`: what is wrong, and what to do.
+Times and transitions are added by whoever writes them down.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.model.decision import Decision, Reason
+from penstock.model.observation import Load, Observation
+from penstock.model.reading import Absence, Reading
+from penstock.model.spec import Metric, Mode, Objective, ServiceSpec
+from penstock.policy import wording
+from penstock.policy.estimate import Estimate
+
+# A percentile of fewer requests than this moves by itself; it neither meets nor misses anything.
+FEWEST_REQUESTS = 20.0
+# Once missed, an objective is met again only 5 % below it: a percentile that sits on its objective
+# would otherwise turn the condition over at every scrape.
+RECOVERY_RATIO = 0.95
+
+
+class Status(StrEnum):
+    """Status of a condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One condition, without its times."""
+
+    type: str
+    status: Status
+    reason: str
+    message: str
+
+
+def findings(
+    spec: ServiceSpec,
+    seen: Observation,
+    estimate: Estimate,
+    decision: Decision[int],
+    *,
+    refusal: tuple[str, str] | None,
+    missed_before: bool,
+    window_seconds: float,
+) -> tuple[Finding, ...]:
+    """Return all conditions. `refusal` is (reason, message) of what the spec asks in vain."""
+    accepted = _accepted(spec, seen, refusal)
+    return (
+        _ready(spec, accepted),
+        accepted,
+        _metrics_available(seen, estimate),
+        _objectives_met(
+            spec, seen.load, estimate, missed_before=missed_before, window_seconds=window_seconds
+        ),
+        _scaling_limited(spec, seen, decision),
+    )
+
+
+def not_accepted(reason: str, message: str) -> tuple[Finding, ...]:
+    """Return the conditions of a resource that cannot be acted upon at all."""
+    waiting = "the spec is not accepted, see Accepted"
+    return (
+        Finding("Ready", Status.FALSE, "NotAccepted", waiting),
+        Finding("Accepted", Status.FALSE, reason, message),
+        Finding("MetricsAvailable", Status.UNKNOWN, "NotAccepted", waiting),
+        Finding("ObjectivesMet", Status.UNKNOWN, "NotAccepted", waiting),
+        Finding("ScalingLimited", Status.UNKNOWN, "NotAccepted", waiting),
+    )
+
+
+def _accepted(spec: ServiceSpec, seen: Observation, refusal: tuple[str, str] | None) -> Finding:
+    if refusal is not None:
+        return Finding("Accepted", Status.FALSE, *refusal)
+    if seen.pool is None:
+        where = f"{spec.target} does not exist in namespace {spec.key.namespace}"
+        message = f"{where}: create it or correct workload.targetRef"
+        return Finding("Accepted", Status.FALSE, "TargetNotFound", message)
+    if seen.conflict and spec.mode is Mode.ENFORCE:
+        message = (
+            f"{seen.conflict} scales {spec.target} too: delete it and Penstock takes over from the count it "
+            "finds, or set mode: Observe to only look"
+        )
+        return Finding("Accepted", Status.FALSE, Reason.CONFLICTING_AUTOSCALER.value, message)
+    if seen.conflict:
+        message = f"{seen.conflict} scales {spec.target} and goes on doing so in mode {spec.mode}"
+        return Finding("Accepted", Status.TRUE, "OtherAutoscaler", message)
+    return Finding("Accepted", Status.TRUE, "Accepted", f"{spec.target} found, the spec is valid")
+
+
+def _ready(spec: ServiceSpec, accepted: Finding) -> Finding:
+    if accepted.status is not Status.TRUE:
+        return Finding("Ready", Status.FALSE, "NotAccepted", f"{accepted.reason}: see condition Accepted")
+    does = {
+        Mode.ENFORCE: ("Enforcing", f"replicas of {spec.target} follow the decision"),
+        Mode.OBSERVE: ("Observing", f"decisions are published, {spec.target} is not touched"),
+        Mode.PAUSED: ("Paused", f"nothing is decided, {spec.target} keeps its replicas"),
+    }
+    return Finding("Ready", Status.TRUE, *does[spec.mode])
+
+
+def _metrics_available(seen: Observation, estimate: Estimate) -> Finding:
+    load = seen.load
+    for reading in (load.arrival_rate, load.waiting, load.running):
+        if reading.absence is not None:
+            return Finding("MetricsAvailable", Status.FALSE, reading.absence.value, reading.detail)
+    if estimate.partial:
+        return Finding("MetricsAvailable", Status.FALSE, Absence.PARTIAL.value, estimate.partial)
+    if estimate.missing and estimate.learning:
+        return Finding("MetricsAvailable", Status.TRUE, "Learning", estimate.missing)
+    if load.warnings:
+        return Finding("MetricsAvailable", Status.TRUE, "Warnings", "; ".join(load.warnings))
+    return Finding("MetricsAvailable", Status.TRUE, "Available", "every signal was read")
+
+
+def _objectives_met(
+    spec: ServiceSpec, load: Load, estimate: Estimate, *, missed_before: bool, window_seconds: float
+) -> Finding:
+    if load.arrival_rate.value is None:
+        return Finding(
+            "ObjectivesMet",
+            Status.UNKNOWN,
+            "MetricsMissing",
+            "requests cannot be counted, see MetricsAvailable",
+        )
+    if load.arrival_rate.value * window_seconds < FEWEST_REQUESTS:
+        return Finding(
+            "ObjectivesMet", Status.UNKNOWN, "FewRequests", "too few requests to judge a percentile"
+        )
+    met: list[str] = []
+    missed: list[str] = []
+    unknown: list[str] = []
+    for objective in spec.slo.objectives:
+        reading = measured(load, objective)
+        limit = objective.seconds * (RECOVERY_RATIO if missed_before else 1.0)
+        if reading is None or reading.value is None:
+            unknown.append(f"{wording.objective(objective)} is not measured")
+            continue
+        limits = wording.seconds(objective.seconds)
+        text = f"{wording.objective(objective)} {wording.seconds(reading.value)} of {limits}"
+        (missed if reading.value > limit else met).append(text)
+    if missed:
+        reason = "ObjectiveUnreachable" if estimate.unreachable else "ObjectiveMissed"
+        return Finding("ObjectivesMet", Status.FALSE, reason, "; ".join([*missed, *estimate.unreachable]))
+    if unknown:
+        return Finding("ObjectivesMet", Status.UNKNOWN, "NotMeasured", "; ".join([*unknown, *met]))
+    return Finding("ObjectivesMet", Status.TRUE, "ObjectivesMet", "; ".join(met))
+
+
+def _scaling_limited(spec: ServiceSpec, seen: Observation, decision: Decision[int]) -> Finding:
+    if decision.reason in (Reason.AT_MAXIMUM, Reason.RATE_LIMITED):
+        return Finding("ScalingLimited", Status.TRUE, decision.reason.value, decision.message)
+    pool = seen.pool
+    if pool is not None and pool.stuck:
+        reason = "Unschedulable" if pool.unschedulable else "PodsStuck"
+        if "quota" in pool.stuck_cause:
+            reason = "QuotaExceeded"
+        message = f"{pool.stuck} of {pool.target} replicas will not start: {pool.stuck_cause}"
+        return Finding("ScalingLimited", Status.TRUE, reason, message)
+    if decision.value is None or pool is None:
+        return Finding("ScalingLimited", Status.UNKNOWN, decision.reason.value, decision.message)
+    return Finding(
+        "ScalingLimited", Status.FALSE, "NotLimited", "nothing but the objectives decides the replica count"
+    )
+
+
+def measured(load: Load, objective: Objective) -> Reading | None:
+    """Return the reading that an objective is about; None where it was not read."""
+    family = {Metric.TTFT: load.ttft, Metric.TPOT: load.tpot, Metric.LATENCY: load.latency}[objective.metric]
+    return family.get(objective.percentile)
