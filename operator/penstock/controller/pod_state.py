@@ -47,6 +47,9 @@ class StuckPods:
     cause: str = ""
 
 
+NONE_STUCK = StuckPods()
+
+
 def read_pod(body: Mapping[str, Any]) -> PodState:
     """Read one Pod."""
     metadata, status = body.get("metadata") or {}, body.get("status") or {}
@@ -74,7 +77,7 @@ def stuck_pods(pods: Iterable[PodState]) -> StuckPods:
     """Count the stuck pods and name the most frequent cause with its message."""
     stuck = [pod for pod in pods if pod.stuck_reason and not pod.ready and not pod.terminating]
     if not stuck:
-        return StuckPods()
+        return NONE_STUCK
     (reason, count), *_ = Counter(pod.stuck_reason for pod in stuck).most_common(1)
     message = next(pod.stuck_message for pod in stuck if pod.stuck_reason == reason)
     noun = "pod is" if count == 1 else "pods are"

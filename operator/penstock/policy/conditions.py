@@ -48,10 +48,15 @@ def findings(
     decision: Decision[int],
     *,
     refusal: tuple[str, str] | None,
+    write_error: tuple[str, str] | None,
     missed_before: bool,
     window_seconds: float,
 ) -> tuple[Finding, ...]:
-    """Return all conditions. `refusal` is (reason, message) of what the spec asks in vain."""
+    """Return all conditions.
+
+    `refusal` and `write_error` are (reason, message): what the spec asks in vain, and why the API
+    server refused the last write to /scale.
+    """
     accepted = _accepted(spec, seen, refusal)
     return (
         _ready(spec, accepted),
@@ -60,7 +65,7 @@ def findings(
         _objectives_met(
             spec, seen.load, estimate, missed_before=missed_before, window_seconds=window_seconds
         ),
-        _scaling_limited(spec, seen, decision),
+        _scaling_limited(seen, decision, write_error),
     )
 
 
@@ -154,7 +159,11 @@ def _objectives_met(
     return Finding("ObjectivesMet", Status.TRUE, "ObjectivesMet", "; ".join(met))
 
 
-def _scaling_limited(spec: ServiceSpec, seen: Observation, decision: Decision[int]) -> Finding:
+def _scaling_limited(
+    seen: Observation, decision: Decision[int], write_error: tuple[str, str] | None
+) -> Finding:
+    if write_error is not None:
+        return Finding("ScalingLimited", Status.TRUE, *write_error)
     if decision.reason in (Reason.AT_MAXIMUM, Reason.RATE_LIMITED):
         return Finding("ScalingLimited", Status.TRUE, decision.reason.value, decision.message)
     pool = seen.pool

@@ -12,6 +12,18 @@ from penstock.policy.demand import Demand
 class Capacity(Protocol):
     """The solved model of one service: what N replicas can carry within the objectives."""
 
+    @property
+    def queue_limit(self) -> float:
+        """Return the requests per replica that may wait inside the objectives."""
+
+    @property
+    def saturation_rate_per_second(self) -> float:
+        """Return the rate (1/s) at which one replica saturates."""
+
+    @property
+    def unreachable(self) -> tuple[str, ...]:
+        """Return the objectives that no count can meet, each with its best value."""
+
     def replicas_for(self, rate_per_second: float) -> int:
         """Return the fewest replicas that keep every objective at this rate."""
 

@@ -6,7 +6,7 @@ emergency floor from status, the rest from a few ticks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.policy.demand import DemandMemory
 from penstock.policy.lead_time import LeadTimeMemory
@@ -32,3 +32,7 @@ class ServiceMemory:
     speed: SpeedMemory = NO_SPEED
     lengths: LengthMemory = NO_LENGTHS
     replicas: ReplicaMemory = NO_REPLICAS
+
+    def with_replicas(self, replicas: ReplicaMemory) -> ServiceMemory:
+        """Return the memory after a replica decision."""
+        return self if replicas is self.replicas else replace(self, replicas=replicas)

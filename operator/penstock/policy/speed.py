@@ -11,7 +11,7 @@ ill-conditioned on flat traffic (condition number 1e18 seen by others).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 HALF_LIFE_SECONDS = 120.0
 SMALLEST, LARGEST = 0.1, 10.0
@@ -29,6 +29,11 @@ class SpeedMemory:
     at: float = -math.inf
     in_force: float = 1.0
 
+    @property
+    def believed(self) -> bool:
+        """Whether enough was seen to believe the ratio: the first windows of a cold engine are warm-up."""
+        return self.seen_seconds >= HALF_LIFE_SECONDS / 2
+
 
 def observe_speed(
     memory: SpeedMemory, *, measured_seconds: float, expected_seconds: float, at: float
@@ -43,8 +48,7 @@ def observe_speed(
     gain = -math.expm1(-elapsed * math.log(2) / HALF_LIFE_SECONDS) if memory.seen_seconds else 1.0
     estimate = memory.log_ratio + gain * (math.log(ratio) - memory.log_ratio)
     in_force = memory.in_force
-    # Believe it after a full half-life: the first windows of a cold engine are warm-up.
-    seen = memory.seen_seconds + max(elapsed, 1e-9)
-    if seen >= HALF_LIFE_SECONDS / 2 and abs(estimate - math.log(in_force)) > GRID:
-        in_force = math.exp(round(estimate / GRID) * GRID)
-    return SpeedMemory(estimate, seen, at, in_force)
+    seen = SpeedMemory(estimate, memory.seen_seconds + max(elapsed, 1e-9), at, in_force)
+    if seen.believed and abs(estimate - math.log(in_force)) > GRID:
+        return replace(seen, in_force=math.exp(round(estimate / GRID) * GRID))
+    return seen

@@ -1,0 +1,55 @@
+"""What the loop keeps of one service between ticks, beside the policy's memory.
+
+Plain mutable state, owned by the loop; nothing else writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from penstock.controller.pod_state import NONE_STUCK, StuckPods
+from penstock.model.decision import Decision
+from penstock.model.observation import Observation
+from penstock.model.spec import ServiceSpec
+from penstock.policy.capacity_problem import CapacityProblem, Engine
+from penstock.policy.capacity_table import CapacityTable
+from penstock.policy.conditions import Finding
+from penstock.policy.estimate import Estimate
+from penstock.policy.memory import ServiceMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The last tick of one service: everything that is shown of it."""
+
+    spec: ServiceSpec
+    seen: Observation
+    estimate: Estimate
+    decision: Decision[int]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """Mutable state of one service."""
+
+    uid: str
+    memory: ServiceMemory = field(default_factory=ServiceMemory)
+    generation: int = -1
+    engine: Engine | None = None
+    refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain
+    table: CapacityTable | None = None
+    solved: CapacityProblem | None = None  # what `table` answers
+    outcome: Outcome | None = None
+    # A target that was written and that the watch may not have shown yet.
+    written: int | None = None
+    written_version: str = ""
+    write_error: tuple[str, str] | None = None  # (reason, message) of the last refused write
+    stuck: StuckPods = NONE_STUCK
+    unready_since: float | None = None
+    pods_listed_at: float = 0.0
+    shown_findings: tuple[Finding, ...] | None = None
+    shown_decision: Decision[int] | None = None
+    shown_replicas: tuple[int, int, int] | None = None
+    shown_at: float = 0.0
+    shown_numbers: tuple[float, ...] = ()

@@ -1,0 +1,113 @@
+"""One service, one tick: observe, estimate, decide. Nothing is fetched or written here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.tables import CapacityTables
+from penstock.model.observation import Load, Observation, Pool
+from penstock.model.profiles import UnknownProfile
+from penstock.model.spec import Mode, ServiceSpec
+from penstock.policy import beliefs
+from penstock.policy.beliefs import LoopTimes
+from penstock.policy.capacity_problem import resolve_engine
+from penstock.policy.conditions import Status, findings
+from penstock.policy.replicas import decide_replicas
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What all steps of a tick share."""
+
+    cache: FleetCache
+    tables: CapacityTables
+    times: LoopTimes
+
+
+def prepare(context: StepContext, known: KnownService, state: ServiceState) -> None:
+    """Resolve what the spec refers to, once a generation; a wrong name becomes a refusal."""
+    spec = known.spec
+    if spec is None or state.generation == known.generation:
+        return
+    state.generation, state.refusal, state.engine = known.generation, None, None
+    state.solved, state.table = None, None
+    try:
+        state.engine = resolve_engine(spec.engine)
+    except UnknownProfile as error:
+        state.refusal = ("ProfileNotFound", str(error))
+
+
+def pool_of(cache: FleetCache, spec: ServiceSpec, state: ServiceState) -> Pool | None:
+    """Return the target's pool; what we wrote counts until the watch has caught up."""
+    workload = cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+    if workload is None:
+        return None
+    if state.written is not None and _not_older(workload.resource_version, state.written_version):
+        state.written = None
+    stuck = state.stuck
+    return workload.pool(
+        target=state.written, stuck=stuck.stuck, unschedulable=stuck.unschedulable, cause=stuck.cause
+    )
+
+
+def step(context: StepContext, spec: ServiceSpec, state: ServiceState, load: Load, now: float) -> Outcome:
+    """Decide for one service and remember it in `state`."""
+    seen = Observation(
+        at=now,
+        load=load,
+        pool=pool_of(context.cache, spec, state),
+        conflict=context.cache.conflict(spec.key.namespace, spec.target),
+    )
+    memory, engine = state.memory, state.engine
+    if engine is not None:
+        memory = beliefs.observe(spec, engine, seen, memory, context.times)
+        problem = beliefs.problem(spec, engine, memory)
+        if problem is not None and problem != state.solved:
+            # A table for a neighbouring shape or speed serves until the new one is solved.
+            table = context.tables.get(problem)
+            if table is not None:
+                state.table, state.solved = table, problem
+            elif failure := context.tables.failure(problem):
+                state.refusal = ("ModelUnsolvable", failure)
+        believed = beliefs.estimate(spec, engine, seen, memory, state.table, context.times)
+    else:
+        believed = beliefs.nothing(state.refusal[1] if state.refusal else "the engine is not resolved yet")
+    decision, replicas = decide_replicas(spec, seen, believed, memory.replicas, now)
+    state.memory = memory.with_replicas(replicas)
+    shown = state.outcome.findings if state.outcome else ()
+    missed = any(each.type == "ObjectivesMet" and each.status is Status.FALSE for each in shown)
+    outcome = Outcome(
+        spec=spec,
+        seen=seen,
+        estimate=believed,
+        decision=decision,
+        findings=findings(
+            spec,
+            seen,
+            believed,
+            decision,
+            refusal=state.refusal,
+            write_error=state.write_error,
+            missed_before=missed,
+            window_seconds=context.times.rate_window_seconds,
+        ),
+    )
+    state.outcome = outcome
+    return outcome
+
+
+def replicas_to_write(outcome: Outcome, state: ServiceState) -> int | None:
+    """Return the target to write; None where nothing may or need be written."""
+    spec, seen, value = outcome.spec, outcome.seen, outcome.decision.value
+    if spec.mode is not Mode.ENFORCE or seen.conflict or state.refusal is not None:
+        return None
+    if value is None or seen.pool is None or value == seen.pool.target:
+        return None
+    return value
+
+
+def _not_older(version: str, than: str) -> bool:
+    """Whether a resourceVersion is at least another; versions of one kind are ordered numbers."""
+    return version.isdigit() and than.isdigit() and int(version) >= int(than)

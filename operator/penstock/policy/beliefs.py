@@ -1,0 +1,164 @@
+"""From what was seen to what is believed: the estimators of one service, in the order of their need.
+
+Returns the capacity problem that the service's decision needs solved; solving it takes a second and
+is somebody else's work, so the tick goes on with the table at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from penstock.model.observation import Load, Observation, Pool
+from penstock.model.reading import Reading
+from penstock.model.spec import ServiceSpec
+from penstock.policy.capacity_problem import CapacityProblem, Engine, expected_step_seconds
+from penstock.policy.demand import expected_demand, observe_rate
+from penstock.policy.estimate import Capacity, Estimate
+from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
+from penstock.policy.lengths import LengthMemory, observe_lengths, observe_means
+from penstock.policy.memory import ServiceMemory
+from penstock.policy.speed import observe_speed
+
+SHORTEST_DRAIN_SECONDS = 60.0
+# Asking the step law costs 30 microseconds; once a minute follows any engine's speed.
+SPEED_EVERY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTimes:
+    """Times of the control loop that estimates depend on, in seconds."""
+
+    tick_seconds: float = 15.0
+    rate_window_seconds: float = 60.0
+    length_window_seconds: float = 300.0
+
+
+def observe(
+    spec: ServiceSpec, engine: Engine, seen: Observation, memory: ServiceMemory, times: LoopTimes
+) -> ServiceMemory:
+    """Let every estimator take in what was seen; a missing signal teaches nothing."""
+    load, pool = seen.load, seen.pool
+    lead = memory.lead if pool is None else observe_starts(memory.lead, pool, seen.at)
+    lengths = observe_lengths(
+        memory.lengths,
+        load.input_lengths,
+        load.output_lengths,
+        seen.at,
+        window_seconds=times.length_window_seconds,
+    )
+    demand, speed = memory.demand, memory.speed
+    arrival = load.arrival_rate.value
+    if arrival is not None:
+        if lengths.cell is None:
+            lengths = _means(lengths, load, arrival, times)
+        offered = max(0.0, arrival + load.queue_growth.otherwise(0.0))
+        ahead = _lead(spec, lead, seen.at, times)
+        demand = observe_rate(
+            demand, offered, seen.at, lead_seconds=ahead, window_seconds=times.rate_window_seconds
+        )
+        due = seen.at - memory.speed.at >= min(SPEED_EVERY_SECONDS, 4 * times.tick_seconds)
+        if (
+            due
+            and pool is not None
+            and pool.ready
+            and lengths.cell is not None
+            and load.tpot_mean.value is not None
+        ):
+            expected = expected_step_seconds(engine, lengths.cell, load, pool.ready)
+            if expected is not None:
+                speed = observe_speed(
+                    speed, measured_seconds=load.tpot_mean.value, expected_seconds=expected, at=seen.at
+                )
+    return replace(memory, demand=demand, lead=lead, speed=speed, lengths=lengths)
+
+
+def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> CapacityProblem | None:
+    """Return the capacity problem to solve for this service; None while its shape is unknown."""
+    if engine.service_time is None and memory.lengths.cell is None:
+        return None
+    if engine.is_reference and not memory.speed.believed:
+        return None
+    return CapacityProblem(
+        engine=engine,
+        cell=None if engine.service_time is not None else memory.lengths.cell,
+        speed_ratio=memory.speed.in_force,
+        slo=spec.slo,
+        balancer=spec.balancer,
+        max_replicas=spec.replicas.max,
+    )
+
+
+def estimate(
+    spec: ServiceSpec,
+    engine: Engine,
+    seen: Observation,
+    memory: ServiceMemory,
+    capacity: Capacity | None,
+    times: LoopTimes,
+) -> Estimate:
+    """Put together what the decision may believe now."""
+    load, pool = seen.load, seen.pool
+    if load.arrival_rate.value is None:
+        return Estimate(None, None, missing=load.arrival_rate.detail)
+    ahead = _lead(spec, memory.lead, seen.at, times)
+    demand = expected_demand(memory.demand, lead_seconds=ahead, window_seconds=times.rate_window_seconds)
+    if capacity is None:
+        return Estimate(demand, None, missing=_still_learning(engine, memory), learning=True)
+    return Estimate(
+        demand=demand,
+        capacity=capacity,
+        backlog_per_second=_backlog(load.waiting, pool, capacity, ahead),
+        speed_ratio=memory.speed.in_force,
+        unreachable=capacity.unreachable,
+        partial=_partial(load, pool),
+    )
+
+
+def nothing(missing: str) -> Estimate:
+    """Return the estimate of a service of which nothing can be believed."""
+    return Estimate(None, None, missing=missing)
+
+
+def _lead(spec: ServiceSpec, memory: LeadTimeMemory, now: float, times: LoopTimes) -> float:
+    initial = spec.replicas.initial_startup_seconds
+    return lead_seconds(memory, initial_seconds=initial, now=now, tick_seconds=times.tick_seconds)
+
+
+def _means(memory: LengthMemory, load: Load, arrival: float, times: LoopTimes) -> LengthMemory:
+    """Take mean lengths from token totals while no histogram has been read."""
+    inputs, outputs = load.input_token_rate.value, load.output_token_rate.value
+    if not arrival or inputs is None or outputs is None:
+        return memory
+    return observe_means(
+        memory,
+        input_mean=inputs / arrival,
+        output_mean=outputs / arrival,
+        requests=arrival * times.rate_window_seconds,
+    )
+
+
+def _still_learning(engine: Engine, memory: ServiceMemory) -> str:
+    """Say what is still to be learned before a count can be sized."""
+    if engine.service_time is None and memory.lengths.cell is None:
+        return "learning the lengths of prompts and outputs: fewer than 30 requests have been seen"
+    if engine.is_reference and not memory.speed.believed:
+        return "learning the engine's speed: name a profile in engine.profile to skip this"
+    return "solving the model for this traffic"
+
+
+def _backlog(waiting: Reading, pool: Pool | None, capacity: Capacity, ahead: float) -> float:
+    """Return the rate that works off, within the lead time, what waits beyond the model's own queue."""
+    if waiting.value is None or pool is None:
+        return 0.0
+    excess = waiting.value - capacity.queue_limit * max(1, pool.ready)
+    return max(0.0, excess) / max(ahead, SHORTEST_DRAIN_SECONDS)
+
+
+def _partial(load: Load, pool: Pool | None) -> str:
+    """Say why the load may be under-counted; empty when it is not."""
+    reporting = load.reporting_pods.value
+    if pool is not None and reporting is not None and reporting < pool.ready:
+        return f"{reporting:.0f} of {pool.ready} ready pods report"
+    if load.queue_growth.value is None:
+        return f"the growth of the queue is not known: {load.queue_growth.detail}"
+    return ""

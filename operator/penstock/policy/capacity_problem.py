@@ -1,0 +1,126 @@
+"""The question behind a capacity table, as a value: equal questions are solved once for a fleet.
+
+A problem is hashable and picklable, so that tables can be solved in another process and cached.
+Objectives that no replica count can meet are left out of the solution and named in it: holding a
+service at its present count because one objective is a wish would make the others worse.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from penstock.model.observation import Load
+from penstock.model.profiles import inline_profile, profile_named
+from penstock.model.spec import Balancer, EngineSpec, ProfileType, ServiceTime, Slo
+from penstock.policy.capacity_table import CapacityTable, capacity_table
+from penstock.policy.lengths import ShapeCell
+from penstock.policy.sizing import ObjectiveUnreachable
+from penstock.queueing.engine_model import EngineModel
+from penstock.queueing.engine_profile import EngineProfile
+from penstock.queueing.replica import ReplicaModel
+from penstock.queueing.service_time_model import RequestModel
+from penstock.queueing.traffic import TrafficShape
+
+REFERENCE_PROFILE = "llama-3.1-8b-h100"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How fast a replica is: a profile's step law, or a measured service time.
+
+    `is_reference`: the profile is a stand-in for one that is to be learned; only its scaled form counts.
+    """
+
+    profile: EngineProfile | None
+    service_time: ServiceTime | None = None
+    is_reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityProblem:
+    """What a replica count has to carry within which objectives."""
+
+    engine: Engine
+    cell: ShapeCell | None
+    speed_ratio: float
+    slo: Slo
+    balancer: Balancer
+    max_replicas: int
+
+
+def resolve_engine(spec: EngineSpec) -> Engine:
+    """Return the engine that the spec describes; raises `UnknownProfile` with the closest names."""
+    if spec.service_time is not None:
+        return Engine(None, spec.service_time)
+    if spec.profile_type is ProfileType.INLINE and spec.inline is not None:
+        profile = inline_profile(spec.inline)
+    elif spec.profile_type is ProfileType.NAMED:
+        profile = profile_named(spec.profile_name)
+    else:
+        profile = profile_named(REFERENCE_PROFILE)
+    profile = replace(profile, max_sequences=min(profile.max_sequences, spec.max_concurrency))
+    return Engine(profile, is_reference=spec.profile_type is ProfileType.LEARNED)
+
+
+def engine_model(problem: CapacityProblem) -> EngineModel:
+    """Return the model of one replica for the problem's engine, speed and traffic."""
+    engine, cell = problem.engine, problem.cell
+    if engine.service_time is not None:
+        measured = engine.service_time
+        return RequestModel(
+            mean_seconds=measured.mean_seconds,
+            scv=measured.scv,
+            concurrency=measured.concurrency,
+            max_batch=measured.max_batch,
+            batch_scaling_ratio=measured.batch_scaling_ratio,
+        )
+    if engine.profile is None or cell is None:
+        raise ValueError("a token engine needs a profile and a traffic shape")
+    shape = TrafficShape.lognormal(
+        cell.input.mean, cell.output.mean, input_scv=cell.input.scv, output_scv=cell.output.scv
+    )
+    return ReplicaModel(engine.profile.at_speed(problem.speed_ratio), shape)
+
+
+def solve(problem: CapacityProblem) -> CapacityTable:
+    """Solve a problem; takes about a second of one core."""
+    model, slo, unreachable = engine_model(problem), problem.slo, []
+    while True:
+        try:
+            table = capacity_table(model, slo, balancer=problem.balancer, max_replicas=problem.max_replicas)
+        except ObjectiveUnreachable as error:
+            unreachable.append(str(error))
+            rest = tuple(each for each in slo.objectives if each.name != error.objective)
+            if len(rest) == len(slo.objectives):
+                raise
+            slo = replace(slo, objectives=rest)
+        else:
+            return table.without(tuple(unreachable))
+
+
+def expected_step_seconds(engine: Engine, cell: ShapeCell, load: Load, ready: int) -> float | None:
+    """Return the profile's step time at the measured batch; None where the batch is not known.
+
+    Needs running requests, arrival and input token rate and mean TPOT; means over the ready replicas.
+    """
+    if engine.profile is None:
+        return None
+    running, inputs, tpot = load.running.value, load.input_token_rate.value, load.tpot_mean.value
+    if running is None or inputs is None or tpot is None or running <= 0:
+        return None
+    arrival = load.arrival_rate.value
+    if arrival is None:
+        return None
+    law, batch = engine.profile.step_law, running / ready
+    prompts = arrival / ready * tpot  # that arrive during one step
+    prompt_tokens = inputs / ready * tpot
+    # Most steps of a light load hold no prompt, a few hold a whole one, and the law bends at tw:
+    # without telling the two apart the expected TPOT is 17 % short there.
+    idle = math.exp(-prompts)
+    busy = prompt_tokens / (1 - idle) if prompts > 0 else 0.0
+    context = batch * (cell.input.mean + cell.output.mean * (1 + cell.output.scv) / 2)
+    pairs = busy * cell.input.mean * (1 + cell.input.scv) / 2
+    value = idle * float(law.step_seconds(0.0, batch, 0.0, context))
+    value += (1 - idle) * float(law.step_seconds(busy, batch, pairs, context))
+    return value if math.isfinite(value) else None
