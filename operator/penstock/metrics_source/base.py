@@ -106,4 +106,4 @@ def shorten(query: str, length: int = 160) -> str:
     if len(line) <= length:
         return line
     head = (length - 3) * 2 // 3
-    return f"{line[:head]}...{line[head + 3 - length:]}"
+    return f"{line[:head]}...{line[head + 3 - length :]}"

@@ -54,15 +54,17 @@ class SeriesSettings:
         names = (self.namespace_label, self.pod_label, self.service_label)
         for name in (*names, *self.matchers):
             if not LABEL_NAME.fullmatch(name) or name in (PART_LABEL, "le", "__name__"):
-                raise ValueError(f"{name!r} cannot identify series: use a label name such as 'namespace' or 'pod'")
+                raise ValueError(
+                    f"{name!r} cannot identify series: use a label name such as 'namespace' or 'pod'"
+                )
         if not (math.isfinite(self.scrape_interval_seconds) and self.scrape_interval_seconds > 0):
             raise ValueError(f"the scrape interval must be positive, not {self.scrape_interval_seconds}")
         shortest = SCRAPES_PER_WINDOW * self.scrape_interval_seconds
         object.__setattr__(self, "rate_window_seconds", self.rate_window_seconds or max(60.0, shortest))
         if self.rate_window_seconds < shortest:
             raise ValueError(
-                f"a rate window of {self.rate_window_seconds:g} s is shorter than {SCRAPES_PER_WINDOW} scrape intervals "
-                f"of {self.scrape_interval_seconds:g} s: use at least {shortest:g} s"
+                f"a rate window of {self.rate_window_seconds:g} s is shorter than {SCRAPES_PER_WINDOW} "
+                f"scrape intervals of {self.scrape_interval_seconds:g} s: use at least {shortest:g} s"
             )
         stale = self.stale_after_seconds or max(60.0, 3 * self.scrape_interval_seconds)
         object.__setattr__(self, "stale_after_seconds", stale)
