@@ -53,6 +53,41 @@ class Balancer(StrEnum):
     LEAST_REQUESTS = "LeastRequests"
 
 
+class WorkloadType(StrEnum):
+    """Where the workload comes from."""
+
+    TARGET = "Target"
+
+
+class RoutingType(StrEnum):
+    """What is done in the request path."""
+
+    NONE = "None"
+
+
+class Signal(StrEnum):
+    """What a custom query measures: rates per second, counts, seconds by percentile."""
+
+    ARRIVAL_RATE = "ArrivalRate"
+    QUEUE_DEPTH = "QueueDepth"
+    RUNNING = "Running"
+    INPUT_TOKEN_RATE = "InputTokenRate"  # noqa: S105 - a count of tokens, not a credential
+    OUTPUT_TOKEN_RATE = "OutputTokenRate"  # noqa: S105
+    MEAN_TPOT = "MeanTPOT"
+    TTFT_P50 = "TTFTP50"
+    TTFT_P90 = "TTFTP90"
+    TTFT_P95 = "TTFTP95"
+    TTFT_P99 = "TTFTP99"
+    TPOT_P50 = "TPOTP50"
+    TPOT_P90 = "TPOTP90"
+    TPOT_P95 = "TPOTP95"
+    TPOT_P99 = "TPOTP99"
+    LATENCY_P50 = "LatencyP50"
+    LATENCY_P90 = "LatencyP90"
+    LATENCY_P95 = "LatencyP95"
+    LATENCY_P99 = "LatencyP99"
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceKey:
     """Identity of an InferenceService."""
@@ -122,7 +157,7 @@ class ServiceTime:
 class CustomQuery:
     """A user's PromQL for one signal; wrapped so that it sees its own namespace only."""
 
-    signal: str
+    signal: Signal
     promql: str
 
 
@@ -131,13 +166,15 @@ class StepLawFields:
     """Inline engine profile, in the units of ``profiles/engines.csv`` (milliseconds)."""
 
     t0_milliseconds: float
+    kv_capacity_tokens: int
     tw_milliseconds: float = 0.0
     g_milliseconds_per_token: float = 0.0
     a_milliseconds_per_token_pair: float = 0.0
     e_milliseconds_per_kv_token: float = 0.0
     h_milliseconds_per_sequence: float = 0.0
+    m_milliseconds: float = 0.0  # mixtures of experts only, with n0_tokens
+    n0_tokens: int = 0
     frontend_milliseconds: float = 10.3
-    kv_capacity_tokens: int = 400_000
     max_batched_tokens: int = 8192
     gpus: int = 1
 
@@ -191,3 +228,5 @@ class ServiceSpec:
     replicas: ReplicaSpec = ReplicaSpec()
     balancer: Balancer = Balancer.RANDOM
     cost: CostSpec | None = None
+    workload_type: WorkloadType = WorkloadType.TARGET
+    routing_type: RoutingType = RoutingType.NONE

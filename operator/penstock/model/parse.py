@@ -1,0 +1,255 @@
+"""From an InferenceService as the API server stores it to a `ServiceSpec`.
+
+The same rules and defaults as ``crds/`` and the same advice in the refusals: what the API server lets
+through parses, also from a file that never saw one. Only the first fault is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from penstock.model.fields import NAME, Fields, InvalidSpec
+from penstock.model.parse_engine import parse_engine
+from penstock.model.spec import (
+    Balancer,
+    CostSpec,
+    Metric,
+    Mode,
+    Objective,
+    ReplicaSpec,
+    RoutingType,
+    ServiceKey,
+    ServiceRef,
+    ServiceSpec,
+    Slo,
+    TargetRef,
+    WorkloadType,
+)
+
+__all__ = ["InvalidSpec", "parse_service"]
+
+GROUP = "serving.penstock.dev"
+VERSION = "v1alpha1"
+LONGEST_NAME = 46
+
+_PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+# Largest objective in seconds and examples, by metric.
+_OBJECTIVES = {
+    Metric.TTFT: (600.0, "500ms, 2s or 1m30s", "500ms"),
+    Metric.TPOT: (60.0, "50ms or 1s", "50ms"),
+    Metric.LATENCY: (3600.0, "200ms, 30s or 1m30s", "200ms"),
+}
+_REPLICAS, _SLO = ReplicaSpec(), Slo(())
+
+
+def parse_service(obj: Mapping[str, object]) -> ServiceSpec:
+    """Return the service that `obj` describes, defaults applied. Raises `InvalidSpec`.
+
+    Metadata that only a stored object has (uid, generation) may be missing: "" and 0 then; the
+    namespace defaults to ``default``. Unknown fields are ignored, as the API server prunes them.
+    """
+    resource = Fields(obj, "")
+    metadata = Fields(resource.value("metadata") or {}, "metadata")
+    name = metadata.text(
+        "name",
+        longest=253,
+        fix="write the name of the service, for example chat",
+    )
+    if len(name) > LONGEST_NAME or not _is_dns_1035(name):
+        raise metadata.fault(
+            "name",
+            f'"{name}" becomes the name of Services',
+            f"write at most {LONGEST_NAME} characters of a-z, 0-9 and -, starting with a letter and ending "
+            "with a letter or digit",
+        )
+    key = ServiceKey(metadata.text("namespace", default="default", longest=63, fix="write a namespace"), name)
+    spec = Fields(resource.value("spec") or {}, "spec")
+    workload = spec.required_section(
+        "workload", "name what serves, for example workload: {targetRef: {name: chat}}"
+    )
+    workload_type = workload.choice("type", WorkloadType, WorkloadType.TARGET)
+    slo = spec.required_section("slo", "state an objective, for example slo: {ttft: {p95: 500ms}}")
+    engine = spec.section("engine")
+    routing = spec.section("routing")
+    parsed = ServiceSpec(
+        key=key,
+        uid=metadata.text("uid", default="", longest=128, fix="leave it to the API server"),
+        generation=metadata.integer("generation", default=0, lowest=0, highest=2**63 - 1),
+        mode=spec.choice("mode", Mode, Mode.ENFORCE),
+        workload_type=workload_type,
+        target=_target(workload),
+        service=_service_ref(workload),
+        model_names=_model_names(workload),
+        slo=_slo(slo),
+        engine=parse_engine(engine),
+        replicas=_replicas(spec.section("replicas")),
+        routing_type=routing.choice("type", RoutingType, RoutingType.NONE),
+        balancer=routing.choice("balancer", Balancer, Balancer.RANDOM),
+        cost=_cost(spec.section("cost")) if spec.has("cost") else None,
+    )
+    if parsed.engine.service_time is not None and (slo.has("ttft") or slo.has("tpot")):
+        raise spec.fault(
+            "slo",
+            "ttft and tpot do not apply to a request/response service (engine.serviceTime is set)",
+            "state slo.latency instead",
+        )
+    return parsed
+
+
+def _is_dns_1035(name: str) -> bool:
+    characters = name.replace("-", "a")
+    return (
+        characters.isascii()
+        and characters.isalnum()
+        and characters == characters.lower()
+        and name[0].isalpha()
+        and name[-1] != "-"
+    )
+
+
+def _target(workload: Fields) -> TargetRef:
+    ref = workload.required_section(
+        "targetRef", "name the workload to scale, for example targetRef: {kind: Deployment, name: chat}"
+    )
+    return TargetRef(
+        group=ref.text(
+            "group",
+            default="apps",
+            longest=253,
+            pattern=rf"({NAME})?",
+            fix="write an API group without its version, for example apps",
+        ),
+        kind=ref.text(
+            "kind",
+            default="Deployment",
+            longest=63,
+            pattern=r"[A-Z][A-Za-z0-9]*",
+            fix="write the kind as manifests do, for example Deployment or StatefulSet",
+        ),
+        name=ref.text(
+            "name",
+            longest=253,
+            pattern=NAME,
+            fix="write the name of an object in this namespace, for example chat",
+        ),
+    )
+
+
+def _service_ref(workload: Fields) -> ServiceRef | None:
+    if not workload.has("serviceRef"):
+        return None
+    ref = workload.section("serviceRef")
+    return ServiceRef(
+        name=ref.text(
+            "name",
+            longest=63,
+            pattern=NAME,
+            fix="write the name of a Service in this namespace, for example chat",
+        ),
+        port=ref.optional_integer("port", lowest=1, highest=65535),
+    )
+
+
+def _model_names(workload: Fields) -> tuple[str, ...]:
+    names: list[str] = []
+    for name, path in workload.items("modelNames", largest=16):
+        if not isinstance(name, str) or not 1 <= len(name) <= 253:
+            raise InvalidSpec(path, f"{name!r} is not a model name", "write 1 to 253 characters")
+        if name in names:
+            raise InvalidSpec(path, f'"{name}" is there twice', "write each name once")
+        names.append(name)
+    return tuple(names)
+
+
+def _slo(slo: Fields) -> Slo:
+    objectives = tuple(objective for metric in Metric for objective in _objectives(slo, metric))
+    if not objectives:
+        raise slo.fault(
+            "", "no objective", "state at least one latency objective, for example ttft: {p95: 500ms}"
+        )
+    return Slo(
+        objectives=objectives,
+        availability_ratio=slo.decimal(
+            "availabilityPercent",
+            default=_SLO.availability_ratio * 100,
+            pattern=r"[5-9][0-9]([.][0-9]{1,4})?",
+            fix='write a percentage in quotes from "50" to below "100" with at most four decimals, '
+            'for example "99.5"',
+        )
+        / 100,
+        window_days=slo.integer("windowDays", default=_SLO.window_days, lowest=1, highest=90),
+    )
+
+
+def _objectives(slo: Fields, metric: Metric) -> list[Objective]:
+    if not slo.has(metric.value):
+        return []
+    highest, examples, example = _OBJECTIVES[metric]
+    percentiles = slo.section(metric.value)
+    found = [
+        Objective(
+            metric, percentile, percentiles.duration(name, lowest=0.001, highest=highest, examples=examples)
+        )
+        for name, percentile in _PERCENTILES.items()
+        if percentiles.has(name)
+    ]
+    if not found:
+        fix = f"state at least one percentile, for example p95: {example}"
+        raise slo.fault(metric.value, "no percentile", fix)
+    for lower, higher in pairwise(found):
+        if higher.seconds < lower.seconds:
+            raise slo.fault(
+                metric.value,
+                f"{higher.name} is below {lower.name}",
+                "a higher percentile cannot be faster than a lower one: p50 <= p90 <= p95 <= p99",
+            )
+    return found
+
+
+def _replicas(replicas: Fields) -> ReplicaSpec:
+    examples = "45s, 2m or 1h30m"
+    spec = ReplicaSpec(
+        min=replicas.integer("min", default=_REPLICAS.min, lowest=1, highest=10_000),
+        max=replicas.integer("max", default=_REPLICAS.max, lowest=1, highest=10_000),
+        spare=replicas.integer("spare", default=_REPLICAS.spare, lowest=0, highest=100),
+        initial_startup_seconds=replicas.duration(
+            "initialStartup",
+            default=_REPLICAS.initial_startup_seconds,
+            lowest=1,
+            highest=7200,
+            examples=examples,
+        ),
+        scale_down_window_seconds=replicas.duration(
+            "scaleDownWindow",
+            default=_REPLICAS.scale_down_window_seconds,
+            lowest=1,
+            highest=7200,
+            examples=examples,
+        ),
+        max_added_per_minute=replicas.optional_integer("maxAddedPerMinute", lowest=1, highest=10_000),
+    )
+    if spec.min > spec.max:
+        raise replicas.fault("min", f"min {spec.min} is above max {spec.max}", "raise max or lower min")
+    if spec.spare > spec.max:
+        raise replicas.fault(
+            "spare", f"spare {spec.spare} is above max {spec.max}", "raise max or lower spare"
+        )
+    return spec
+
+
+def _cost(cost: Fields) -> CostSpec:
+    return CostSpec(
+        per_replica_hour=cost.decimal(
+            "perReplicaHour",
+            pattern=r"[0-9]{1,6}([.][0-9]{1,4})?",
+            fix='write a price in quotes with at most four decimals, for example "4.00"',
+        ),
+        currency=cost.text(
+            "currency",
+            default="USD",
+            longest=3,
+            pattern=r"[A-Z]{3}",
+            fix="write an ISO 4217 code, for example USD or EUR",
+        ),
+    )
