@@ -120,8 +120,9 @@ class EngineServer:
             message = f"The body exceeds {MAX_BODY_BYTES} bytes." if error.status == 413 else error.reason
             response = _error_response(ApiError(error.status, f"{message} ({request.method} {request.path})"))
         route = request.match_info.route.resource
-        path = route.canonical if route is not None else "none"  # never a path of the client's choosing
-        self._metrics.http(handler=path, method=request.method, status=response.status)
+        # Labels must be ours: a client's own paths and methods would grow the series without bound.
+        path, method = (route.canonical, request.method) if route is not None else ("none", "none")
+        self._metrics.http(handler=path, method=method, status=response.status)
         return response
 
     async def _health(self, _request: web.Request) -> web.Response:

@@ -1,0 +1,244 @@
+"""``penstock load``: open-loop load and what its clients saw."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+import orjson
+
+from penstock.cli.duration import DURATION
+from penstock.cli.load_session import run_load
+from penstock.cli.load_table import print_load_table
+from penstock.engine.arrivals import (
+    ArrivalProcess,
+    Lengths,
+    PlannedRequest,
+    RateStep,
+    from_trace,
+    parse_rates,
+    scheduled,
+)
+from penstock.engine.lag import MAX_LAG_RATIO
+from penstock.engine.load_generator import LoadLimits, LoadResult
+from penstock.engine.load_plot import plot_load
+from penstock.engine.load_report import LoadObjectives, Trust, summarize
+from penstock.engine.openai_api import Endpoint
+from penstock.engine.stream_client import RequestShape
+from penstock.engine.targets import Balancing, Targets
+
+DEFAULT_DURATION_SECONDS = 60.0
+NOT_TRUSTED = 4
+INTERRUPTED = 130
+
+
+def _rates(_: click.Context, __: click.Parameter, value: str | None) -> tuple[RateStep, ...] | None:
+    try:
+        return None if value is None else parse_rates(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _urls(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise click.BadParameter(f"{value!r}: write it as http://127.0.0.1:8000")
+    return tuple(value.rstrip("/") for value in values)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  penstock load --url http://127.0.0.1:8000 --rate 5 --duration 60s --input-tokens 1000 --output-tokens 200
+  penstock load --url http://127.0.0.1:8000 --rate 2:60,6:120 --slo-ttft 500ms --slo-tpot 50ms -o json
+  penstock load --url-file ready-replicas.txt --balancer least-requests --trace trace.csv.gz --duration 10m
+
+\b
+JSON keys (times in seconds, ratios in 0..1, null where nothing was measured):
+  period_seconds, interrupted, requests{due,completed,failed}, errors{KIND: count},
+  offered_per_second, completed_per_second, input_tokens_per_second, output_tokens_per_second,
+  ttft_seconds, inter_token_seconds, tpot_seconds, latency_seconds {mean,p50,p90,p95,p99,max},
+  slo{ttft_objective_seconds,tpot_objective_seconds,ttft_attained_ratio,tpot_attained_ratio,
+  attained_ratio}, requests_by_url{URL: count}, send_lag_seconds{mean..max}, engine_lag_ratio
+TTFT and latency count from when a request was due. TPOT is per request, (last - first) / (tokens - 1);
+inter-token times are the single gaps. Attainment is of all requests due: an error misses.
+
+\b
+Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so nothing is reported;
+130 Ctrl-C, after a report of what was measured so far."""
+)
+@click.option("--url", "urls", multiple=True, callback=_urls, help="Base URL of a server; may be repeated.")
+@click.option(
+    "--url-file", type=click.Path(path_type=Path), help="File with one URL a line, read again as it changes."
+)
+@click.option(
+    "--balancer",
+    type=click.Choice([balancing.value for balancing in Balancing]),
+    default=Balancing.RANDOM.value,
+    show_default=True,
+    help="How requests are spread over several URLs (kube-proxy: random).",
+)
+@click.option("--rate", "rates", callback=_rates, help="Requests per second: 5, or steps as 2:60,6:120.")
+@click.option(
+    "--trace",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV or .csv.gz with columns arrival_s, input_tokens, output_tokens.",
+)
+@click.option("--duration", type=DURATION, help="Default: the rate steps', the whole trace, or 60s.")
+@click.option("--warmup", type=DURATION, default=0.0, help="Leave the requests due before out of the report.")
+@click.option("--input-tokens", type=click.FloatRange(1, 1e6), default=500, show_default=True, help="Mean.")
+@click.option("--output-tokens", type=click.FloatRange(1, 1e6), default=100, show_default=True, help="Mean.")
+@click.option(
+    "--length-scv",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    help="Squared coefficient of variation of the (log-normal) lengths; 0: constant.",
+)
+@click.option(
+    "--arrivals",
+    type=click.Choice([process.value for process in ArrivalProcess]),
+    default=ArrivalProcess.POISSON.value,
+    show_default=True,
+    help="How arrivals of --rate are spaced.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of arrivals, lengths and balancer.")
+@click.option(
+    "--endpoint",
+    type=click.Choice(["completions", "chat"]),
+    default="completions",
+    show_default=True,
+    help="Which API to call.",
+)
+@click.option(
+    "--model", "model_name", default="", help="Model to ask for; default: the first that is served."
+)
+@click.option("--slo-ttft", type=DURATION, help="Objective for each request's time to first token.")
+@click.option("--slo-tpot", type=DURATION, help="Objective for each request's time per output token.")
+@click.option("--max-in-flight", type=click.IntRange(1, 20000), default=2000, show_default=True)
+@click.option("--timeout", type=DURATION, default="5m", show_default=True, help="Of one request.")
+@click.option("--drain", type=DURATION, default="60s", show_default=True, help="Wait for the last answers.")
+@click.option(
+    "--max-send-lag",
+    type=DURATION,
+    default="50ms",
+    show_default=True,
+    help="Refuse to report above this p99.",
+)
+@click.option(
+    "--max-engine-lag",
+    type=click.FloatRange(0, 10),
+    default=MAX_LAG_RATIO,
+    show_default=True,
+    help="Refuse to report when stand-in engines' steps end later than this share of their duration.",
+)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture (PNG).")
+def load(
+    *,
+    urls: tuple[str, ...],
+    url_file: Path | None,
+    balancer: str,
+    rates: tuple[RateStep, ...] | None,
+    trace: Path | None,
+    duration: float | None,
+    warmup: float,
+    input_tokens: float,
+    output_tokens: float,
+    length_scv: float,
+    arrivals: str,
+    seed: int,
+    endpoint: str,
+    model_name: str,
+    slo_ttft: float | None,
+    slo_tpot: float | None,
+    max_in_flight: int,
+    timeout: float,
+    drain: float,
+    max_send_lag: float,
+    max_engine_lag: float,
+    output: str,
+    plot: Path | None,
+) -> None:
+    """Send open-loop load and report percentiles, SLO attainment and errors."""
+    if not urls and url_file is None:
+        raise click.UsageError("say where to send the load: --url http://127.0.0.1:8000, or --url-file FILE")
+    if (rates is None) == (trace is None):
+        raise click.UsageError("give either --rate or --trace")
+    seconds = duration if duration is not None else _default_duration(rates)
+    if warmup >= seconds:
+        raise click.UsageError("--warmup must be shorter than the load")
+    if rates is not None:
+        plan = scheduled(
+            rates,
+            Lengths(input_tokens, output_tokens, length_scv),
+            process=ArrivalProcess(arrivals),
+            duration_seconds=seconds,
+            chance=np.random.default_rng(seed),
+        )
+    else:
+        assert trace is not None  # noqa: S101 - checked above
+        requests = _read_trace(trace, seconds)
+        plan = iter(requests)
+        seconds = min(seconds, requests[-1].at_seconds if requests else 0.0)
+    limits = LoadLimits(
+        duration_seconds=seconds,
+        max_in_flight=max_in_flight,
+        request_timeout_seconds=timeout,
+        drain_seconds=drain,
+        warmup_seconds=warmup,
+    )
+    targets = Targets(
+        urls,
+        file=url_file,
+        balancing=Balancing(balancer),
+        chance=random.Random(seed),  # noqa: S311
+    )
+    path = Endpoint.CHAT if endpoint == "chat" else Endpoint.COMPLETIONS
+    result = run_load(targets, RequestShape(path, model_name), limits, plan, seed=seed)
+    objectives = LoadObjectives(slo_ttft, slo_tpot)
+    if plot is not None:
+        _plot(result, objectives, plot)
+    objection = Trust(max_send_lag, max_engine_lag).objection(result)
+    if objection:
+        click.echo(f"Not reported: {objection}.", err=True)
+        sys.exit(NOT_TRUSTED)
+    report = summarize(result, limits, objectives)
+    if output == "json":
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    else:
+        print_load_table(report)
+    if result.interrupted:
+        sys.exit(INTERRUPTED)
+
+
+def _default_duration(rates: tuple[RateStep, ...] | None) -> float:
+    if rates is None:
+        return math.inf
+    total = sum(step.seconds for step in rates)
+    return total if math.isfinite(total) else DEFAULT_DURATION_SECONDS
+
+
+def _read_trace(trace: Path, duration_seconds: float) -> list[PlannedRequest]:
+    try:
+        requests = list(from_trace(trace, duration_seconds=duration_seconds))
+    except (OSError, EOFError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if not requests:
+        raise click.ClickException(f"{trace} holds no requests")
+    return requests
+
+
+def _plot(result: LoadResult, objectives: LoadObjectives, path: Path) -> None:
+    try:
+        plot_load(result.records, objectives, path)
+    except ImportError as error:
+        raise click.ClickException("--plot needs matplotlib: pip install 'penstock[plot]'") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error

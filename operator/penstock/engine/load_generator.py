@@ -1,0 +1,169 @@
+"""Open-loop load: every request leaves when it is due, whatever happened to those before.
+
+A closed loop (so many clients, each waiting for its answer) slows down with the server and hides
+its queue; an open loop does not. So the generator measures itself: `send_lag` is how late requests
+left against their schedule. Memory and connections are bounded by `max_in_flight`; what is due
+beyond that is not sent and reported as such.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from penstock.engine.arrivals import PlannedRequest
+from penstock.engine.lag import StepLag
+from penstock.engine.lag_watch import EngineLagWatch
+from penstock.engine.latency_sample import LatencySample
+from penstock.engine.stream_client import RequestRecord, RequestShape, stream_completion
+from penstock.engine.targets import Targets
+
+NO_TARGET = "no target"
+IN_FLIGHT_LIMIT = "in-flight limit"
+# vLLM closes idle connections after 5 s; a request sent at that instant is reset before it is read.
+IDLE_CONNECTION_SECONDS = 2.0
+REFRESH_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """How far a load may go."""
+
+    duration_seconds: float
+    max_in_flight: int = 2000
+    request_timeout_seconds: float = 300.0
+    drain_seconds: float = 60.0  # after the last request left, for the answers
+    warmup_seconds: float = 0.0  # requests due before are sent, not reported
+
+
+@dataclass(slots=True)
+class LoadResult:
+    """What a load measured."""
+
+    records: list[RequestRecord] = field(default_factory=list)  # due after the warm-up
+    inter_token: LatencySample = field(default_factory=LatencySample)
+    send_lag: LatencySample = field(default_factory=LatencySample)
+    engine_lag: StepLag = field(default_factory=StepLag)
+    sent: int = 0  # warm-up included
+    in_flight: int = 0
+    elapsed_seconds: float = 0.0
+    interrupted: bool = False
+
+
+class LoadGenerator:
+    """Sends one schedule; `result` grows while `run` runs."""
+
+    def __init__(self, targets: Targets, shape: RequestShape, limits: LoadLimits, *, seed: int = 0) -> None:
+        self.result = LoadResult()
+        self.on_record: Callable[[RequestRecord], None] | None = None
+        self._targets = targets
+        self._shape = shape
+        self._limits = limits
+        self._seed = seed
+        self._start = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, plan: Iterable[PlannedRequest]) -> LoadResult:
+        """Send `plan` and wait for the answers; when cancelled, keep what was measured so far."""
+        result = self.result
+        timeout = aiohttp.ClientTimeout(total=self._limits.request_timeout_seconds)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            self._targets.refresh()
+            watch = EngineLagWatch(session)
+            await watch.poll(self._targets.urls)
+            self._start = asyncio.get_running_loop().time()
+            background = [
+                asyncio.create_task(self._follow_targets()),
+                asyncio.create_task(self._watch_engines(watch)),
+            ]
+            try:
+                await self._send_all(session, plan)
+                await self._wait_for_answers()
+                await watch.poll(self._targets.urls)
+            except asyncio.CancelledError:
+                result.interrupted = True
+                raise
+            finally:
+                for task in (*background, *self._tasks):
+                    task.cancel()
+                await asyncio.gather(*background, *self._tasks, return_exceptions=True)
+                result.engine_lag = watch.total
+                result.elapsed_seconds = self._now()
+        return result
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() - self._start
+
+    async def _send_all(self, session: aiohttp.ClientSession, plan: Iterable[PlannedRequest]) -> None:
+        for number, planned in enumerate(plan):
+            wait = planned.at_seconds - self._now()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            elif number % 64 == 0:
+                await asyncio.sleep(0)  # a burst, or catching up: let the answers be read meanwhile
+            record = RequestRecord(planned)
+            if planned.at_seconds >= self._limits.warmup_seconds:
+                self.result.records.append(record)
+            if len(self._tasks) >= self._limits.max_in_flight:
+                record.outcome = IN_FLIGHT_LIMIT
+                self._done(record)
+                continue
+            task = asyncio.create_task(self._send(session, record, self._seed * 1_000_003 + number))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, session: aiohttp.ClientSession, record: RequestRecord, salt: int) -> None:
+        url = self._targets.take()
+        if url is None:
+            record.outcome = NO_TARGET
+            self._done(record)
+            return
+        result = self.result
+        record.url, record.sent_at = url, self._now()
+        result.sent += 1
+        result.in_flight += 1
+        reported = record.planned.at_seconds >= self._limits.warmup_seconds
+        if reported:
+            result.send_lag.add(record.sent_at - record.planned.at_seconds)
+        try:
+            await stream_completion(
+                session,
+                record,
+                url=url,
+                body=self._shape.body(record.planned, salt),
+                shape=self._shape,
+                now=self._now,
+                on_gap=result.inter_token.add if reported else _ignore,
+            )
+        finally:
+            self._targets.release(url)
+            result.in_flight -= 1
+            self._done(record)
+
+    def _done(self, record: RequestRecord) -> None:
+        if self.on_record is not None:
+            self.on_record(record)
+
+    async def _wait_for_answers(self) -> None:
+        # To the end of the period even if its last requests are long answered: rates are per period.
+        await asyncio.sleep(self._limits.duration_seconds - self._now())
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._limits.drain_seconds)
+
+    async def _follow_targets(self) -> None:
+        while True:
+            self._targets.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    async def _watch_engines(self, watch: EngineLagWatch) -> None:
+        while True:
+            await asyncio.sleep(EngineLagWatch.INTERVAL_SECONDS)
+            await watch.poll(self._targets.urls)
+
+
+def _ignore(_seconds: float) -> None:
+    """Leave the warm-up out."""
