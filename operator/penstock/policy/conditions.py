@@ -6,9 +6,8 @@ Times and transitions are added by whoever writes them down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
+from penstock.model.conditions import Finding as Finding
+from penstock.model.conditions import Status as Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
@@ -21,24 +20,6 @@ FEWEST_REQUESTS = 20.0
 # Once missed, an objective is met again only 5 % below it: a percentile that sits on its objective
 # would otherwise turn the condition over at every scrape.
 RECOVERY_RATIO = 0.95
-
-
-class Status(StrEnum):
-    """Status of a condition."""
-
-    TRUE = "True"
-    FALSE = "False"
-    UNKNOWN = "Unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One condition, without its times."""
-
-    type: str
-    status: Status
-    reason: str
-    message: str
 
 
 def findings(
