@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 
 import aiohttp
 import orjson
 import pytest
-from penstock.engine.batch_loop import EngineLimits
-from penstock.engine.faults import Faults
 
 from fakes.engine_server import running_engine, steps_of
+from penstock.engine.batch_loop import EngineLimits
+from penstock.engine.faults import Faults
 
 SHORT = {"prompt": "a b c", "max_tokens": 4}
 LONG = {"prompt": "a b c", "max_tokens": 1000, "stream": True}
@@ -22,9 +23,9 @@ async def health(client: aiohttp.ClientSession) -> dict[str, object]:
         return await response.json()
 
 
-async def until(condition, seconds: float = 5.0):
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is awaited belongs to the server, not to the test
             await asyncio.sleep(0.005)
 
 
@@ -35,8 +36,7 @@ async def test_a_stream_brings_each_token_when_its_step_ends():
         async with client.post("/v1/completions", json={**SHORT, "stream": True}) as response:
             assert response.content_type == "text/event-stream"
             async for line in response.content:
-                if line.startswith(b'data: {"id"'):
-                    times.append(loop.time() - start)
+                times += [loop.time() - start] * line.startswith(b'data: {"id"')
         # never early: 4 steps of 50 ms; late by what a busy machine needs
         assert all(at >= 0.05 * step for step, at in enumerate(times, start=1))
         assert len(times) == 4
@@ -73,17 +73,23 @@ async def test_models_and_metrics_are_served():
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
-        ("POST", "/v1/completions", {}, 400, "prompt must be a text or a list of token ids; one prompt a request."),
+        ("GET", "/nowhere", None, 404, "Not Found (GET /nowhere)"),
+        ("GET", "/v1/completions", None, 405, "Method Not Allowed (GET /v1/completions)"),
+        (
+            "POST",
+            "/v1/completions",
+            {},
+            400,
+            "prompt must be a text or a list of token ids; one prompt a request.",
+        ),
         (
             "POST",
             "/v1/completions",
             {"prompt": "a", "max_tokens": 2048},
             400,
-            "This model's maximum context length is 2048 tokens. However, you requested 2048 output tokens and "
-            "your prompt contains 1 input tokens. Reduce one of them.",
+            "This model's maximum context length is 2048 tokens. However, you requested 2048 output tokens "
+            "and your prompt contains 1 input tokens. Reduce one of them.",
         ),
-        ("GET", "/nowhere", None, 404, "Not Found (GET /nowhere)"),
-        ("GET", "/v1/completions", None, 405, "Method Not Allowed (GET /v1/completions)"),
         (
             "POST",
             "/v1/completions",
@@ -92,7 +98,7 @@ async def test_models_and_metrics_are_served():
             "The body exceeds 4194304 bytes. (POST /v1/completions)",
         ),
     ],
-)  # fmt: skip
+)
 async def test_errors_are_in_openais_format(method: str, path: str, body: object, status: int, message: str):
     async with (
         running_engine() as (_, client),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import orjson
 import pytest
+
 from penstock.engine.openai_api import ApiError, Endpoint, Generation, ResponseWriter, parse
 
 COMPLETIONS, CHAT = Endpoint.COMPLETIONS, Endpoint.CHAT
+BAD_N = "n must be 1: this engine generates one answer a request."
+BAD_PROMPT = "prompt must be a text or a list of token ids; one prompt a request."
+BAD_TOKENS = "max_tokens must be an integer of at least 1, got {}."
+BAD_CONTENT = "every message needs a content: a text or a list of parts."
 
 
 def parsed(endpoint: Endpoint, body: object, **headers: str) -> Generation:
@@ -43,17 +48,17 @@ def test_the_header_states_a_prompt_length_without_the_prompt():
     [
         (COMPLETIONS, [], 400, "The body must be a JSON object."),
         (COMPLETIONS, {"prompt": "a", "model": "x"}, 404, "The model `x` does not exist."),
-        (COMPLETIONS, {"prompt": "a", "n": 2}, 400, "n must be 1: this engine generates one answer a request."),
-        (COMPLETIONS, {}, 400, "prompt must be a text or a list of token ids; one prompt a request."),
-        (COMPLETIONS, {"prompt": []}, 400, "prompt must be a text or a list of token ids; one prompt a request."),
-        (COMPLETIONS, {"prompt": ["a", "b"]}, 400, "prompt must be a text or a list of token ids; one prompt a request."),
-        (COMPLETIONS, {"prompt": "a", "max_tokens": 0}, 400, "max_tokens must be an integer of at least 1, got 0."),
-        (COMPLETIONS, {"prompt": "a", "max_tokens": True}, 400, "max_tokens must be an integer of at least 1, got True."),
-        (COMPLETIONS, {"prompt": "a", "max_tokens": "9"}, 400, "max_tokens must be an integer of at least 1, got '9'."),
+        (COMPLETIONS, {"prompt": "a", "n": 2}, 400, BAD_N),
+        (COMPLETIONS, {}, 400, BAD_PROMPT),
+        (COMPLETIONS, {"prompt": []}, 400, BAD_PROMPT),
+        (COMPLETIONS, {"prompt": ["a", "b"]}, 400, BAD_PROMPT),
+        (COMPLETIONS, {"prompt": "a", "max_tokens": 0}, 400, BAD_TOKENS.format("0")),
+        (COMPLETIONS, {"prompt": "a", "max_tokens": True}, 400, BAD_TOKENS.format("True")),
+        (COMPLETIONS, {"prompt": "a", "max_tokens": "9"}, 400, BAD_TOKENS.format("'9'")),
         (COMPLETIONS, {"prompt": "a", "stream_options": 1}, 400, "stream_options must be an object."),
         (CHAT, {"messages": []}, 400, "messages must be a list of at least one message."),
-        (CHAT, {"messages": [{"role": "user"}]}, 400, "every message needs a content: a text or a list of parts."),
-        (CHAT, {"messages": ["hello"]}, 400, "every message needs a content: a text or a list of parts."),
+        (CHAT, {"messages": [{"role": "user"}]}, 400, BAD_CONTENT),
+        (CHAT, {"messages": ["hello"]}, 400, BAD_CONTENT),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_told_what_to_send(endpoint: Endpoint, body: object, status: int, message: str):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
 from penstock.engine.batch_loop import BatchLoop, EngineLimits
 from penstock.engine.lag import StepTiming
 from penstock.engine.vllm_metrics import VllmMetrics, length_buckets
-from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 REAL = Path(__file__).parents[1] / "data/engines/vllm-0.32.0-metrics-under-load.txt"
 LIMITS = EngineLimits(slots=16, kv_capacity_tokens=8192, step_budget_tokens=512)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
+
 from penstock.engine.batch_loop import EngineLimits, StepWork
 from penstock.engine.server import EngineServer, EngineSettings
 
