@@ -1,6 +1,6 @@
 """Mean waits of queues with general arrivals and service, from two moments of each.
 
-    Kingman (one server)     rho/(1-rho) (ca2 + cs2)/2 S                      an upper-bound-like heavy-traffic law
+    Kingman (one server)     rho/(1-rho) (ca2 + cs2)/2 S          exact in heavy traffic
     Allen-Cunneen            E[W of M/M/c] (ca2 + cs2)/2
     Whitt 1993               phi(rho, ca2, cs2, c) x Allen-Cunneen
     Hayward                  Erlang C at (c/z, a/z) for arrivals of peakedness z

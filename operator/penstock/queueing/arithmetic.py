@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from penstock.queueing.domain import non_negative, positive, ratio, whole_number
 from penstock.queueing.errors import InvalidParameter
 
-# 44 GB / 0.55 GB and 21/(0.7 x 10) are whole numbers that floating point misses by one unit in the last place.
+# 44 GB / 0.55 GB and 21/(0.7 x 10) are whole numbers that floating point just misses.
 _ROUNDING = 1e-9
 
 
@@ -36,7 +36,7 @@ class TargetUtilizationSizing:
 
 @dataclass(frozen=True, slots=True)
 class CapacityPlan:
-    """The five-step plan: required rate, bare replicas, replicas with headroom, utilization after one loss."""
+    """The five-step plan: required rate, replicas bare and with headroom, utilization after one loss."""
 
     required_rate_per_second: float
     bare_replicas: int
@@ -96,8 +96,7 @@ def capacity_plan(
 ) -> CapacityPlan:
     """Return the five-step plan: rate / rho*, / rate of one replica, x `headroom` (>= 1), check N + 1.
 
-    Both counts are rounded up, headroom is applied to the unrounded quotient's ceiling as in the textbook:
-    7 bare replicas x 1.3 = 9.1, so 10.
+    Both counts are rounded up, the headroom is on the whole count, as in the textbook: 7 x 1.3 = 9.1, so 10.
     """
     if not headroom >= 1 or math.isinf(headroom):
         raise InvalidParameter("headroom", f"must be a finite factor >= 1, such as 1.3, got {headroom:g}")
@@ -128,7 +127,7 @@ def concurrency_from_memory(
     kv_per_request: float,
     fragmentation_ratio: float = 0.0,
 ) -> int:
-    """Return how many requests' KV fits: (memory - weights - workspace)(1 - fragmentation) / KV, rounded down.
+    """Return floor((memory - weights - workspace)(1 - fragmentation) / KV): how many requests fit.
 
     All four sizes in one unit (bytes or GB); `fragmentation_ratio` in [0, 1). Raises InvalidParameter
     where not even the weights fit.
@@ -145,7 +144,7 @@ def concurrency_from_memory(
 
 
 def batching_tax(*, batch_size: int, arrival_rate: float, batch_seconds: float) -> BatchingTax:
-    """Return (B - 1)/(2 lambda), the mean wait for a batch of B to fill, and that plus the batch's time T(B)."""
+    """Return (B - 1)/(2 lambda), the mean wait for a batch of B to fill, and that plus its time T(B)."""
     others = whole_number("batch_size", batch_size) - 1
     formation = float(others / (2 * positive("arrival_rate", arrival_rate)))
     return BatchingTax(formation, float(formation + non_negative("batch_seconds", batch_seconds)))

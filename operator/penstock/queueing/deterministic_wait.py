@@ -5,7 +5,7 @@ With t = k - u services, k whole, 0 < u <= 1, everything is a sum of positive te
     P(W > t) = sum over j of Poisson(j; rho u) P(Lq > k - 1 - j)
     p(n+1) P(A = 0) = p(0) P(A > n) + sum over i = 1..n of p(i) P(A > n + 1 - i),   A ~ Poisson(rho)
 
-Beyond 40 services the tail is exponential to machine precision, exp(-rho (z - 1) t), z = exp(rho (z - 1)) > 1.
+Beyond 40 services the tail is exp(-rho (z - 1) t) to machine precision, z = exp(rho (z - 1)) > 1.
 Source: G. J. Franx, Operations Research Letters 29 (2001); the second line is level crossing.
 """
 

@@ -13,7 +13,7 @@ class QueueingError(ValueError):
     """Base of the errors that the formulas raise; the message is fit for a user's eyes."""
 
 
-class InvalidParameter(QueueingError):
+class InvalidParameter(QueueingError):  # noqa: N818 - the finding is the name
     """A parameter outside its domain; `parameter` is its name."""
 
     def __init__(self, parameter: str, complaint: str) -> None:
@@ -21,7 +21,7 @@ class InvalidParameter(QueueingError):
         self.parameter = parameter
 
 
-class UnstableQueue(QueueingError):
+class UnstableQueue(QueueingError):  # noqa: N818
     """Work arrives at least as fast as the servers can do it: no finite mean wait exists.
 
     `utilization` is rho >= 1; `servers_needed` the smallest stable number of such servers.
@@ -31,8 +31,8 @@ class UnstableQueue(QueueingError):
         self.utilization = offered_load / servers
         self.servers_needed = math.floor(offered_load) + 1
         super().__init__(
-            f"unstable{where}: utilization rho = {self.utilization:.4g} >= 1 (offered load {offered_load:.6g} "
-            f"on {servers:.6g} server{'' if servers == 1 else 's'}), the wait grows without bound; "
-            f"stable with {self.servers_needed} servers, or with an offered load "
-            f"(arrival rate x mean service time) below {servers:.6g}"
+            f"unstable{where}: utilization rho = {self.utilization:.4g} >= 1 (offered load "
+            f"{offered_load:.6g} on {servers:.6g} server{'' if servers == 1 else 's'}), "
+            f"the wait grows without bound; stable with {self.servers_needed} servers, or with an "
+            f"offered load (arrival rate x mean service time) below {servers:.6g}"
         )

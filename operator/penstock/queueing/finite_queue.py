@@ -106,9 +106,8 @@ class MMcK:
     def response_tail(self, seconds: Numbers) -> FloatOrArray:
         """Return P(queue and service > `seconds`) for accepted requests."""
         times = np.asarray(non_negative("seconds", seconds))
-        in_service = np.vectorize(self._in_service_after_waiting, otypes=[float])(times)
-        served_at_once = (1 - self.wait_probability) * np.exp(-self.service_rate * times)
-        return same_kind(self.wait_tail(times) + in_service + served_at_once)
+        serving = self._in_service_after_ticks()
+        return same_kind(np.vectorize(lambda t: self._response_tail(t, serving), otypes=[float])(times))
 
     def wait_quantile(self, probability: Numbers) -> FloatOrArray:
         """Return the seconds within which this fraction (in [0, 1)) of the accepted starts service."""
@@ -116,27 +115,32 @@ class MMcK:
 
     def response_quantile(self, probability: Numbers) -> FloatOrArray:
         """Return the seconds within which this fraction (in [0, 1)) of the accepted has left."""
-        return quantile_of_tail(lambda t: float(self.response_tail(t)), probability, 1 / self.service_rate)
+        serving = self._in_service_after_ticks()  # 5 ms at 50,000 places: not once per bisection
+        return quantile_of_tail(lambda t: self._response_tail(t, serving), probability, 1 / self.service_rate)
 
     @property
     def _found_waiting(self) -> FloatArray:
         """Probability that an accepted request finds servers + i present, i = 0..capacity-servers-1."""
         return np.asarray(self._present[self.servers : -1] / self._present[:-1].sum())
 
-    def _in_service_after_waiting(self, seconds: float) -> float:
-        """Return P(waited, started service by `seconds`, and is still in it then).
+    def _in_service_after_ticks(self) -> FloatArray:
+        """Return P(waited, and is in service after j ticks of a clock of rate c mu), j = 0..capacity-servers.
 
-        At the j-th tick of a clock of rate c mu, those who found j - 1 more than c start; those already in
-        service outlive a tick with probability 1 - 1/c (the tick was some other server's).
+        At the j-th tick those who found j - 1 more than c start; those in service outlive a tick with
+        probability 1 - 1/c (it was another server's). Later nobody starts: the last value times that power.
         """
-        found = self._found_waiting
-        ticks_expected = self.servers * self.service_rate * seconds
-        # Ten standard deviations past the mean: what is cut is below 1e-20.
-        ticks = np.arange(math.ceil(ticks_expected + 10 * math.sqrt(ticks_expected)) + 30)
-        stays = 1 - 1 / self.servers
-        serving = np.zeros(ticks.size)
-        for tick in range(1, ticks.size):
-            starts = found[tick - 1] if tick <= found.size else 0.0
-            serving[tick] = stays * serving[tick - 1] + starts
-        log_mass = special.xlogy(ticks, ticks_expected) - ticks_expected - special.gammaln(ticks + 1)
-        return float(np.dot(np.exp(log_mass), serving))
+        serving = [0.0]
+        for starts in self._found_waiting.tolist():
+            serving.append((1 - 1 / self.servers) * serving[-1] + starts)
+        return np.asarray(serving)
+
+    def _response_tail(self, seconds: float, serving: FloatArray) -> float:
+        expected = self.servers * self.service_rate * seconds
+        # Ten standard deviations around the mean: what is cut is below 1e-20.
+        spread = 10 * math.sqrt(expected) + 30
+        ticks = np.arange(max(0, math.floor(expected - spread)), math.ceil(expected + spread))
+        log_mass = special.xlogy(ticks, expected) - expected - special.gammaln(ticks + 1)
+        last = serving.size - 1
+        in_service = serving[np.minimum(ticks, last)] * (1 - 1 / self.servers) ** np.maximum(ticks - last, 0)
+        served_at_once = (1 - self.wait_probability) * math.exp(-self.service_rate * seconds)
+        return float(self.wait_tail(seconds)) + float(np.dot(np.exp(log_mass), in_service)) + served_at_once

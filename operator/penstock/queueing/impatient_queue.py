@@ -1,7 +1,7 @@
 """Many servers, customers who give up: M/M/c+M (Erlang A, for abandonment).
 
     death(n) = min(n, c) mu + max(n - c, 0) theta;  abandonment = theta E[Lq] / lambda;  E[W] = E[Lq] / lambda
-    Given j = n - c >= 0 more than the servers, exp(-theta V) of the offered wait V is Beta(c mu/theta, j + 1).
+    Given n = c + j present, exp(-theta V) of the offered wait V is Beta(c mu/theta, j + 1).
 
 A fixed time-out of the same mean loses 2 to 7 times fewer below overload (0.042 against 0.082 simulated).
 Sources: Palm 1957; Garnett, Mandelbaum & Reiman, MSOM 2002; Zeltyn & Mandelbaum, QUESTA 51 (2005).
@@ -121,7 +121,7 @@ def _queue_states(queue: ErlangA) -> int:
     if states > _MOST_STATES:
         raise InvalidParameter(
             "patience_rate",
-            f"= {patience:g}/s gives a queue of about {states:.1g} states (limit {_MOST_STATES:.0e}): customers "
-            f"outlast {full_speed / patience:.1g} services; use MMc, or a larger patience_rate",
+            f"= {patience:g}/s gives a queue of about {states:.1g} states (limit {_MOST_STATES:.0e}): "
+            f"customers outlast {full_speed / patience:.1g} services; use MMc, or a larger patience_rate",
         )
     return math.ceil(states)

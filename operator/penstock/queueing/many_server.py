@@ -29,9 +29,9 @@ from penstock.queueing.quantile import quantile_of_tail
 
 @dataclass(frozen=True, slots=True)
 class MMc:
-    """Poisson arrivals (`arrival_rate`, 1/s), `servers` alike with exponential service (`service_rate` each).
+    """Poisson arrivals (`arrival_rate`, 1/s), `servers` with exponential service (`service_rate` each, 1/s).
 
-    Arrays broadcast: one MMc holds a fleet. Raises UnstableQueue where arrival_rate >= servers x service_rate.
+    Arrays broadcast: one MMc holds a fleet. Raises UnstableQueue where rho >= 1, InvalidParameter.
     """
 
     arrival_rate: FloatOrArray
