@@ -49,6 +49,8 @@ class FleetCache:
         metadata = body["metadata"]
         key = ServiceKey(metadata["namespace"], metadata["name"])
         known = self.services.get(key)
+        if known is not None and known.uid == metadata["uid"] and _older(body, known.resource_version):
+            return
         generation = int(metadata.get("generation", 0))
         if known is not None and known.uid == metadata["uid"] and known.generation == generation:
             # Only the status moved, mostly by our own hand: keep the parsed spec.
@@ -76,7 +78,11 @@ class FleetCache:
     def see_workload(self, kind: str, body: Object) -> None:
         """Take in a Deployment or StatefulSet."""
         metadata = body["metadata"]
-        self.workloads[metadata["namespace"], kind, metadata["name"]] = read_workload(body)
+        key = metadata["namespace"], kind, metadata["name"]
+        known = self.workloads.get(key)
+        if known is not None and known.uid == metadata.get("uid") and _older(body, known.resource_version):
+            return
+        self.workloads[key] = read_workload(body)
 
     def forget_workload(self, kind: str, namespace: str, name: str) -> None:
         """Drop a deleted workload."""
@@ -150,3 +156,9 @@ class FleetCache:
         for name, selector in sorted(self.selectors.get(namespace, {}).items()):
             if selector and all(labels.get(key) == value for key, value in selector.items()):
                 yield name
+
+
+def _older(body: Object, version: str) -> bool:
+    """Whether a body is older than a known version: a listing may arrive after a newer event."""
+    mine = str(body["metadata"].get("resourceVersion", ""))
+    return mine.isdigit() and version.isdigit() and int(mine) < int(version)

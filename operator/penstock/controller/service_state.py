@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from penstock.controller.pod_state import NONE_STUCK, StuckPods
+from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
 from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
-from penstock.policy.conditions import Finding
 from penstock.policy.estimate import Estimate
 from penstock.policy.memory import ServiceMemory
 
@@ -38,6 +38,7 @@ class ServiceState:
     generation: int = -1
     engine: Engine | None = None
     refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain
+    ambiguous: str = ""  # why the Service in front of the target cannot be told
     table: CapacityTable | None = None
     solved: CapacityProblem | None = None  # what `table` answers
     outcome: Outcome | None = None
@@ -48,8 +49,10 @@ class ServiceState:
     stuck: StuckPods = NONE_STUCK
     unready_since: float | None = None
     pods_listed_at: float = 0.0
+    decided_at: float = 0.0
+    # What was last looked at for showing, and when status was last written.
     shown_findings: tuple[Finding, ...] | None = None
     shown_decision: Decision[int] | None = None
-    shown_replicas: tuple[int, int, int] | None = None
+    shown_generation: int = -1
     shown_at: float = 0.0
-    shown_numbers: tuple[float, ...] = ()
+    written_status_at: float = 0.0

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.tables import CapacityTables
+from penstock.model.conditions import Status
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Mode, ServiceSpec
 from penstock.policy import beliefs
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.capacity_problem import resolve_engine
-from penstock.policy.conditions import Status, findings
+from penstock.policy.conditions import findings
 from penstock.policy.replicas import decide_replicas
+
+NOTHING_READ = Load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ def pool_of(cache: FleetCache, spec: ServiceSpec, state: ServiceState) -> Pool |
     )
 
 
-def step(context: StepContext, spec: ServiceSpec, state: ServiceState, load: Load, now: float) -> Outcome:
-    """Decide for one service and remember it in `state`."""
+def step(
+    context: StepContext, spec: ServiceSpec, state: ServiceState, load: Load | None, now: float
+) -> Outcome:
+    """Decide for one service and remember it in `state`; `load` None: nothing was collected for it."""
     seen = Observation(
         at=now,
-        load=load,
+        load=load or NOTHING_READ,
         pool=pool_of(context.cache, spec, state),
         conflict=context.cache.conflict(spec.key.namespace, spec.target),
     )
@@ -88,7 +93,7 @@ def step(context: StepContext, spec: ServiceSpec, state: ServiceState, load: Loa
             seen,
             believed,
             decision,
-            refusal=state.refusal,
+            refusal=refusal_of(state),
             write_error=state.write_error,
             missed_before=missed,
             window_seconds=context.times.rate_window_seconds,
@@ -98,10 +103,17 @@ def step(context: StepContext, spec: ServiceSpec, state: ServiceState, load: Loa
     return outcome
 
 
+def refusal_of(state: ServiceState) -> tuple[str, str] | None:
+    """Return what the spec asks in vain."""
+    if state.refusal is not None:
+        return state.refusal
+    return ("AmbiguousService", state.ambiguous) if state.ambiguous else None
+
+
 def replicas_to_write(outcome: Outcome, state: ServiceState) -> int | None:
     """Return the target to write; None where nothing may or need be written."""
     spec, seen, value = outcome.spec, outcome.seen, outcome.decision.value
-    if spec.mode is not Mode.ENFORCE or seen.conflict or state.refusal is not None:
+    if spec.mode is not Mode.ENFORCE or seen.conflict or refusal_of(state) is not None:
         return None
     if value is None or seen.pool is None or value == seen.pool.target:
         return None

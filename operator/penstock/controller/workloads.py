@@ -18,6 +18,7 @@ Object = Mapping[str, Any]
 class Workload:
     """A scalable object as its status reports it."""
 
+    uid: str
     resource_version: str
     target: int
     current: int
@@ -61,6 +62,7 @@ def read_workload(body: Object) -> Workload:
         (body.get("metadata") or {}).get("generation") or 0
     )
     return Workload(
+        uid=str((body.get("metadata") or {}).get("uid", "")),
         resource_version=str((body.get("metadata") or {}).get("resourceVersion", "")),
         target=int(spec.get("replicas", 1) if spec.get("replicas") is not None else 1),
         current=current,

@@ -6,8 +6,7 @@ Times and transitions are added by whoever writes them down.
 
 from __future__ import annotations
 
-from penstock.model.conditions import Finding as Finding
-from penstock.model.conditions import Status as Status
+from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading

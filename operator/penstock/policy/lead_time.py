@@ -80,6 +80,12 @@ def lead_seconds(memory: LeadTimeMemory, *, initial_seconds: float, now: float, 
     return max(warm, new_node, min(late, 4 * max(warm, new_node))) + tick_seconds
 
 
+def measured_starts(memory: LeadTimeMemory) -> tuple[float | None, float | None]:
+    """Return the P90 (seconds) of starts on warm nodes and on new ones; None until measured."""
+    warm, new_node = memory.warm_seconds, memory.new_node_seconds
+    return _percentile(warm, 0.0) if warm else None, _percentile(new_node, 0.0) if new_node else None
+
+
 def _percentile(seconds: tuple[float, ...], otherwise: float) -> float:
     """Return the nearest-rank P90, or `otherwise` where nothing was measured."""
     if not seconds:

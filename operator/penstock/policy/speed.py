@@ -29,6 +29,11 @@ class SpeedMemory:
     at: float = -math.inf
     in_force: float = 1.0
 
+    @classmethod
+    def restored(cls, ratio: float) -> SpeedMemory:
+        """Return the memory after a restart, from the ratio that was in force."""
+        return cls(log_ratio=math.log(ratio), seen_seconds=HALF_LIFE_SECONDS, in_force=ratio)
+
     @property
     def believed(self) -> bool:
         """Whether enough was seen to believe the ratio: the first windows of a cold engine are warm-up."""

@@ -1,0 +1,85 @@
+"""Write a replica count: choose the victims of a scale-down, then patch /scale.
+
+A write is re-validated: it names the resourceVersion that was looked at, so if the target has moved
+meanwhile the API server refuses and the next tick decides anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import structlog
+
+from penstock.controller.pod_state import DELETION_COST, PodState, choose_victims, read_pod
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound
+from penstock.model.spec import ServiceSpec
+from penstock.policy.replicas import acknowledge
+
+log = structlog.get_logger(__name__)
+# Below every cost that a user is likely to set.
+VICTIM_COST = "-1000000"
+
+InFlight = Callable[[ServiceSpec, Sequence[str]], Awaitable[Mapping[str, float]]]
+
+
+class ScaleWriter:
+    """Sets the replicas of targets. `in_flight` measures requests per pod, {} where unknown."""
+
+    def __init__(self, kube: KubeApi, in_flight: InFlight) -> None:
+        self._kube = kube
+        self._in_flight = in_flight
+
+    async def write(self, outcome: Outcome, state: ServiceState, replicas: int, now: float) -> bool:
+        """Set the target; whether it was written. A refusal is kept in ``state.write_error``."""
+        spec, pool = outcome.spec, outcome.seen.pool
+        assert pool is not None  # noqa: S101 - a decision to write has seen the pool
+        namespace, name = spec.key.namespace, spec.target.name
+        try:
+            resource = await self._kube.resource_of(spec.target.group, spec.target.kind)
+            scale = await self._kube.get_scale(resource, namespace, name)
+            if scale.replicas != pool.target:
+                return False
+            if replicas < pool.ready and spec.target.kind == "Deployment":
+                await self._mark_victims(spec, scale.selector, pool.target - replicas)
+            written = await self._kube.patch_scale(
+                resource, namespace, name, replicas=replicas, resource_version=scale.resource_version
+            )
+        except (Conflict, NotFound):
+            return False
+        except KubeError as error:
+            advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
+            state.write_error = ("WriteRefused", f"{spec.target} cannot be scaled: {error.message}{advice}")
+            return False
+        state.write_error = None
+        state.written, state.written_version = replicas, written.resource_version
+        state.memory = state.memory.with_replicas(
+            acknowledge(state.memory.replicas, written=replicas, before=pool.target, now=now)
+        )
+        return True
+
+    async def list_pods(self, spec: ServiceSpec, selector: str) -> list[PodState]:
+        """Return the pods of a workload."""
+        bodies = await self._kube.list(PODS, spec.key.namespace, label_selector=selector)
+        return [read_pod(body) for body in bodies]
+
+    async def _mark_victims(self, spec: ServiceSpec, selector: str, count: int) -> None:
+        """Let the ReplicaSet controller remove the pods with the least in flight.
+
+        The cost is an annotation on the pods; unready pods go first whatever their cost. Without
+        permission, or when the query fails, Kubernetes chooses: a scale-down is not worth failing.
+        """
+        try:
+            pods = await self.list_pods(spec, selector)
+            load = await self._in_flight(spec, [pod.name for pod in pods])
+            victims = set(choose_victims(pods, load, count))
+            for pod in pods:
+                cost = VICTIM_COST if pod.name in victims else None
+                if cost == (pod.deletion_cost or None):
+                    continue
+                if cost is None and pod.deletion_cost != VICTIM_COST:
+                    continue  # a cost of the user's own
+                body = {"metadata": {"annotations": {DELETION_COST: cost}}}
+                await self._kube.patch(PODS, spec.key.namespace, pod.name, body)
+        except KubeError as error:
+            log.warning("victims could not be chosen", service=str(spec.key), error=error.message)

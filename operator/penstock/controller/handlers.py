@@ -1,0 +1,125 @@
+"""kopf, and all of it: watch, and put what is seen into the cache.
+
+Only `on.event`: no timers, daemons, indexes, finalizers or return values (timers cost four times the
+CPU, indexes are quadratic at start, finalizers block deletion while the operator is down, a returned
+value is written to status).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import kopf
+
+from penstock.controller.cache import FleetCache
+from penstock.kube.api import (
+    AUTOSCALERS,
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    INFERENCE_SERVICES,
+    SCALED_OBJECTS,
+    SERVICES,
+    STATEFUL_SETS,
+    Resource,
+)
+
+PREFIX = "serving.penstock.dev"
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """How objects of one type enter and leave the cache."""
+
+    resource: Resource
+    see: Callable[[Mapping[str, Any]], None]
+    forget: Callable[[str, str], None]
+
+
+@dataclass(slots=True)
+class WatchMarks:
+    """When each type was last heard of, on the monotonic clock; health reads it."""
+
+    heard_at: dict[str, float] = field(default_factory=dict)
+
+
+def feeds(cache: FleetCache, *, pods_identify: bool) -> list[Feed]:
+    """Return the watched types. EndpointSlices only where they are needed to join pods."""
+    found = [
+        Feed(INFERENCE_SERVICES, cache.see_service, cache.forget_service),
+        Feed(SERVICES, cache.see_cluster_service, cache.forget_cluster_service),
+    ]
+    for resource in (DEPLOYMENTS, STATEFUL_SETS):
+        found.append(_workload_feed(cache, resource))
+    for resource in (AUTOSCALERS, SCALED_OBJECTS):
+        found.append(_autoscaler_feed(cache, resource))
+    if pods_identify:
+        found.append(Feed(ENDPOINT_SLICES, cache.see_slice, cache.forget_slice))
+    return found
+
+
+def _workload_feed(cache: FleetCache, resource: Resource) -> Feed:
+    kind = resource.kind
+    return Feed(
+        resource,
+        lambda body: cache.see_workload(kind, body),
+        lambda namespace, name: cache.forget_workload(kind, namespace, name),
+    )
+
+
+def _autoscaler_feed(cache: FleetCache, resource: Resource) -> Feed:
+    kind = resource.kind
+    return Feed(
+        resource,
+        lambda body: cache.see_autoscaler(kind, body),
+        lambda namespace, name: cache.forget_autoscaler(kind, namespace, name),
+    )
+
+
+def build_registry(watched: list[Feed], marks: WatchMarks) -> kopf.OperatorRegistry:
+    """Return a registry with one event handler per type."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.startup(registry=registry)(_configure)
+    kopf.on.login(registry=registry)(_login)
+    for feed in watched:
+        resource = feed.resource
+        handler = _handler(feed, marks)
+        kopf.on.event(
+            resource.group, resource.version, resource.plural, registry=registry, id=f"see-{resource.plural}"
+        )(handler)
+    return registry
+
+
+def _handler(feed: Feed, marks: WatchMarks) -> Callable[..., Any]:
+    async def see(event: Mapping[str, Any], **_: object) -> None:
+        marks.heard_at[feed.resource.plural] = time.monotonic()
+        body = event["object"]
+        if event["type"] == "DELETED":
+            feed.forget(body["metadata"].get("namespace", ""), body["metadata"]["name"])
+        else:
+            feed.see(body)
+
+    return see
+
+
+async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf's own signature
+    """Log in without loading the Kubernetes client a second time."""
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+async def _configure(settings: kopf.OperatorSettings, **_: object) -> None:
+    settings.peering.standalone = True  # the Lease is ours; peering freezes on equal priorities
+    settings.scanning.disabled = True  # no list and watch of namespaces and CRDs: smaller RBAC
+    settings.posting.enabled = False
+    settings.persistence.finalizer = f"{PREFIX}/operator"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=PREFIX)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=PREFIX)
+    settings.watching.server_timeout = 5 * 60
+    settings.watching.client_timeout = 5 * 60 + 10
+    settings.watching.connect_timeout = 10
+    settings.watching.chunk_size = 500
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.process.ultimate_exiting_timeout = 25

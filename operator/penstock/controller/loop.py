@@ -1,0 +1,239 @@
+"""One loop for the whole fleet: collect, then for each service observe, estimate, decide, then apply.
+
+Ticks follow absolute times. A tick that takes longer than its interval delays the next one, and says
+so; two ticks never overlap, so a service has one writer at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from penstock.controller.apply import ScaleWriter
+from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.pod_state import NONE_STUCK, stuck_pods
+from penstock.controller.restore import HISTORY_SECONDS, restored_memory, with_history
+from penstock.controller.sample import sample_of
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.show import StatusWriter
+from penstock.controller.step import StepContext, prepare, replicas_to_write, step
+from penstock.kube.api import KubeError
+from penstock.metrics_source.base import QueryError
+from penstock.metrics_source.collector import Collector
+from penstock.metrics_source.identity import Watched
+from penstock.model.spec import ServiceKey, ServiceSpec
+from penstock.telemetry.metrics import OperatorMetrics, ServiceSample
+
+log = structlog.get_logger(__name__)
+# The event loop serves health, Lease and watches too: a slice of 200 services is some 20 ms.
+SLICE = 200
+WRITES_AT_ONCE = 16
+# Replicas that stay unready this many ticks are looked at, pod by pod.
+LOOK_AT_PODS_AFTER_TICKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LoopParts:
+    """What the loop works with."""
+
+    context: StepContext
+    collector: Collector
+    scale: ScaleWriter
+    status: StatusWriter
+    metrics: OperatorMetrics
+    pods_identify: bool  # series are joined through EndpointSlices
+
+
+class ControlLoop:
+    """Ticks until it is cancelled."""
+
+    def __init__(
+        self, parts: LoopParts, *, dry_run: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._parts = parts
+        self._dry_run = dry_run
+        self._clock = clock
+        self.states: dict[ServiceKey, ServiceState] = {}
+        self.last_tick_at: float | None = None
+
+    @property
+    def cache(self) -> FleetCache:
+        """Return the watched objects."""
+        return self._parts.context.cache
+
+    async def run(self) -> None:
+        """Tick at every interval; a failed tick is logged, counted and followed by the next."""
+        interval, metrics = self._parts.context.times.tick_seconds, self._parts.metrics
+        due = time.monotonic()
+        while True:
+            metrics.tick_lag_seconds.set(max(0.0, time.monotonic() - due))
+            with metrics.tick_seconds.time():
+                try:
+                    await self.tick(self._clock())
+                    metrics.ticks.labels("ok").inc()
+                except Exception:
+                    # The loop must outlive a defect; the failed tick is counted and health tells
+                    # when no tick succeeds any more.
+                    metrics.ticks.labels("failed").inc()
+                    log.exception("a tick failed")
+            due = max(due + interval, time.monotonic() - interval)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    async def tick(self, now: float) -> None:
+        """Look at every service once and write what changed."""
+        known = list(self.cache.services.values())
+        await self._follow(known, now)
+        watched = [self._watched(each, self.states[each.key]) for each in known if each.spec is not None]
+        loads = await self._parts.collector.collect([each for each in watched if each], at=now)
+        changes: list[tuple[KnownService, ServiceState, Outcome | None]] = []
+        for index, each in enumerate(known):
+            state = self.states[each.key]
+            outcome = None
+            if each.spec is not None:
+                outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
+            if outcome is None or self._has_changed(each, state, outcome, now):
+                changes.append((each, state, outcome))
+            if index % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        await self._apply(changes, now)
+        self._parts.metrics.tables_pending.set(self._parts.context.tables.pending)
+        self.last_tick_at = now
+
+    def samples(self) -> Iterator[ServiceSample]:
+        """Yield what the metrics show of each service."""
+        for state in list(self.states.values()):
+            if state.outcome is not None:
+                yield sample_of(state.outcome, state)
+
+    async def _follow(self, known: Sequence[KnownService], now: float) -> None:
+        """Begin states for new services, with what survives a restart; drop those of deleted ones."""
+        alive = {each.key for each in known}
+        for key in self.states.keys() - alive:
+            del self.states[key]
+        fresh = []
+        for each in known:
+            state = self.states.get(each.key)
+            if state is None or state.uid != each.uid:
+                state = self.states[each.key] = ServiceState(
+                    uid=each.uid, memory=restored_memory(each.status, now)
+                )
+                fresh.append(each)
+            prepare(self._parts.context, each, state)
+        watched = [self._watched(each, self.states[each.key]) for each in fresh]
+        await self._backfill([each for each in watched if each is not None], now)
+
+    async def _backfill(self, watched: Sequence[Watched], now: float) -> None:
+        """Read the recent arrival rates of new services, so that a restart forgets no ramp."""
+        if not watched:
+            return
+        times = self._parts.context.times
+        step_seconds = max(times.tick_seconds, times.rate_window_seconds / 2)
+        try:
+            history = await self._parts.collector.rate_history(
+                watched, start=now - HISTORY_SECONDS, end=now - step_seconds, step=step_seconds
+            )
+        except QueryError as error:
+            log.warning("rate history is not available, starting without", error=str(error))
+            return
+        for each in watched:
+            state = self.states[each.key]
+            state.memory = with_history(state.memory, each.spec, history.get(each.key, ()), times)
+
+    def _watched(self, known: KnownService, state: ServiceState) -> Watched | None:
+        """Return where a service's series are; None while its target is unknown or refused."""
+        spec = known.spec
+        if spec is None:
+            return None
+        workload = self.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+        if workload is None:
+            return None
+        name = spec.service.name if spec.service else ""
+        if not name:
+            found = list(self.cache.services_selecting(spec.key.namespace, workload.pod_labels))
+            state.ambiguous = "" if len(found) == 1 else ambiguity(spec, found)
+            if len(found) != 1:
+                return None
+            name = found[0]
+        pods = tuple(self.cache.pods_behind(spec.key.namespace, name)) if self._parts.pods_identify else ()
+        return Watched(spec, pods=pods, ready=workload.ready, series_name=name)
+
+    def _has_changed(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> bool:
+        """Whether anything of a service is to be written."""
+        if replicas_to_write(outcome, state) is not None:
+            return True
+        return self._parts.status.differs(known, state, outcome, now)
+
+    async def _apply(
+        self, changes: Sequence[tuple[KnownService, ServiceState, Outcome | None]], now: float
+    ) -> None:
+        """Write what changed, some services at a time; one refused write stops nobody else's."""
+        gate = asyncio.Semaphore(WRITES_AT_ONCE)
+
+        async def write(known: KnownService, state: ServiceState, outcome: Outcome | None) -> None:
+            async with gate:
+                if outcome is None:
+                    await self._parts.status.show_invalid(known, state, now)
+                    return
+                await self._write_scale(state, outcome, now)
+                await self._parts.status.show(known, state, outcome, now)
+
+        await asyncio.gather(*(write(*change) for change in changes))
+        await self._look_at_pods(now)
+
+    async def _write_scale(self, state: ServiceState, outcome: Outcome, now: float) -> None:
+        """Set the target if the outcome says so; tell it in a log line, a metric and an Event."""
+        replicas, pool = replicas_to_write(outcome, state), outcome.seen.pool
+        if replicas is None or pool is None or self._dry_run:
+            return
+        if not await self._parts.scale.write(outcome, state, replicas, now):
+            return
+        direction = "up" if replicas > pool.target else "down"
+        self._parts.metrics.scale_writes.labels(direction).inc()
+        log.info(
+            "scaled",
+            service=str(outcome.spec.key),
+            target=str(outcome.spec.target),
+            replicas_before=pool.target,
+            replicas=replicas,
+            reason=outcome.decision.reason.value,
+            message=outcome.decision.message,
+            **{name: round(value, 4) for name, value in outcome.decision.inputs.items()},
+        )
+        await self._parts.status.announce_scaling(outcome, replicas, pool.target)
+
+    async def _look_at_pods(self, now: float) -> None:
+        """List the pods of services whose replicas stay unready, to tell starting from stuck."""
+        after = LOOK_AT_PODS_AFTER_TICKS * self._parts.context.times.tick_seconds
+        for key, state in self.states.items():
+            outcome = state.outcome
+            pool = outcome.seen.pool if outcome else None
+            if outcome is None or pool is None or pool.ready >= pool.target:
+                state.unready_since, state.stuck = None, NONE_STUCK
+                continue
+            if state.unready_since is None:
+                state.unready_since = now
+            if now - max(state.unready_since, state.pods_listed_at) < after:
+                continue
+            state.pods_listed_at = now
+            workload = self.cache.workloads.get(
+                (key.namespace, outcome.spec.target.kind, outcome.spec.target.name)
+            )
+            if workload is None or not workload.selector:
+                continue
+            selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
+            try:
+                state.stuck = stuck_pods(await self._parts.scale.list_pods(outcome.spec, selector))
+            except KubeError as error:
+                log.warning("pods cannot be listed", service=str(key), error=error.message)
+
+
+def ambiguity(spec: ServiceSpec, found: Sequence[str]) -> str:
+    """Say why the default Service cannot be told."""
+    if not found:
+        return f"no Service selects the pods of {spec.target}: create one, or name it in workload.serviceRef"
+    listed = ", ".join(found)
+    return f"several Services select the pods of {spec.target} ({listed}): name one in workload.serviceRef"

@@ -1,0 +1,84 @@
+"""A second opinion against silent watches: list everything now and then and compare with the cache.
+
+kopf's watches can end without a sound (nolar/kopf#1276, #996). A drift is repaired and counted; the
+first listing also tells when the cache is complete, so that a start decides nothing on half a fleet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from penstock.controller.cache import FleetCache
+from penstock.controller.handlers import Feed
+from penstock.kube.api import INFERENCE_SERVICES, SCALED_OBJECTS, Forbidden, KubeApi, KubeError, NotFound
+from penstock.model.spec import ServiceKey
+from penstock.telemetry.metrics import OperatorMetrics
+
+log = structlog.get_logger(__name__)
+
+
+class Relister:
+    """Lists all watched types; `complete` after the first full pass."""
+
+    def __init__(
+        self,
+        kube: KubeApi,
+        cache: FleetCache,
+        watched: Sequence[Feed],
+        metrics: OperatorMetrics,
+        namespaces: Sequence[str],
+    ) -> None:
+        self._kube, self._cache, self._watched, self._metrics = kube, cache, watched, metrics
+        self._namespaces = namespaces or ("",)
+        self.complete = False
+        self.problem = "the first listing has not ended"
+
+    async def run(self, interval_seconds: float) -> None:
+        """List until it works once, then at every interval."""
+        while True:
+            try:
+                await self.pass_over()
+                await asyncio.sleep(interval_seconds)
+            except KubeError as error:
+                self.problem = f"listing failed: {error.message}"
+                log.warning("listing failed, trying again", error=error.message)
+                await asyncio.sleep(5.0)
+
+    async def pass_over(self) -> None:
+        """List every type once, repair what differs."""
+        before = self._versions()
+        listed: set[tuple[str, str]] = set()
+        for feed in self._watched:
+            for namespace in self._namespaces:
+                try:
+                    bodies = await self._kube.list(feed.resource, namespace)
+                except NotFound:
+                    if feed.resource is INFERENCE_SERVICES:
+                        raise KubeError("the InferenceService CRD is not installed: apply crds/") from None
+                    continue  # KEDA is not installed, or not any more
+                except Forbidden:
+                    if feed.resource is SCALED_OBJECTS:
+                        continue
+                    raise
+                for body in bodies:
+                    feed.see(body)
+                if feed.resource is INFERENCE_SERVICES:
+                    listed |= {(body["metadata"]["namespace"], body["metadata"]["name"]) for body in bodies}
+                self._metrics.cache_objects.labels(feed.resource.plural).set(len(bodies))
+        for key in [key for key in before if (key.namespace, key.name) not in listed]:
+            self._cache.forget_service(key.namespace, key.name)
+        if self.complete:
+            after = self._versions()
+            drift = sum(after.get(key) != before.get(key) for key in before.keys() | after.keys())
+            if drift:
+                # Events on their way explain a few; a watch that is dead shows at every pass.
+                self._metrics.cache_drift.inc(drift)
+                log.warning("the listing knew more than the watch", objects=drift)
+        self.complete, self.problem = True, ""
+
+    def _versions(self) -> dict[ServiceKey, str]:
+        """Return the version of every InferenceService in the cache."""
+        return {key: known.resource_version for key, known in self._cache.services.items()}

@@ -1,0 +1,83 @@
+"""Memory after a restart, from what the cluster and Prometheus still know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from penstock.model.decision import Decision, Reason
+from penstock.model.spec import ServiceSpec
+from penstock.policy.beliefs import LoopTimes
+from penstock.policy.demand import observe_rate
+from penstock.policy.lead_time import LeadTimeMemory, lead_seconds
+from penstock.policy.memory import ServiceMemory
+from penstock.policy.replicas import ReplicaMemory
+from penstock.policy.speed import SpeedMemory
+
+HISTORY_SECONDS = 1800.0
+
+
+def restored_memory(status: Mapping[str, Any], now: float) -> ServiceMemory:
+    """Read learned start-up times, speed and an emergency floor back from a status; {} is none."""
+    learned = status.get("learned") or {}
+    warm, new_node = learned.get("warmStartSeconds"), learned.get("newNodeStartSeconds")
+    lead = LeadTimeMemory(
+        warm_seconds=() if warm is None else (float(warm),),
+        new_node_seconds=() if new_node is None else (float(new_node),),
+    )
+    speed = SpeedMemory()
+    ratio = _positive(learned.get("speedRatio"))
+    if ratio is not None:
+        speed = SpeedMemory.restored(ratio)
+    replicas = ReplicaMemory(said=_said(status))
+    floor = status.get("foreignFloor") or {}
+    until = _unix_seconds(str(floor.get("until", "")))
+    if until is not None and until > now:
+        replicas = replace(replicas, floor=int(floor.get("replicas", 0)), floor_until=until)
+    return ServiceMemory(lead=lead, speed=speed, replicas=replicas)
+
+
+def with_history(
+    memory: ServiceMemory, spec: ServiceSpec, rates: Iterable[tuple[float, float]], times: LoopTimes
+) -> ServiceMemory:
+    """Let the demand estimate see past arrival rates, (Unix seconds, 1/s) oldest first."""
+    demand = memory.demand
+    for at, rate in rates:
+        ahead = lead_seconds(
+            memory.lead,
+            initial_seconds=spec.replicas.initial_startup_seconds,
+            now=at,
+            tick_seconds=times.tick_seconds,
+        )
+        demand = observe_rate(demand, rate, at, lead_seconds=ahead, window_seconds=times.rate_window_seconds)
+    return replace(memory, demand=demand)
+
+
+def _said(status: Mapping[str, Any]) -> Decision[int] | None:
+    """Return the decision that the status shows, so that a restart does not rewrite its sentence."""
+    decision = status.get("decision") or {}
+    try:
+        reason = Reason(decision.get("reason", ""))
+    except ValueError:
+        return None
+    return Decision((status.get("replicas") or {}).get("desired"), reason, str(decision.get("message", "")))
+
+
+def _positive(text: object) -> float | None:
+    """Parse a positive number; None for anything else."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _unix_seconds(text: str) -> float | None:
+    """Parse an RFC 3339 time; None for anything else."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

@@ -1,0 +1,37 @@
+"""One service's outcome as its metrics show it."""
+
+from __future__ import annotations
+
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.show import utilization
+from penstock.policy.conditions import measured
+from penstock.telemetry.metrics import ServiceSample
+
+
+def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
+    """Return the sample of a service; what is not known is None, so that it has no series."""
+    spec, seen, believed = outcome.spec, outcome.seen, outcome.estimate
+    pool, demand = seen.pool, believed.demand
+    readings = {each.name: measured(seen.load, each) for each in spec.slo.objectives}
+    return ServiceSample(
+        namespace=spec.key.namespace,
+        name=spec.key.name,
+        reason=outcome.decision.reason.value,
+        desired_replicas=outcome.decision.value,
+        target_replicas=pool.target if pool else None,
+        ready_replicas=pool.ready if pool else None,
+        stuck_replicas=pool.stuck if pool else None,
+        offered_per_second=demand.offered_per_second if demand else None,
+        bound_per_second=believed.rate_to_serve if demand else None,
+        utilization_ratio=utilization(outcome),
+        queue_depth=seen.load.waiting.value,
+        lead_seconds=demand.lead_seconds if demand else None,
+        speed_ratio=state.memory.speed.in_force if state.memory.speed.believed else None,
+        cost_per_hour=spec.cost.per_replica_hour * pool.target if spec.cost and pool else None,
+        measured_seconds={
+            name: reading.value
+            for name, reading in readings.items()
+            if reading is not None and reading.value is not None
+        },
+        objective_seconds={each.name: each.seconds for each in spec.slo.objectives},
+    )

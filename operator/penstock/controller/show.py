@@ -1,0 +1,169 @@
+"""Show what was decided: status when it tells something new, Events on transitions.
+
+The same reason and sentence go to the condition, the Event, the log line and the metric's label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+
+from penstock.controller.cache import KnownService
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
+from penstock.kube.events import EventRecorder, EventType, ObjectReference
+from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
+from penstock.model.resource_status import (
+    NUMBERS_EVERY_SECONDS,
+    Floor,
+    Learned,
+    StatusValues,
+    build_status,
+    latency_progress,
+    meaningful_change,
+    status_patch,
+)
+from penstock.model.spec import Mode
+from penstock.policy.conditions import measured, not_accepted
+from penstock.policy.lead_time import measured_starts
+from penstock.telemetry.metrics import OperatorMetrics
+
+log = structlog.get_logger(__name__)
+# The status of a condition that somebody should look at, where False is not simply "no".
+_TROUBLE = {
+    "Ready": None,  # follows from Accepted
+    "Accepted": Status.FALSE,
+    "MetricsAvailable": Status.FALSE,
+    "ObjectivesMet": Status.FALSE,
+    "ScalingLimited": Status.TRUE,
+}
+
+
+class StatusWriter:
+    """Writes status and Events of single services; a failed write is tried again at a later tick."""
+
+    def __init__(self, kube: KubeApi, events: EventRecorder, metrics: OperatorMetrics) -> None:
+        self._kube, self._events, self._metrics = kube, events, metrics
+
+    def differs(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> bool:
+        """Whether the outcome is worth looking at more closely; cheap, it is asked at every tick."""
+        if state.shown_findings is None or state.shown_generation != known.generation:
+            return True
+        if outcome.decision is not state.shown_decision:
+            return True
+        if now - state.shown_at >= NUMBERS_EVERY_SECONDS:
+            return True
+        return _essence(outcome.findings) != _essence(state.shown_findings)
+
+    async def show(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> None:
+        """Write the status if it tells something new, and an Event for each new trouble."""
+        if outcome.decision is not state.shown_decision:
+            state.decided_at = now
+            self._metrics.decisions.labels("replicas", outcome.decision.reason.value).inc()
+        values = status_values(known, state, outcome, now)
+        await self._write(known, state, values, outcome.findings, now)
+        state.shown_decision = outcome.decision
+
+    async def show_invalid(self, known: KnownService, state: ServiceState, now: float) -> None:
+        """Write what is wrong with a spec that cannot be parsed (an API server without our CEL rules)."""
+        if known.invalid is None or state.shown_generation == known.generation:
+            return
+        found = not_accepted("InvalidSpec", str(known.invalid))
+        conditions = set_conditions(
+            read_conditions(known.status), found, generation=known.generation, now=now
+        )
+        await self._write(known, state, StatusValues(known.generation, conditions), found, now)
+
+    async def announce_scaling(self, outcome: Outcome, replicas: int, before: int) -> None:
+        """Tell a scale-up or scale-down on the InferenceService."""
+        action = "ScaleUp" if replicas > before else "ScaleDown"
+        await self._record(outcome.spec.key.namespace, outcome.spec.key.name, outcome.spec.uid,
+                           EventType.NORMAL, outcome.decision.reason.value, outcome.decision.message, action)
+
+    async def _write(
+        self,
+        known: KnownService,
+        state: ServiceState,
+        values: StatusValues,
+        found: tuple[Finding, ...],
+        now: float,
+    ) -> None:
+        status = build_status(values)
+        news = [each for each in found if each not in (state.shown_findings or ()) and _is_trouble(each)]
+        fresh = _essence(news) - _essence(state.shown_findings or _stored(known))
+        if meaningful_change(known.status, status, seconds_since_write=now - state.written_status_at):
+            patch = status_patch(known.status, status)
+            try:
+                await self._kube.patch(
+                    INFERENCE_SERVICES,
+                    known.key.namespace,
+                    known.key.name,
+                    {"status": patch},
+                    subresource="status",
+                )
+            except NotFound:
+                return  # deleted meanwhile
+            except (Conflict, KubeError) as error:
+                log.warning("status cannot be written", service=str(known.key), error=error.message)
+                return
+            self._metrics.status_writes.inc()
+            state.written_status_at = now
+        state.shown_findings, state.shown_at, state.shown_generation = found, now, known.generation
+        for each in news:
+            if (each.type, each.status, each.reason) in fresh:
+                await self._record(
+                    known.key.namespace, known.key.name, known.uid, EventType.WARNING, each.reason, each.message, each.type
+                )
+
+    async def _record(
+        self, namespace: str, name: str, uid: str, kind: EventType, reason: str, message: str, action: str
+    ) -> None:
+        about = ObjectReference(INFERENCE_SERVICES, namespace, name, uid)
+        if await self._events.record(about, kind, reason=reason, message=message, action=action):
+            self._metrics.events.labels(reason).inc()
+
+
+def status_values(known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> StatusValues:
+    """Gather all that status shows of one service."""
+    spec, seen, memory = outcome.spec, outcome.seen, state.memory
+    stored = read_conditions(known.status)
+    conditions = set_conditions(stored, outcome.findings, generation=known.generation, now=now)
+    floor = memory.replicas
+    shows_floor = floor.floor_until > now and floor.floor > 0 and spec.mode is Mode.ENFORCE
+    warm, new_node = measured_starts(memory.lead)
+    return StatusValues(
+        generation=known.generation,
+        conditions=conditions,
+        decision=outcome.decision,
+        decided_at=state.decided_at,
+        pool=seen.pool,
+        load=seen.load,
+        utilization_ratio=utilization(outcome),
+        objectives=tuple(latency_progress(each, measured(seen.load, each)) for each in spec.slo.objectives),
+        learned=Learned(warm, new_node, memory.speed.in_force if memory.speed.believed else None),
+        floor=Floor(floor.floor, floor.floor_until) if shows_floor else None,
+    )
+
+
+def utilization(outcome: Outcome) -> float | None:
+    """Return offered load over what the ready replicas carry at saturation; None where unknown."""
+    believed, pool = outcome.estimate, outcome.seen.pool
+    if believed.demand is None or believed.capacity is None or pool is None or not pool.ready:
+        return None
+    return believed.demand.offered_per_second / (pool.ready * believed.capacity.saturation_rate_per_second)
+
+
+def _is_trouble(finding: Finding) -> bool:
+    return _TROUBLE.get(finding.type) is finding.status
+
+
+def _essence(found: Iterable[Finding]) -> set[tuple[str, Status, str]]:
+    return {(each.type, each.status, each.reason) for each in found}
+
+
+def _stored(known: KnownService) -> tuple[Finding, ...]:
+    """Return the conditions that the status carried before this process began."""
+    return tuple(
+        Finding(each.type, each.status, each.reason, each.message) for each in read_conditions(known.status)
+    )
