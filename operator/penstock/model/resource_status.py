@@ -1,13 +1,14 @@
 """``status`` of an InferenceService: built from values, and written only when that tells something.
 
 At once when a condition, a reason, the wanted count or a floor changes; otherwise at most once in 60
-seconds, and only if a replica count changed, a signal came or went, or a number moved by more than
-10 %. Every write is a revision in etcd and an event for everybody who watches.
+seconds, and only if a replica count or a wording changed, a signal came or went, or a number moved by
+more than 10 %. Every write is a revision in etcd and an event for everybody who watches.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +127,10 @@ def meaningful_change(old: Mapping[str, Any], new: Mapping[str, Any], *, seconds
     before, after = dict(_numbers(old)), dict(_numbers(new))
     if before.keys() != after.keys() or old.get("replicas") != new.get("replicas"):
         return True
-    return any(abs(after[name] - before[name]) > MOVED_RATIO * abs(before[name]) for name in after)
+    if _wordings(old) != _wordings(new):
+        return True
+    # Negated so that NaN, a number which nobody can read, counts as moved.
+    return not all(abs(after[name] - before[name]) <= MOVED_RATIO * abs(before[name]) for name in after)
 
 
 def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +225,14 @@ def _duration(seconds: float | None) -> str | None:
 
 def _decided(status: Mapping[str, Any]) -> tuple[object, ...]:
     decision, replicas = status.get("decision") or {}, status.get("replicas") or {}
-    return decision.get("reason"), decision.get("message"), replicas.get("desired")
+    return decision.get("reason"), replicas.get("desired")
+
+
+def _wordings(status: Mapping[str, Any]) -> list[str]:
+    """Return all messages without their numbers: those move at every look and are compared apart."""
+    messages = [(status.get("decision") or {}).get("message", "")]
+    messages += [entry.get("message", "") for entry in status.get("conditions") or ()]
+    return [re.sub(r"[0-9][0-9.,]*( ?m?s)?", "#", message) for message in messages]
 
 
 def _numbers(status: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -237,7 +248,9 @@ def _numbers(status: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _value(published: object) -> float:
+    """Return a published number; NaN for what somebody else wrote there."""
     text = str(published)
-    if text.endswith(("s", "m", "h")):
-        return parse_duration(text)
-    return float(text.removesuffix("%"))
+    try:
+        return parse_duration(text) if text.endswith(("s", "m", "h")) else float(text.removesuffix("%"))
+    except ValueError:
+        return math.nan
