@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.engine_profile import EngineProfile
 
@@ -161,9 +162,7 @@ def simulate(
     random = np.random.default_rng(seed)
     slots = min(profile.max_sequences, running_limit or profile.max_sequences)
     pool = [Replica(profile, slots, int(profile.kv_capacity_tokens) // BLOCK) for _ in range(replicas)]
-    requests = [
-        Request(float(t), int(i), int(o)) for t, i, o in zip(arrivals, inputs, outputs, strict=True)
-    ]
+    requests = [Request(float(t), int(i), int(o)) for t, i, o in zip(arrivals, inputs, outputs, strict=True)]
     draws = random.integers(0, replicas, size=(len(requests), 2))
     events: list[tuple[float, int]] = []
     running_area, last_time = 0.0, 0.0

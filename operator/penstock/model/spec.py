@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from penstock.queueing.balancer import Balancer as Balancer
+
 
 class Mode(StrEnum):
     """How far Penstock may go."""
@@ -42,15 +44,6 @@ class ProfileType(StrEnum):
     NAMED = "Named"
     INLINE = "Inline"
     LEARNED = "Learned"
-
-
-class Balancer(StrEnum):
-    """How requests are spread over replicas; an input of the model (kube-proxy is Random)."""
-
-    RANDOM = "Random"
-    ROUND_ROBIN = "RoundRobin"
-    POWER_OF_TWO = "PowerOfTwo"
-    LEAST_REQUESTS = "LeastRequests"
 
 
 class WorkloadType(StrEnum):

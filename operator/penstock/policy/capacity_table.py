@@ -11,6 +11,7 @@ import bisect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -152,11 +153,18 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
         seconds = np.maximum.accumulate(seconds, axis=2)
         seconds = np.minimum.accumulate(seconds, axis=0)
     allowed = max(1 - slo.availability_ratio, 1e-9)
-    shed_rates = [
-        _highest(lambda u, n=count: model.shed_fraction(n, u * n * saturation, limits.running, limits.queue) <= allowed)
-        * saturation
-        for count in counts
-    ]
+
+    def admits(count: int, utilization: float) -> bool:
+        shed = model.shed_fraction(
+            count,
+            utilization * count * saturation,
+            running_limit=limits.running,
+            queue_limit=limits.queue,
+            balancer=balancer,
+        )
+        return shed <= allowed
+
+    shed_rates = [saturation * _highest(partial(admits, count)) for count in counts]
     shed_rates = np.maximum.accumulate(shed_rates).tolist()
     draft = CapacityTable(
         slo=slo,
@@ -171,9 +179,11 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
         rates=(),
         shed_rates=tuple(shed_rates),
     )
-    rates = [
-        _highest(lambda u, n=count: draft._broken(n, u * n * saturation) is None) * saturation for count in counts
-    ]
+
+    def carries(count: int, utilization: float) -> bool:
+        return draft._broken(count, utilization * count * saturation) is None
+
+    rates = [saturation * _highest(partial(carries, count)) for count in counts]
     return replace(draft, rates=tuple(np.maximum.accumulate(rates).tolist()))
 
 

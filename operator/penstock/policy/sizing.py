@@ -23,7 +23,7 @@ _HALVINGS = 12  # of the bracket in which the highest rate lies: 1/4096 of it
 
 
 class ObjectiveUnreachable(QueueingError):  # noqa: N818 - named for what it says, like its neighbours
-    """No replica count meets `objective` (its name); `best_seconds` is the best there is, `target_seconds` the wish."""
+    """No replica count meets `objective` (its name): `best_seconds` is the best there is."""
 
     def __init__(self, objective: str, target_seconds: float, best_seconds: float, why: str) -> None:
         self.objective = objective
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """A replica count with what it gives. Rates are per second; `prediction` is for `replicas`, not the spare."""
+    """A replica count and what it gives (`prediction`, without the spare). Rates are per second."""
 
     replicas: int
     replicas_with_spare: int
@@ -188,9 +188,7 @@ def worst(slo: Slo, prediction: PoolPrediction, shed: float) -> str | None:
     """Return the name of what is broken by the largest factor; None when everything holds."""
     if math.isinf(prediction.latency.mean):
         return SATURATION
-    excess = {
-        each.name: (percentile(prediction, each) or 0.0) / each.seconds for each in slo.objectives
-    }
+    excess = {each.name: (percentile(prediction, each) or 0.0) / each.seconds for each in slo.objectives}
     allowed = max(1 - slo.availability_ratio, 1e-9)
     name = max(excess, key=lambda each: excess[each], default=AVAILABILITY)
     if excess.get(name, 0.0) > 1:
@@ -207,7 +205,9 @@ def _look(
     arrivals: Arrivals,
 ) -> tuple[PoolPrediction, float]:
     """Return the latencies of a pool that nothing is turned away from, and what admission would turn away."""
-    shed = model.shed_fraction(replicas, rate, limits.running, limits.queue)
+    shed = model.shed_fraction(
+        replicas, rate, running_limit=limits.running, queue_limit=limits.queue, balancer=balancer
+    )
     return model.pool(replicas, rate, balancer=balancer, arrivals=arrivals), shed
 
 

@@ -45,7 +45,15 @@ class EngineModel(Protocol):
     def queue_limit(self, running_limit: int, ttft_seconds: float | None) -> int:
         """Return q: how many requests may wait per replica within the TTFT objective."""
 
-    def shed_fraction(self, replicas: int, arrival_rate: float, running_limit: int, queue_limit: int) -> float:
+    def shed_fraction(
+        self,
+        replicas: int,
+        arrival_rate: float,
+        *,
+        running_limit: int,
+        queue_limit: int,
+        balancer: Balancer,
+    ) -> float:
         """Return the share of offered requests that limits of c* + q per replica turn away."""
 
     def pool(

@@ -33,15 +33,17 @@ class FluidLaw:
         """Return the time of a step without a prompt."""
         law = self.profile.step_law
         per_sequence = law.per_kv_token_seconds * self.shape.kv_resident_tokens + law.per_sequence_seconds
-        return law.token_seconds(running) + per_sequence * running
+        return np.asarray(law.token_seconds(running) + per_sequence * running)
 
     def first_prompt_seconds(self, running: FloatArray) -> FloatArray:
         """Return what the first prompt adds to a step on average (the weights may hide part of it)."""
         law = self.profile.step_law
         prompts = np.sort(self.shape.input_lengths)
-        strata = np.array([part.mean() for part in np.array_split(prompts, min(_PROMPT_STRATA, prompts.size))])
+        strata = np.array(
+            [part.mean() for part in np.array_split(prompts, min(_PROMPT_STRATA, prompts.size))]
+        )
         with_prompt = law.token_seconds(np.add.outer(running, strata)).mean(axis=-1)
-        return with_prompt - law.token_seconds(running) + self._pair_seconds
+        return np.asarray(with_prompt - law.token_seconds(running) + self._pair_seconds)
 
     @property
     def further_prompt_seconds(self) -> float:
@@ -75,7 +77,9 @@ class FluidLaw:
         steps = max(self.shape.decode_steps_mean, 1e-9)
         return self.step_seconds(running, np.asarray(running) / steps)
 
-    def step_seconds(self, running: FloatArray, prompts_per_step: FloatArray, gap_scv: float = 1.0) -> FloatArray:
+    def step_seconds(
+        self, running: FloatArray, prompts_per_step: FloatArray, gap_scv: float = 1.0
+    ) -> FloatArray:
         """Return the mean step time with `prompts_per_step` (broadcasts with `running`)."""
         x = np.asarray(prompts_per_step, dtype=np.float64)
         some = 1 - no_prompt_probability(x, gap_scv)
@@ -83,7 +87,7 @@ class FluidLaw:
         return self.idle_step_seconds(running) + some * first + (x - some) * self.further_prompt_seconds
 
     def driven_step_seconds(self, running: FloatArray, rate: FloatArray, gap_scv: float = 1.0) -> FloatArray:
-        """Return the mean step time when prompts arrive at `rate` (1/s), whatever runs; inf if they never drain."""
+        """Return the mean step time when prompts arrive at `rate` (1/s); inf where they never drain."""
         rate = np.asarray(rate, dtype=np.float64)
         idle, first = self.idle_step_seconds(running), self.first_prompt_seconds(running)
         further = self.further_prompt_seconds

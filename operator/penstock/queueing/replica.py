@@ -93,11 +93,20 @@ class ReplicaModel:
             return max(1, running_limit)
         return max(1, math.floor(TTFT_SHARE * ttft_seconds * self.completion_rate(running_limit) - 1))
 
-    def shed_fraction(self, replicas: int, arrival_rate: float, running_limit: int, queue_limit: int) -> float:
-        """Return the blocking of the pooled chain with c* + q places per replica."""
-        places = replicas * (running_limit + queue_limit)
-        chain = self._chain(arrival_rate, float(replicas), min(running_limit, self.concurrency_limit), places)
-        return chain.blocking
+    def shed_fraction(
+        self,
+        replicas: int,
+        arrival_rate: float,
+        *,
+        running_limit: int,
+        queue_limit: int,
+        balancer: Balancer,
+    ) -> float:
+        """Return the blocking of the chain with c* + q places per replica (per pool that acts as one)."""
+        shared = pooling(balancer, Arrivals.POISSON, replicas).shared_replicas
+        rate = arrival_rate * shared / replicas
+        limit = min(running_limit, self.concurrency_limit)
+        return self._chain(rate, float(shared), limit, shared * (running_limit + queue_limit)).blocking
 
     def pool(
         self,
@@ -115,8 +124,12 @@ class ReplicaModel:
         its times are infinite. With it the percentiles are of the admitted.
         """
         if replicas < 1 or not 0 < arrival_rate < math.inf:
-            raise InvalidParameter("replicas, arrival_rate", f"must be >= 1 and > 0, got {replicas}, {arrival_rate!r}")
-        limit = self.concurrency_limit if running_limit is None else min(running_limit, self.concurrency_limit)
+            raise InvalidParameter(
+                "replicas, arrival_rate", f"must be >= 1 and > 0, got {replicas}, {arrival_rate!r}"
+            )
+        limit = (
+            self.concurrency_limit if running_limit is None else min(running_limit, self.concurrency_limit)
+        )
         utilization = arrival_rate / (replicas * self.saturation_rate_per_second)
         rate = arrival_rate / replicas
         shares = pooling(balancer, arrivals, replicas)
@@ -128,7 +141,9 @@ class ReplicaModel:
         chain = self._chain(rate * spread, spread, limit, places)
         shed = 0.0
         if queue_limit is not None:
-            shed = self.shed_fraction(shares.shared_replicas, rate * shares.shared_replicas, int(limit), queue_limit)
+            shed = self.shed_fraction(
+                replicas, arrival_rate, running_limit=int(limit), queue_limit=queue_limit, balancer=balancer
+            )
         sample = sample_requests(
             self.fluid,
             chain,
@@ -159,4 +174,4 @@ class ReplicaModel:
         mean, variance = self.fluid.prompt_seconds
         stalled = min(rate * mean, 0.95)
         births = (shares.count_scv + rate * rate * variance) / (1 - stalled) ** 2
-        return max(0.02, (1 - stalled) * (share * births + 1 - share))
+        return float(max(0.02, (1 - stalled) * (share * births + 1 - share)))

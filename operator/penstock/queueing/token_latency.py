@@ -110,7 +110,7 @@ def _batch_over_life(
     keeps = -np.expm1(-u) / u
     variance = np.maximum(2 * (u + np.expm1(-u)) / u**2 - keeps**2, 0.0)
     others = mean + (found - mean) * keeps + spread * np.sqrt(variance) * random.standard_normal(u.shape)
-    return np.minimum(np.maximum(others, 0.0) + 1.0, limit)
+    return np.asarray(np.minimum(np.maximum(others, 0.0) + 1.0, limit))
 
 
 def _decode_seconds(

@@ -42,7 +42,9 @@ class TrafficShape:
         """Return the shape of paired lengths as seen in a trace; the moments are those of all pairs."""
         i, o = _lengths("inputs", inputs), _lengths("outputs", outputs)
         if i.size != o.size:
-            raise InvalidParameter("outputs", f"must have as many entries as inputs, got {o.size} for {i.size}")
+            raise InvalidParameter(
+                "outputs", f"must have as many entries as inputs, got {o.size} for {i.size}"
+            )
         # Evenly over the order of prompt length: the sample's marginal of i is exact to a stratum.
         order = np.lexsort((o, i))
         thin = max(1.0, i.size / STRATA)
@@ -88,7 +90,7 @@ class TrafficShape:
         input_mean: float | None = None,
         output_mean: float | None = None,
     ) -> TrafficShape:
-        """Return the shape of two histograms: upper bounds ascending (the last may be inf), counts per bucket.
+        """Return the shape of two histograms: ascending upper bounds (the last may be inf), counts.
 
         Lengths are log-uniform within a bucket, then scaled so that the means are those given.
         """
@@ -130,7 +132,7 @@ class TrafficShape:
         return TrafficShape.lognormal(i, o, input_scv=scv_i, output_scv=scv_o)
 
     def sample(self, count: int, random: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Return `count` pairs (inputs, outputs): shuffled whole rounds of the sample, so tails are not luck."""
+        """Return `count` pairs (inputs, outputs): shuffled rounds of the sample, so tails are not luck."""
         size = len(self.input_lengths)
         rounds = -(-count // size)
         index = random.permuted(np.tile(np.arange(size), (rounds, 1)), axis=1).ravel()[:count]
