@@ -8,12 +8,15 @@ because a decision under way cannot be taken back.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import socket
 import time
+from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import kopf
 import structlog
@@ -23,22 +26,29 @@ from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import FleetCache
 from penstock.controller.handlers import WatchMarks, build_registry, feeds
 from penstock.controller.loop import ControlLoop, LoopParts
+from penstock.controller.observed_source import ObservedSource
 from penstock.controller.relist import Relister
 from penstock.controller.settings import OperatorSettings
 from penstock.controller.show import StatusWriter
 from penstock.controller.step import StepContext
 from penstock.controller.tables import CapacityTables
 from penstock.kube.aio_client import connect
+from penstock.kube.api import KubeApi
 from penstock.kube.events import EventRecorder
 from penstock.kube.lease import LeaseElector, LeaseLost
+from penstock.metrics_source.adapters import prometheus_source
 from penstock.metrics_source.collector import Collector
+from penstock.metrics_source.connection import Connection
+from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
+from penstock.metrics_source.in_flight import InFlight
 from penstock.policy.beliefs import LoopTimes
 from penstock.telemetry.health import Probe, health_app
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
-# A watch that is silent for this long has missed several bookmarks; health tells, the kubelet restarts.
-TICKS_WITHOUT_SUCCESS = 5
+# Fewer would restart the operator because Prometheus or the API server has a bad minute.
+TICKS_WITHOUT_SUCCESS = 10
+FIRST_TICK_SECONDS = 120.0  # 10,000 services take some 30 s to list
 
 
 def run_operator(settings: OperatorSettings) -> int:
@@ -57,106 +67,191 @@ async def _main(settings: OperatorSettings) -> int:
 
 
 class Operator:
-    """The parts of one process and their life."""
+    """The parts of one process and their life; `stack` takes apart what was put together."""
 
     def __init__(self, settings: OperatorSettings, stack: AsyncExitStack) -> None:
         self._settings, self._stack = settings, stack
+        self._identity = f"{socket.gethostname()}-{os.getpid()}"
         self._metrics = OperatorMetrics()
         self._cache = FleetCache()
         self._marks = WatchMarks()
         self._loop: ControlLoop | None = None
         self._relister: Relister | None = None
-        self._role = "standby"
-        self._started = time.monotonic()
+        self._began = time.monotonic()
+        self._lease_known = not settings.leader_election
 
     async def run(self) -> int:
         """Serve health, wait for the Lease, then watch and tick; return the exit code."""
-        settings, stop = self._settings, asyncio.Event()
+        settings, stop, lost = self._settings, asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         await self._serve_health()
         kube = await connect(kubeconfig=settings.kubeconfig, on_request=self._count_request)
         self._stack.push_async_callback(kube.close)
-        lost = asyncio.Event()
         if settings.leader_election:
-            elector = LeaseElector(
-                kube, settings.lease_namespace, settings.lease_name, identity=f"{socket.gethostname()}-{os.getpid()}"
-            )
-            if not await _first(elector.acquire(), stop):
+            elector = LeaseElector(kube, settings.lease_namespace, settings.lease_name, self._identity)
+            self._lease_known = True
+            if not await _before(elector.acquire(), stop):
                 return 0
             self._stack.push_async_callback(elector.release)
-            keeping = asyncio.create_task(self._keep(elector, lost))
+            keeping = asyncio.create_task(_keep(elector, lost), name="lease")
             self._stack.push_async_callback(_cancelled, keeping)
-        self._role = "leader"
+            log.info(
+                "leading", lease=f"{settings.lease_namespace}/{settings.lease_name}", identity=self._identity
+            )
         self._metrics.leader.set(1)
-        log.info("leading", lease=f"{settings.lease_namespace}/{settings.lease_name}")
-        await self._lead(kube, stop, lost)
+        code = await self._lead(kube, stop, lost)
+        self._metrics.leader.set(0)
         if lost.is_set():
             log.error("the Lease is lost, exiting: another replica decides now")
             return 1
-        return 0
+        return code
 
-    async def _lead(self, kube: KubeApi, stop: asyncio.Event, lost: asyncio.Event) -> None:
-        """Watch, list, tick until told to stop or the Lease is lost."""
-        settings = self._settings
-        prometheus, times = settings.prometheus, LoopTimes(
-            tick_seconds=settings.tick_seconds, rate_window_seconds=settings.prometheus.rate_window_seconds
+    async def _lead(self, kube: KubeApi, stop: asyncio.Event, lost: asyncio.Event) -> int:
+        """Watch, list and tick until told to stop, the Lease is lost or a part fails."""
+        self._build_loop(kube)
+        assert self._relister is not None  # noqa: S101 - built just now
+        # Before kopf starts: it cancels every task created after it.
+        ours = [
+            asyncio.create_task(self._relister.run(self._settings.relist_seconds), name="relist"),
+            asyncio.create_task(self._tick_when_listed(), name="ticks"),
+        ]
+        ends = [asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(lost.wait(), name="lost")]
+        end_watches = asyncio.Event()
+        namespaces = self._settings.namespaces
+        watches = asyncio.create_task(
+            kopf.operator(
+                registry=build_registry(self._watched, self._marks),
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                standalone=True,
+                stop_flag=end_watches,
+            ),
+            name="watches",
         )
-        source = prometheus_source(prometheus, observer=self._observe_query)
+        await asyncio.wait([*ours, *ends, watches], return_when=asyncio.FIRST_COMPLETED)
+        code = 0
+        parts: tuple[asyncio.Task[Any], ...] = (*ours, watches)
+        for task in parts:
+            if task.done() and not stop.is_set():
+                code = 1
+                cause = "cancelled" if task.cancelled() else task.exception()
+                log.error("a part of the operator ended by itself", part=task.get_name(), cause=str(cause))
+        end_watches.set()
+        for ended in (*ours, *ends):
+            await _cancelled(ended)
+        with suppress(asyncio.CancelledError, TimeoutError):
+            await asyncio.wait_for(watches, 10.0)
+        return code
+
+    def _build_loop(self, kube: KubeApi) -> None:
+        """Put the loop together; nothing is fetched yet."""
+        settings, prometheus = self._settings, self._settings.prometheus
+        connection = Connection(
+            prometheus.url,
+            bearer_token_file=prometheus.bearer_token_file,
+            headers=dict(prometheus.headers),
+            ca_file=prometheus.ca_file,
+            insecure_skip_verify=prometheus.insecure_skip_verify,
+        )
+        source = ObservedSource(prometheus_source(prometheus.client, connection), self._metrics)
         self._stack.push_async_callback(source.close)
-        collector = Collector(source, series_settings(prometheus, settings.identity))
-        tables = CapacityTables(lambda: ProcessPoolExecutor(settings.solver_processes, mp_context=_spawn()))
-        self._stack.callback(tables.close)
         pods_identify = settings.identity == "pod"
-        watched = feeds(self._cache, pods_identify=pods_identify)
-        self._relister = Relister(kube, self._cache, watched, self._metrics, settings.namespaces)
-        recorder = EventRecorder(kube, instance=self._identity)
+        series = SeriesSettings(
+            identify_by=IdentifyBy.POD if pods_identify else IdentifyBy.SERVICE,
+            namespace_label=prometheus.namespace_label,
+            pod_label=prometheus.pod_label,
+            service_label=prometheus.service_label,
+            scrape_interval_seconds=prometheus.scrape_interval_seconds,
+            rate_window_seconds=prometheus.rate_window_seconds,
+            stale_after_seconds=4 * prometheus.scrape_interval_seconds,
+        )
+        times = LoopTimes(
+            tick_seconds=settings.tick_seconds,
+            rate_window_seconds=series.rate_window_seconds,
+            length_window_seconds=series.length_window_seconds,
+        )
+        collector = Collector(source, series)
+        # A fork would copy threads and sockets; a spawned solver starts clean.
+        tables = CapacityTables(
+            lambda: ProcessPoolExecutor(
+                settings.solver_processes, mp_context=multiprocessing.get_context("spawn")
+            )
+        )
+        self._stack.callback(tables.close)
+        self._watched = feeds(self._cache, pods_identify=pods_identify)
+        self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces)
         self._loop = ControlLoop(
             LoopParts(
                 context=StepContext(self._cache, tables, times),
                 collector=collector,
-                scale=ScaleWriter(kube, collector.in_flight_by_pod),
-                status=StatusWriter(kube, recorder, self._metrics),
+                scale=ScaleWriter(kube, InFlight(source, series).by_pod),
+                status=StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics),
                 metrics=self._metrics,
                 pods_identify=pods_identify,
             ),
             dry_run=settings.dry_run,
         )
         self._metrics.expose_fleet(self._loop.samples)
-        # Before kopf starts: it cancels every task created after it.
-        tasks = [
-            asyncio.create_task(self._relister.run(settings.relist_seconds), name="relist"),
-            asyncio.create_task(self._tick_when_listed(), name="ticks"),
-            asyncio.create_task(_any_of(stop, lost), name="stop"),
-        ]
-        flag = asyncio.Event()
-        watching = asyncio.create_task(
-            kopf.operator(
-                registry=build_registry(watched, self._marks),
-                clusterwide=not settings.namespaces,
-                namespaces=list(settings.namespaces),
-                standalone=True,
-                stop_flag=flag,
-            ),
-            name="watches",
-        )
-        try:
-            done, _ = await asyncio.wait([*tasks, watching], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task is not tasks[-1]:
-                    log.error("a part of the operator ended", part=task.get_name(), error=str(task.exception()))
-        finally:
-            flag.set()
-            for task in tasks:
-                await _cancelled(task)
-            with suppress(Exception, asyncio.CancelledError):
-                await asyncio.wait_for(watching, 20.0)
 
     async def _tick_when_listed(self) -> None:
         """Begin to tick when the cache is complete: half a fleet is not a fleet."""
-        assert self._relister is not None  # noqa: S101 - set just before
+        assert self._relister is not None  # noqa: S101 - built before
         assert self._loop is not None  # noqa: S101
-        while not self._relister.complete:
-            await asyncio.sleep(0.1)
+        await self._relister.complete.wait()
         await self._loop.run()
+
+    async def _serve_health(self) -> None:
+        app = health_app(alive=self._alive, ready=self._ready, registry=self._metrics.registry)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, self._settings.listen_host, self._settings.listen_port).start()
+
+    def _alive(self) -> Probe:
+        """A standby is alive as it answers; a leader as long as its ticks succeed."""
+        loop = self._loop
+        if loop is None:
+            return Probe()
+        patience = TICKS_WITHOUT_SUCCESS * self._settings.tick_seconds + FIRST_TICK_SECONDS
+        silent = time.monotonic() - (loop.succeeded_at or self._began)
+        return Probe(f"no tick has succeeded for {silent:.0f} s") if silent > patience else Probe()
+
+    def _ready(self) -> Probe:
+        """A standby is ready to take over; a leader when its cache is complete."""
+        if not self._lease_known:
+            return Probe("the API server was not reached yet")
+        if self._relister is not None and not self._relister.complete.is_set():
+            return Probe(self._relister.problem)
+        return Probe()
+
+    def _count_request(self, verb: str, resource: str, code: str, seconds: float) -> None:
+        self._metrics.api_requests.labels(verb, resource, code).inc()
+
+
+async def _keep(elector: LeaseElector, lost: asyncio.Event) -> None:
+    """Renew the Lease; say so when it is lost."""
+    try:
+        await elector.keep()
+    except LeaseLost:
+        lost.set()
+
+
+async def _before(awaitable: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
+    """Wait for `awaitable` unless told to stop first; whether it came."""
+    task, stopping = asyncio.create_task(awaitable), asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    await _cancelled(stopping)
+    if not task.done():
+        await _cancelled(task)
+        return False
+    task.result()
+    return True
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait for its end; its failure was told where it happened."""
+    task.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await task

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 # Below every cost that a user is likely to set.
 VICTIM_COST = "-1000000"
 
-InFlight = Callable[[ServiceSpec, Sequence[str]], Awaitable[Mapping[str, float]]]
+InFlight = Callable[[ServiceSpec, Sequence[str], float], Awaitable[Mapping[str, float]]]
 
 
 class ScaleWriter:
@@ -41,7 +41,7 @@ class ScaleWriter:
             if scale.replicas != pool.target:
                 return False
             if replicas < pool.ready and spec.target.kind == "Deployment":
-                await self._mark_victims(spec, scale.selector, pool.target - replicas)
+                await self._mark_victims(outcome, scale.selector, pool.target - replicas)
             written = await self._kube.patch_scale(
                 resource, namespace, name, replicas=replicas, resource_version=scale.resource_version
             )
@@ -63,15 +63,16 @@ class ScaleWriter:
         bodies = await self._kube.list(PODS, spec.key.namespace, label_selector=selector)
         return [read_pod(body) for body in bodies]
 
-    async def _mark_victims(self, spec: ServiceSpec, selector: str, count: int) -> None:
+    async def _mark_victims(self, outcome: Outcome, selector: str, count: int) -> None:
         """Let the ReplicaSet controller remove the pods with the least in flight.
 
         The cost is an annotation on the pods; unready pods go first whatever their cost. Without
         permission, or when the query fails, Kubernetes chooses: a scale-down is not worth failing.
         """
+        spec = outcome.spec
         try:
             pods = await self.list_pods(spec, selector)
-            load = await self._in_flight(spec, [pod.name for pod in pods])
+            load = await self._in_flight(spec, [pod.name for pod in pods], outcome.seen.at)
             victims = set(choose_victims(pods, load, count))
             for pod in pods:
                 cost = VICTIM_COST if pod.name in victims else None

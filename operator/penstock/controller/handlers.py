@@ -51,10 +51,8 @@ def feeds(cache: FleetCache, *, pods_identify: bool) -> list[Feed]:
         Feed(INFERENCE_SERVICES, cache.see_service, cache.forget_service),
         Feed(SERVICES, cache.see_cluster_service, cache.forget_cluster_service),
     ]
-    for resource in (DEPLOYMENTS, STATEFUL_SETS):
-        found.append(_workload_feed(cache, resource))
-    for resource in (AUTOSCALERS, SCALED_OBJECTS):
-        found.append(_autoscaler_feed(cache, resource))
+    found += [_workload_feed(cache, resource) for resource in (DEPLOYMENTS, STATEFUL_SETS)]
+    found += [_autoscaler_feed(cache, resource) for resource in (AUTOSCALERS, SCALED_OBJECTS)]
     if pods_identify:
         found.append(Feed(ENDPOINT_SLICES, cache.see_slice, cache.forget_slice))
     return found
@@ -104,7 +102,7 @@ def _handler(feed: Feed, marks: WatchMarks) -> Callable[..., Any]:
     return see
 
 
-async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:  # noqa: ANN401 - kopf's own signature
+async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     """Log in without loading the Kubernetes client a second time."""
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 

@@ -58,7 +58,7 @@ class ControlLoop:
         self._dry_run = dry_run
         self._clock = clock
         self.states: dict[ServiceKey, ServiceState] = {}
-        self.last_tick_at: float | None = None
+        self.succeeded_at: float | None = None  # monotonic
 
     @property
     def cache(self) -> FleetCache:
@@ -75,6 +75,7 @@ class ControlLoop:
                 try:
                     await self.tick(self._clock())
                     metrics.ticks.labels("ok").inc()
+                    self.succeeded_at = time.monotonic()
                 except Exception:
                     # The loop must outlive a defect; the failed tick is counted and health tells
                     # when no tick succeeds any more.
@@ -101,7 +102,6 @@ class ControlLoop:
                 await asyncio.sleep(0)
         await self._apply(changes, now)
         self._parts.metrics.tables_pending.set(self._parts.context.tables.pending)
-        self.last_tick_at = now
 
     def samples(self) -> Iterator[ServiceSample]:
         """Yield what the metrics show of each service."""

@@ -33,7 +33,7 @@ class Relister:
     ) -> None:
         self._kube, self._cache, self._watched, self._metrics = kube, cache, watched, metrics
         self._namespaces = namespaces or ("",)
-        self.complete = False
+        self.complete = asyncio.Event()
         self.problem = "the first listing has not ended"
 
     async def run(self, interval_seconds: float) -> None:
@@ -70,14 +70,15 @@ class Relister:
                 self._metrics.cache_objects.labels(feed.resource.plural).set(len(bodies))
         for key in [key for key in before if (key.namespace, key.name) not in listed]:
             self._cache.forget_service(key.namespace, key.name)
-        if self.complete:
+        if self.complete.is_set():
             after = self._versions()
             drift = sum(after.get(key) != before.get(key) for key in before.keys() | after.keys())
             if drift:
                 # Events on their way explain a few; a watch that is dead shows at every pass.
                 self._metrics.cache_drift.inc(drift)
                 log.warning("the listing knew more than the watch", objects=drift)
-        self.complete, self.problem = True, ""
+        self.complete.set()
+        self.problem = ""
 
     def _versions(self) -> dict[ServiceKey, str]:
         """Return the version of every InferenceService in the cache."""

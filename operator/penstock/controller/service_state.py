@@ -56,3 +56,4 @@ class ServiceState:
     shown_generation: int = -1
     shown_at: float = 0.0
     written_status_at: float = 0.0
+    announced: dict[tuple[str, str], float] = field(default_factory=dict)  # (condition, reason) told when

@@ -12,7 +12,7 @@ import structlog
 from penstock.controller.cache import KnownService
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
-from penstock.kube.events import EventRecorder, EventType, ObjectReference
+from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
 from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
 from penstock.model.resource_status import (
     NUMBERS_EVERY_SECONDS,
@@ -78,8 +78,15 @@ class StatusWriter:
     async def announce_scaling(self, outcome: Outcome, replicas: int, before: int) -> None:
         """Tell a scale-up or scale-down on the InferenceService."""
         action = "ScaleUp" if replicas > before else "ScaleDown"
-        await self._record(outcome.spec.key.namespace, outcome.spec.key.name, outcome.spec.uid,
-                           EventType.NORMAL, outcome.decision.reason.value, outcome.decision.message, action)
+        await self._record(
+            outcome.spec.key.namespace,
+            outcome.spec.key.name,
+            outcome.spec.uid,
+            EventType.NORMAL,
+            outcome.decision.reason.value,
+            outcome.decision.message,
+            action,
+        )
 
     async def _write(
         self,
@@ -111,15 +118,26 @@ class StatusWriter:
             state.written_status_at = now
         state.shown_findings, state.shown_at, state.shown_generation = found, now, known.generation
         for each in news:
-            if (each.type, each.status, each.reason) in fresh:
-                await self._record(
-                    known.key.namespace, known.key.name, known.uid, EventType.WARNING, each.reason, each.message, each.type
-                )
+            if (each.type, each.status, each.reason) not in fresh:
+                continue
+            if now - state.announced.get((each.type, each.reason), -QUIET_SECONDS) < QUIET_SECONDS:
+                continue  # trouble that comes and goes is told once; its age is in the condition
+            state.announced[each.type, each.reason] = now
+            await self._record(
+                known.key.namespace,
+                known.key.name,
+                known.uid,
+                EventType.WARNING,
+                each.reason,
+                each.message,
+                each.type,
+            )
 
     async def _record(
         self, namespace: str, name: str, uid: str, kind: EventType, reason: str, message: str, action: str
     ) -> None:
-        about = ObjectReference(INFERENCE_SERVICES, namespace, name, uid)
+        version = f"{INFERENCE_SERVICES.group}/{INFERENCE_SERVICES.version}"
+        about = ObjectReference(version, INFERENCE_SERVICES.kind, namespace, name, uid)
         if await self._events.record(about, kind, reason=reason, message=message, action=action):
             self._metrics.events.labels(reason).inc()
 
