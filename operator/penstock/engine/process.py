@@ -17,6 +17,7 @@ from aiohttp import web
 from penstock.engine.server import KEEPALIVE_SECONDS, EngineServer, EngineSettings
 
 INTERRUPTED = 130
+ORPHAN_CHECK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class ProcessSettings:
     port: int = 8000
     startup_seconds: float = 0.0
     drain_seconds: float = 30.0
+    parent_pid: int | None = None  # end when the parent is another one: it died, and this is an orphan
 
 
 async def run_engine(
@@ -48,6 +50,8 @@ async def run_engine(
     await runner.setup()
     signals = _Signals()
     tasks: list[asyncio.Task[None]] = []
+    if process.parent_pid is not None:
+        tasks.append(asyncio.create_task(_end_as_orphan(process.parent_pid), name="orphan check"))
     try:
         site = web.TCPSite(runner, process.host, process.port, backlog=1024)
         await site.start()
@@ -55,7 +59,7 @@ async def run_engine(
         announce(f"listening on http://{host}:{port}, ready in {process.startup_seconds:g} s")
         await signals.wait(process.startup_seconds)
         if not signals.stop.is_set():
-            tasks = _start(server, engine)
+            tasks += _start(server, engine)
             announce("ready")
             await _until_stopped(signals, tasks)
         if signals.interrupted:
@@ -79,6 +83,12 @@ def _start(server: EngineServer, engine: EngineSettings) -> list[asyncio.Task[No
         tasks.append(asyncio.create_task(_stall(steps, faults.stall_after_seconds), name="stall"))
     server.become_ready()
     return tasks
+
+
+async def _end_as_orphan(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:  # noqa: ASYNC110 - nothing tells a process of its parent's death
+        await asyncio.sleep(ORPHAN_CHECK_SECONDS)
+    os._exit(1)  # whoever wanted the streams is gone too
 
 
 async def _crash(after_seconds: float) -> None:
