@@ -22,6 +22,8 @@ class Absence(StrEnum):
     PARTIAL = "PartialReporting"  # fewer pods report than are ready
     NOT_EXPOSED = "NotExposed"  # this engine has no such metric
     CLOCK_SKEW = "ClockSkew"  # Prometheus and the operator disagree about the time
+    TOO_FEW_SAMPLES = "TooFewSamples"  # pods report, but a rate needs two scrapes: they have just started
+    NO_REQUESTS = "NoRequests"  # nothing was served in the window: nothing is broken, there is no latency
 
 
 @dataclass(frozen=True, slots=True)

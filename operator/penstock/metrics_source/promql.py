@@ -1,0 +1,154 @@
+"""The queries of the catalogue as PromQL: one per signal for the whole fleet.
+
+By service the server reduces each signal to one number per service; by pod it reduces to one per pod
+(and bucket), because only the caller knows which pods make a service. Several numbers that belong
+together come as a union whose branches are told apart by the label ``part``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from penstock.metrics_source.catalogue import EngineSeries, FleetQuery
+from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings
+
+AGE, PODS, RUNNING, NUMERATOR, DENOMINATOR = "age", "pods", "running", "numerator", "denominator"
+SUM_LE = "sum"  # stands in for a bucket's bound: the sum of a length histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of the fleet whose length histograms are read this time: values per label; empty: all."""
+
+    values: Mapping[str, tuple[str, ...]]
+
+    def matchers(self) -> list[str]:
+        """Return one regular-expression matcher per label."""
+        return [f"{label}=~{_quote('|'.join(map(re.escape, each)))}" for label, each in self.values.items()]
+
+
+WHOLE_FLEET = Shard({})
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWriter:
+    """Writes the queries of one engine type under the given settings."""
+
+    series: EngineSeries
+    settings: SeriesSettings
+
+    def write(self, signal: FleetQuery, percentiles: Iterable[float] = (), shard: Shard = WHOLE_FLEET) -> str:
+        """Return the query for `signal`; empty when the engine does not expose it."""
+        if not self.series.metric(signal):
+            return ""
+        match signal:
+            case FleetQuery.PULSE:
+                return self._pulse()
+            case FleetQuery.WAITING:
+                return self._sum(self._of(self.series.waiting))
+            case FleetQuery.QUEUE_GROWTH:
+                return self._sum(f"deriv({self._of(self.series.waiting)}{self._window})")
+            case FleetQuery.ARRIVAL_RATE:
+                return self._zero_before_first_request(self._arrivals())
+            case FleetQuery.INPUT_TOKEN_RATE:
+                return self._zero_before_first_request(self._rate(self.series.input_tokens))
+            case FleetQuery.OUTPUT_TOKEN_RATE:
+                return self._zero_before_first_request(self._rate(self.series.output_tokens))
+            case FleetQuery.TPOT_MEAN:
+                return self._ratio(self.series.tpot_seconds, self.series.tpot_tokens)
+            case FleetQuery.INPUT_LENGTHS | FleetQuery.OUTPUT_LENGTHS:
+                return self._lengths(self.series.histograms[signal], shard)
+            case _:
+                return self._percentiles(self.series.histograms[signal], percentiles)
+
+    @property
+    def _by_pod(self) -> bool:
+        return self.settings.identify_by is IdentifyBy.POD
+
+    @property
+    def _by(self) -> str:
+        settings = self.settings
+        return f"{settings.namespace_label}, {settings.pod_label if self._by_pod else settings.service_label}"
+
+    @property
+    def _window(self) -> str:
+        return f"[{duration(self.settings.rate_window_seconds)}]"
+
+    def _of(self, metric: str, shard: Shard = WHOLE_FLEET) -> str:
+        matchers = [f"{label}={_quote(value)}" for label, value in self.settings.matchers.items()]
+        inside = ",".join([*matchers, *shard.matchers()])
+        return f"{metric}{{{inside}}}" if inside else metric
+
+    def _sum(self, expression: str) -> str:
+        return f"sum by ({self._by}) ({expression})"
+
+    def _rate(self, counter: str) -> str:
+        return self._sum(f"rate({self._of(counter)}{self._window})")
+
+    def _pulse(self) -> str:
+        gauge = self._of(self.series.running)
+        age = f"time() - timestamp({gauge})"
+        branches = {RUNNING: self._sum(gauge), AGE: f"min by ({self._by}) ({age})"}
+        if not self._by_pod:
+            settings = self.settings
+            per_pod = f"min by ({self._by}, {settings.pod_label}) ({age})"
+            fresh = f"{per_pod} <= {settings.stale_after_seconds:g}"
+            branches[PODS] = f"count by ({self._by}) ({fresh})"
+        return _union(branches)
+
+    def _arrivals(self) -> str:
+        if self.series.first_tokens:
+            return self._rate(self.series.first_tokens)
+        # Counted on arrival: less what stays in the queue makes those that were taken up, as above.
+        growth = self._sum(f"deriv({self._of(self.series.waiting)}{self._window})")
+        return f"clamp_min({self._rate(self.series.arrived)} - {growth}, 0)"
+
+    def _zero_before_first_request(self, query: str) -> str:
+        """Let an engine without counters count as zero while its gauges were zero all the window."""
+        if not self.series.starts_empty:
+            return query
+        gauges = (self.series.running, self.series.waiting)
+        highest = " + ".join(self._sum(f"max_over_time({self._of(each)}{self._window})") for each in gauges)
+        return f"{query} or ({highest} == 0)"
+
+    def _ratio(self, numerator: str, denominator: str) -> str:
+        if self._by_pod:
+            return _union({NUMERATOR: self._rate(numerator), DENOMINATOR: self._rate(denominator)})
+        return f"{self._rate(numerator)} / {self._rate(denominator)}"
+
+    def _buckets(self, histogram: str, window: str, shard: Shard = WHOLE_FLEET) -> str:
+        return f"sum by ({self._by}, le) (rate({self._of(histogram + '_bucket', shard)}{window}))"
+
+    def _percentiles(self, histogram: str, percentiles: Iterable[float]) -> str:
+        buckets = self._buckets(histogram, self._window)
+        if self._by_pod:
+            return buckets
+        return _union(
+            {f"{each:g}": f"histogram_quantile({each:g}, {buckets})" for each in sorted(percentiles)}
+        )
+
+    def _lengths(self, histogram: str, shard: Shard) -> str:
+        window = f"[{duration(self.settings.length_window_seconds)}]"
+        sums = self._sum(f"rate({self._of(histogram + '_sum', shard)}{window})")
+        return f"{self._buckets(histogram, window, shard)} or {_labelled(sums, 'le', SUM_LE)}"
+
+
+def duration(seconds: float) -> str:
+    """Write a PromQL duration: whole seconds where possible, else milliseconds."""
+    return f"{seconds:.0f}s" if float(seconds).is_integer() else f"{round(seconds * 1000)}ms"
+
+
+def _union(branches: Mapping[str, str]) -> str:
+    return " or ".join(_labelled(query, PART_LABEL, part) for part, query in branches.items())
+
+
+def _labelled(query: str, label: str, value: str) -> str:
+    return f'label_replace({query}, "{label}", "{value}", "", "")'
+
+
+def _quote(text: str) -> str:
+    """Quote a string for PromQL, whose escapes are those of JSON and more."""
+    return json.dumps(text, ensure_ascii=False)
