@@ -1,0 +1,71 @@
+# Everything a developer or CI runs. `make` or `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kind-from-source
+export PATH := $(PATH):$(CACHE)/bin
+
+CLUSTER ?= local#   demo: `local` processes, or `kind`
+NAME ?= penstock#   kind-up, kind-down: the cluster's name
+PYTEST_ARGS ?=#     test: more arguments for pytest, e.g. PYTEST_ARGS='-k lease -x'
+UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
+
+.PHONY: help demo test test-kind lint generate bench bench-accuracy image kind-up kind-down lock venv clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv ## Operator, engines, Prometheus and a load step on this machine (CLUSTER=kind: on kind)
+ifeq ($(strip $(CLUSTER)),kind)
+	@testbed/prepare kind
+	@testbed/build-image
+	@$(BIN)/penstock demo --cluster kind
+else
+	@$(BIN)/penstock demo
+endif
+
+test: venv ## All tests this machine can run; what was skipped is listed at the end
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node image and the images
+	@testbed/prepare kind
+	@PENSTOCK_REQUIRE=kind $(BIN)/python -m pytest -m kind $(PYTEST_ARGS)
+
+lint: venv ## Style, types, layers, chart, and that generated files are current
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@charts/render --check
+	@if command -v helm >/dev/null; then helm lint --strict charts/penstock --set prometheus.url=http://prometheus:9090; \
+	  else echo "lint: no helm found, the chart is not linted"; fi
+
+generate: venv ## Write the files that are generated from others (chart's CRD, plain install)
+	@charts/render
+
+bench: venv ## Ticks at 1,000 and 10,000 services: time, memory, requests
+	@$(BIN)/python tests/bench/fleet.py
+
+bench-accuracy: venv ## The engine model against real measurements
+	@$(BIN)/python tests/bench/accuracy.py
+
+image: ## Build penstock:dev (operator and stand-in engine)
+	@testbed/build-image
+
+kind-up: ## A kind cluster (NAME=penstock) with our images loaded
+	@testbed/prepare kind
+	@testbed/build-image
+	@testbed/kind-up $(NAME)
+
+kind-down: ## Delete that cluster
+	@testbed/kind-down $(NAME)
+
+lock: ## Resolve pyproject.toml into requirements*.lock (UPGRADE=--upgrade: newest versions)
+	@testbed/lock $(UPGRADE)
+
+venv: ## .venv with the locked dependencies (every other command does this first)
+	@testbed/venv
+
+clean: ## Remove .venv and caches of tools; built binaries in ~/.cache stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

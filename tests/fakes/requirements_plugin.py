@@ -1,0 +1,117 @@
+"""Says at the end of a run which groups of tests the machine could not run and why.
+
+A group is a marker: api, prometheus, kind. `PENSTOCK_REQUIRE=kind,api` turns a skipped test of these
+groups, or a group without any test, into a failure: CI uses it so that a broken preparation of the
+machine cannot pass for a green run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+GROUPS = ("api", "prometheus", "kind")
+VARIABLE = "PENSTOCK_REQUIRE"
+
+
+class Groups:
+    """What became of the tests of each group."""
+
+    def __init__(self, required: frozenset[str]) -> None:
+        self.required = required
+        self.group_of: dict[str, tuple[str, ...]] = {}
+        self.ran: Counter[str] = Counter()
+        self.skipped: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
+
+    def collected(self, items: list[pytest.Item]) -> None:
+        """Remember the groups of every test that was selected."""
+        for item in items:
+            self.group_of[item.nodeid] = tuple(g for g in GROUPS if item.get_closest_marker(g))
+
+    def finished(self, report: pytest.TestReport) -> None:
+        """Count a test once: its call, or the set-up that skipped it."""
+        for group in self.group_of.get(report.nodeid, ()):
+            if report.skipped and not hasattr(report, "wasxfail"):
+                self.skipped[group][_reason(report)] += 1
+            elif report.when == "call":
+                self.ran[group] += 1
+
+    def shortfalls(self) -> list[str]:
+        """Return one sentence for each required group that did not run in full."""
+        found = []
+        for group in GROUPS:
+            if group not in self.required:
+                continue
+            if skipped := sum(self.skipped[group].values()):
+                found.append(f"{group}: {_tests(skipped)} skipped, but {VARIABLE} asks for all of them")
+            elif not self.ran[group]:
+                found.append(f"{group}: no test ran, but {VARIABLE} asks for this group")
+        return found
+
+
+def required_groups(value: str) -> frozenset[str]:
+    """Parse PENSTOCK_REQUIRE; an unknown group is an error, else a typing slip would require nothing."""
+    names = frozenset(name.strip() for name in value.split(",") if name.strip())
+    if unknown := names - set(GROUPS):
+        raise pytest.UsageError(
+            f"{VARIABLE}={value}: unknown group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}"
+        )
+    return names
+
+
+KEY = pytest.StashKey[Groups]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the environment before anything is collected."""
+    groups = Groups(required_groups(os.environ.get(VARIABLE, "")))
+    config.stash[KEY] = groups
+    config.pluginmanager.register(_Watch(groups), "penstock-requirements")
+
+
+class _Watch:
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._groups.finished(report)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take the selection as it will run, after -k and -m."""
+    session.config.stash[KEY].collected(session.items)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run that would have been green without what was required."""
+    green = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if green and not session.config.option.collectonly and session.config.stash[KEY].shortfalls():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the groups that were skipped, their reasons, and what was required in vain."""
+    groups = config.stash[KEY]
+    lines = [
+        f"{group}: {_tests(count)} skipped: {reason}"
+        for group in GROUPS
+        for reason, count in groups.skipped[group].most_common()
+    ]
+    if lines:
+        terminalreporter.section("not run on this machine")
+        for line in lines:
+            terminalreporter.line(line)
+    if not config.option.collectonly:
+        for line in groups.shortfalls():
+            terminalreporter.line(f"FAILED requirement: {line}", red=True)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
+
+
+def _tests(count: int) -> str:
+    return f"{count} test" if count == 1 else f"{count} tests"

@@ -1,0 +1,89 @@
+"""A run must not look green when CI asked for tests that the machine skipped."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+MARKED = """
+import pytest
+
+@pytest.mark.kind
+def test_cluster():
+    pytest.skip("no Docker engine")
+
+@pytest.mark.kind
+def test_other_cluster():
+    pytest.skip("no Docker engine")
+
+@pytest.mark.api
+def test_api_server():
+    pass
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A small suite of its own, run in a process of its own."""
+    pytester.makeini("[pytest]\nmarkers =\n  api: a\n  kind: k\n  prometheus: p\n")
+    pytester.makepyfile(MARKED)
+    monkeypatch.delenv("PENSTOCK_REQUIRE", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(pytest_tests_directory()))
+    return pytester
+
+
+def pytest_tests_directory() -> str:
+    """The directory that makes `fakes` importable."""
+    import fakes.requirements_plugin as plugin
+
+    return plugin.__file__.rsplit("/", 2)[0]
+
+
+def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return suite.runpytest_subprocess("-p", "fakes.requirements_plugin", "-p", "no:randomly", *arguments)
+
+
+def test_without_requirements_skips_are_named_once_per_reason_and_pass(suite: pytest.Pytester) -> None:
+    result = run(suite)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["*not run on this machine*", "kind: 2 tests skipped: no Docker engine"])
+    assert "FAILED requirement" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("required", "sentence"),
+    [
+        ("kind", "kind: 2 tests skipped, but PENSTOCK_REQUIRE asks for all of them"),
+        ("api, kind", "kind: 2 tests skipped, but PENSTOCK_REQUIRE asks for all of them"),
+        ("prometheus", "prometheus: no test ran, but PENSTOCK_REQUIRE asks for this group"),
+    ],
+)
+def test_a_required_group_that_did_not_run_fails_the_run(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, required: str, sentence: str
+) -> None:
+    monkeypatch.setenv("PENSTOCK_REQUIRE", required)
+    result = run(suite)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"FAILED requirement: {sentence}"])
+
+
+def test_a_required_group_that_ran_passes(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_REQUIRE", "api")
+    assert run(suite).ret == pytest.ExitCode.OK
+
+
+def test_a_selection_that_leaves_out_the_required_group_fails(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_REQUIRE", "api")
+    assert run(suite, "-k", "cluster").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_an_unknown_group_is_refused(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_REQUIRE", "kindd")
+    result = run(suite)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*PENSTOCK_REQUIRE=kindd: unknown group kindd; there are api, prometheus, kind*"]
+    )
