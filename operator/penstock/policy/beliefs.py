@@ -147,8 +147,12 @@ def _still_learning(engine: Engine, memory: ServiceMemory) -> str:
 
 
 def _backlog(waiting: Reading, pool: Pool | None, capacity: Capacity, ahead: float) -> float:
-    """Return the rate that works off, within the lead time, what waits beyond the model's own queue."""
-    if waiting.value is None or pool is None:
+    """Return the rate that works off, within the lead time, what waits beyond the model's own queue.
+
+    Zero while ordered replicas are missing: the queue that grows meanwhile is theirs to clear, and
+    with nodes for three of five it would order six, seven and eight as well.
+    """
+    if waiting.value is None or pool is None or pool.ready < pool.target:
         return 0.0
     excess = waiting.value - capacity.queue_limit * max(1, pool.ready)
     return max(0.0, excess) / max(ahead, SHORTEST_DRAIN_SECONDS)
