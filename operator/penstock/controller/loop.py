@@ -119,7 +119,10 @@ class ControlLoop:
             state = self.states.get(each.key)
             if state is None or state.uid != each.uid:
                 state = self.states[each.key] = ServiceState(
-                    uid=each.uid, memory=restored_memory(each.status, now)
+                    uid=each.uid,
+                    memory=restored_memory(each.status, now),
+                    # What is there was written by our predecessor, perhaps a moment ago.
+                    written_status_at=now if each.status else 0.0,
                 )
                 fresh.append(each)
             prepare(self._parts.context, each, state)

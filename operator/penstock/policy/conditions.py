@@ -98,8 +98,6 @@ def _metrics_available(seen: Observation, estimate: Estimate) -> Finding:
             return Finding("MetricsAvailable", Status.FALSE, reading.absence.value, reading.detail)
     if estimate.partial:
         return Finding("MetricsAvailable", Status.FALSE, Absence.PARTIAL.value, estimate.partial)
-    if estimate.missing and estimate.learning:
-        return Finding("MetricsAvailable", Status.TRUE, "Learning", estimate.missing)
     if load.warnings:
         return Finding("MetricsAvailable", Status.TRUE, "Warnings", "; ".join(load.warnings))
     return Finding("MetricsAvailable", Status.TRUE, "Available", "every signal was read")
