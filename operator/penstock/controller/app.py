@@ -193,7 +193,6 @@ class Operator:
             ),
             dry_run=settings.dry_run,
         )
-        self._metrics.expose_fleet(self._loop.samples)
 
     async def _tick_when_listed(self) -> None:
         """Begin to tick when the cache is complete: half a fleet is not a fleet."""
@@ -203,7 +202,12 @@ class Operator:
         await self._loop.run()
 
     async def _serve_health(self) -> None:
-        app = health_app(alive=self._alive, ready=self._ready, registry=self._metrics.registry)
+        app = health_app(
+            alive=self._alive,
+            ready=self._ready,
+            registry=self._metrics.registry,
+            fleet=lambda: self._loop.samples() if self._loop else (),
+        )
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)

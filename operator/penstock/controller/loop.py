@@ -26,7 +26,8 @@ from penstock.metrics_source.base import QueryError
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import Watched
 from penstock.model.spec import ServiceKey, ServiceSpec
-from penstock.telemetry.metrics import OperatorMetrics, ServiceSample
+from penstock.telemetry.fleet_metrics import ServiceSample
+from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
 # The event loop serves health, Lease and watches too: a slice of 200 services is some 20 ms.

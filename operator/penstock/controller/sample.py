@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import utilization
 from penstock.policy.conditions import measured
-from penstock.telemetry.metrics import ServiceSample
+from penstock.telemetry.fleet_metrics import ServiceSample
 
 
 def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:

@@ -6,12 +6,14 @@ stays green while its watches are dead (nolar/kopf#1276).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from penstock.telemetry.fleet_metrics import ServiceSample, fleet_exposition
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,11 @@ class Probe:
 
 
 def health_app(
-    *, alive: Callable[[], Probe], ready: Callable[[], Probe], registry: CollectorRegistry
+    *,
+    alive: Callable[[], Probe],
+    ready: Callable[[], Probe],
+    registry: CollectorRegistry,
+    fleet: Callable[[], Iterable[ServiceSample]],
 ) -> web.Application:
     """Build the application; a failed check answers 503 and says what is wrong in one line."""
 
@@ -36,9 +42,9 @@ def health_app(
     async def readyz(_: web.Request) -> web.Response:
         return answer(ready)
 
-    async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+    async def metrics(_: web.Request) -> web.Response:
+        body = generate_latest(registry) + await fleet_exposition(fleet())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     app = web.Application(client_max_size=1024)
     app.router.add_get("/healthz", healthz)

