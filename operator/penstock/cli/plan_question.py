@@ -1,0 +1,138 @@
+"""The question of a capacity plan (which engine, which load) and what replica counts answer to it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from penstock.cli.plan_fault import PlanFault
+from penstock.model.profiles import UnknownProfile
+from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec
+from penstock.policy.capacity_problem import resolve_engine
+from penstock.policy.sizing import Limits, admission_limits, percentile, worst
+from penstock.queueing.balancer import Arrivals, Balancer
+from penstock.queueing.engine_model import EngineModel, PoolPrediction
+from penstock.queueing.engine_profile import EngineProfile
+from penstock.queueing.errors import QueueingError
+from penstock.queueing.replica import ReplicaModel
+from penstock.queueing.service_time_model import RequestModel
+from penstock.queueing.traffic import TrafficShape
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Offered load: requests per second, their lengths (None: no tokens), and where both come from."""
+
+    rate_per_second: float
+    shape: TrafficShape | None
+    arrivals: Arrivals
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replica count gives at a rate; `broken` names what it breaks most, None if all holds."""
+
+    replicas: int
+    rate_per_second: float
+    prediction: PoolPrediction
+    shed_fraction: float
+    broken: str | None
+
+    def seconds(self, objective: Objective) -> float:
+        """Return the objective's percentile; inf beyond saturation."""
+        value = percentile(self.prediction, objective)
+        return math.inf if value is None else value
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One service under one load."""
+
+    spec: ServiceSpec
+    model: EngineModel
+    profile: EngineProfile | None
+    traffic: Traffic
+    balancer: Balancer
+
+    @property
+    def limits(self) -> Limits:
+        """c* and q per replica."""
+        return admission_limits(self.model, self.spec.slo)
+
+    @property
+    def output_tokens_mean(self) -> float | None:
+        """Tokens a request generates on average; None for request/response services."""
+        return None if self.traffic.shape is None else self.traffic.shape.output_mean
+
+    def at(self, replicas: int, rate_per_second: float) -> Outcome:
+        """Return what this many replicas give at a rate."""
+        limits = self.limits
+        prediction = self.model.pool(
+            replicas, rate_per_second, balancer=self.balancer, arrivals=self.traffic.arrivals
+        )
+        shed = self.model.shed_fraction(
+            replicas,
+            rate_per_second,
+            running_limit=limits.running,
+            queue_limit=limits.queue,
+            balancer=self.balancer,
+        )
+        broken = worst(self.spec.slo, prediction, shed)
+        return Outcome(replicas, rate_per_second, prediction, shed, broken)
+
+    def shown_objective(self, binding: str) -> Objective:
+        """Return the latency objective to draw: the binding one, else TTFT's or the first."""
+        objectives = self.spec.slo.objectives
+        named = [each for each in objectives if each.name == binding]
+        first_token = [each for each in objectives if each.metric is Metric.TTFT]
+        return (named or first_token or list(objectives))[0]
+
+
+def ask(spec: ServiceSpec, traffic: Traffic, balancer: Balancer | None) -> Question:
+    """Return the question, with the engine's model built. Raises PlanFault where there is no model."""
+    require_offline_timing(spec)
+    try:
+        engine = resolve_engine(spec.engine)
+    except UnknownProfile as error:
+        raise PlanFault(
+            f"spec.engine.profile.name: no engine profile is named {error.name!r}",
+            f"write one of the closest, {', '.join(error.closest)}, or an Inline profile",
+        ) from error
+    chosen = spec.balancer if balancer is None else balancer
+    if engine.service_time is not None:
+        timing = engine.service_time
+        model: EngineModel = RequestModel(
+            mean_seconds=timing.mean_seconds,
+            scv=timing.scv,
+            concurrency=timing.concurrency,
+            max_batch=timing.max_batch,
+            batch_scaling_ratio=timing.batch_scaling_ratio,
+        )
+        return Question(spec, model, None, traffic, chosen)
+    assert engine.profile is not None and traffic.shape is not None  # noqa: S101, PT018 - checked by the command
+    _require_room(engine.profile, traffic.shape)
+    try:
+        return Question(spec, ReplicaModel(engine.profile, traffic.shape), engine.profile, traffic, chosen)
+    except QueueingError as error:
+        raise PlanFault(f"spec.engine.profile: {error}", "correct the profile or the token counts") from error
+
+
+def require_offline_timing(spec: ServiceSpec) -> None:
+    """Raise PlanFault for a service whose timing is learned from a cluster: a plan has none."""
+    if spec.engine.service_time is None and spec.engine.profile_type is ProfileType.LEARNED:
+        raise PlanFault(
+            "spec.engine.profile: type Learned takes its timing from a running engine, a plan has none",
+            "write engine: {profile: {type: Named, name: llama-3.1-8b-h100}}, an Inline profile, or for a "
+            'request/response service engine: {serviceTime: {mean: 5ms, scv: "0.1", concurrency: 1}}',
+        )
+
+
+def _require_room(profile: EngineProfile, shape: TrafficShape) -> None:
+    held = shape.kv_resident_tokens
+    if profile.kv_capacity_tokens < held:
+        raise PlanFault(
+            f"a sequence holds {held:,.0f} tokens of context on average, the KV memory of {profile.name} "
+            f"{profile.kv_capacity_tokens:,.0f}",
+            "choose a profile with more memory, or smaller --input-tokens and --output-tokens",
+        )
