@@ -1,31 +1,79 @@
-"""Signals of the whole fleet at one instant: a fixed number of queries, however many services."""
+"""Signals of the whole fleet at one instant: a fixed number of queries, however many services.
+
+What cannot be read is a missing reading with its cause; nothing that Prometheus does raises here.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Mapping, Sequence
 
-from penstock.metrics_source.base import MetricsSource
+from penstock.metrics_source import absences
+from penstock.metrics_source.ask import Asker, CollectLimits
+from penstock.metrics_source.base import MetricsSource, QueryLimits
+from penstock.metrics_source.catalogue import FleetQuery
+from penstock.metrics_source.custom import CustomReader
+from penstock.metrics_source.fleet import Assembly, silenced
+from penstock.metrics_source.history import RateHistory, read_rate_history
 from penstock.metrics_source.identity import SeriesSettings, Watched
+from penstock.metrics_source.plan import EnginePlan, plan_tick
 from penstock.model.observation import Load
-from penstock.model.spec import ServiceKey
+from penstock.model.spec import EngineType, ServiceKey
 
-RateHistory = Mapping[ServiceKey, tuple[tuple[float, float], ...]]
+__all__ = ["CollectLimits", "Collector", "RateHistory"]
 
 
 class Collector:
-    """Reads every signal of every watched service; never raises because of what Prometheus answers."""
+    """Reads every signal of every watched service. Remembers only whose turn it is to have lengths read."""
 
-    def __init__(self, source: MetricsSource, settings: SeriesSettings | None = None) -> None:
+    def __init__(
+        self,
+        source: MetricsSource,
+        settings: SeriesSettings | None = None,
+        limits: CollectLimits | None = None,
+    ) -> None:
         self._source = source
         self._settings = settings or SeriesSettings()
+        self._limits = limits or CollectLimits()
         self._turn = 0
 
     async def collect(self, services: Sequence[Watched], *, at: float) -> dict[ServiceKey, Load]:
         """Return the load of each service at `at` (Unix seconds); what is unknown is a missing reading."""
-        raise NotImplementedError
+        asker = Asker(self._source, self._limits, at)
+        plans = list(plan_tick(services, self._settings, self._turn))
+        self._turn += 1
+        loads: dict[ServiceKey, Load] = {}
+        by_engine = await asyncio.gather(*(self._engine(each, asker) for each in plans))
+        for plan, found in zip(plans, by_engine, strict=True):
+            loads.update(zip((each.key for each in plan.services), found, strict=True))
+        own = [
+            each
+            for each in services
+            if each.spec.engine.queries or each.spec.engine.type is EngineType.CUSTOM
+        ]
+        readers = [CustomReader(each, self._settings, self._limits) for each in own]
+        read = await asyncio.gather(*(each.load(asker, loads.get(each.watched.key)) for each in readers))
+        loads.update(zip((each.key for each in own), read, strict=True))
+        return self._unless_clocks_differ(loads)
 
     async def rate_history(
         self, services: Sequence[Watched], *, start: float, end: float, step: float
     ) -> RateHistory:
-        """Return each service's arrival rate, (Unix seconds, 1/s) oldest first; raises `QueryError`."""
-        raise NotImplementedError
+        """Return each service's arrival rates, (Unix seconds, 1/s) oldest first; raises `QueryError`."""
+        return await read_rate_history(
+            self._source, services, self._settings, start=start, end=end, step=step
+        )
+
+    async def _engine(self, plan: EnginePlan, asker: Asker) -> list[Load]:
+        asked: Mapping[FleetQuery, str] = {query: text for query, text in plan.queries.items() if text}
+        limits = QueryLimits(timeout_seconds=self._limits.query_timeout_seconds)
+        answers = await asker.all(asked.values(), limits)
+        return Assembly(plan, self._settings, dict(zip(asked, answers, strict=True))).loads()
+
+    def _unless_clocks_differ(self, loads: dict[ServiceKey, Load]) -> dict[ServiceKey, Load]:
+        skew = self._source.clock_skew_seconds()
+        if skew is None or math.fabs(skew) <= self._settings.clock_skew_bound_seconds:
+            return loads
+        why = absences.clock_skew(skew, self._settings)
+        return {key: silenced(load, why, age=why) for key, load in loads.items()}

@@ -48,6 +48,7 @@ class SeriesSettings:
     rate_window_seconds: float = 0.0  # 0: derived
     stale_after_seconds: float = 0.0  # 0: derived
     length_window_seconds: float = 300.0
+    length_shard_services: int = 500
     clock_skew_bound_seconds: float = 15.0
 
     def __post_init__(self) -> None:

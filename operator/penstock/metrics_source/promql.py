@@ -97,7 +97,7 @@ class QueryWriter:
             per_pod = f"min by ({self._by}, {settings.pod_label}) ({age})"
             fresh = f"{per_pod} <= {settings.stale_after_seconds:g}"
             branches[PODS] = f"count by ({self._by}) ({fresh})"
-        return _union(branches)
+        return label_union(branches)
 
     def _arrivals(self) -> str:
         if self.series.first_tokens:
@@ -116,7 +116,7 @@ class QueryWriter:
 
     def _ratio(self, numerator: str, denominator: str) -> str:
         if self._by_pod:
-            return _union({NUMERATOR: self._rate(numerator), DENOMINATOR: self._rate(denominator)})
+            return label_union({NUMERATOR: self._rate(numerator), DENOMINATOR: self._rate(denominator)})
         return f"{self._rate(numerator)} / {self._rate(denominator)}"
 
     def _buckets(self, histogram: str, window: str, shard: Shard = WHOLE_FLEET) -> str:
@@ -126,7 +126,7 @@ class QueryWriter:
         buckets = self._buckets(histogram, self._window)
         if self._by_pod:
             return buckets
-        return _union(
+        return label_union(
             {f"{each:g}": f"histogram_quantile({each:g}, {buckets})" for each in sorted(percentiles)}
         )
 
@@ -141,7 +141,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f}s" if float(seconds).is_integer() else f"{round(seconds * 1000)}ms"
 
 
-def _union(branches: Mapping[str, str]) -> str:
+def label_union(branches: Mapping[str, str]) -> str:
+    """Return the union of queries, each labelled with its name in ``part``."""
     return " or ".join(_labelled(query, PART_LABEL, part) for part, query in branches.items())
 
 

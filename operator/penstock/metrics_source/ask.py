@@ -1,0 +1,62 @@
+"""Asks many queries at one instant: some at a time, all within the tick's deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from penstock.metrics_source.base import (
+    DEFAULT_LIMITS,
+    ErrorKind,
+    MetricsSource,
+    QueryError,
+    QueryLimits,
+    QueryResult,
+)
+
+Answer = QueryResult | QueryError
+
+
+@dataclass(frozen=True, slots=True)
+class CollectLimits:
+    """How long a tick may ask, and how much at once.
+
+    Custom queries are the users': they get less time, and as few series as tell one from several.
+    """
+
+    query_timeout_seconds: float = 5.0
+    deadline_seconds: float = 10.0
+    concurrency: int = 6  # of the 20 that Prometheus evaluates at once by default
+    custom_timeout_seconds: float = 2.0
+    custom_answer_bytes: int = 256 * 1024
+
+
+class Asker:
+    """One tick's questions: they share a deadline and a bound on concurrency."""
+
+    def __init__(self, source: MetricsSource, limits: CollectLimits, at: float) -> None:
+        self._source = source
+        self._at = at
+        self._gate = asyncio.Semaphore(limits.concurrency)
+        self._deadline = asyncio.get_running_loop().time() + limits.deadline_seconds
+        self._deadline_seconds = limits.deadline_seconds
+
+    async def all(self, queries: Iterable[str], limits: QueryLimits = DEFAULT_LIMITS) -> list[Answer]:
+        """Return the answers in the order of the queries; a failure is a value, not an exception."""
+        return await asyncio.gather(*(self.one(query, limits) for query in queries))
+
+    async def one(self, query: str, limits: QueryLimits) -> Answer:
+        """Return one answer."""
+        async with self._gate:
+            left = self._deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                message = (
+                    f"Prometheus was too slow: {self._deadline_seconds:g} s were not enough for all queries"
+                )
+                return QueryError(ErrorKind.TIMEOUT, query, message)
+            bounded = QueryLimits(min(left, limits.timeout_seconds), limits.answer_bytes, limits.series)
+            try:
+                return await self._source.instant(query, self._at, bounded)
+            except QueryError as error:
+                return error

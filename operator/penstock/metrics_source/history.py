@@ -1,0 +1,116 @@
+"""Past arrival rates of the fleet, so that a restarted operator does not forget a ramp.
+
+One range query per engine type. By pod, pods that are gone by now are found by their names: those of a
+Deployment are ``<name>-<hash>-<suffix>``, those of a StatefulSet ``<name>-<ordinal>``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from penstock.metrics_source.base import Labels, MetricsSource, QueryLimits
+from penstock.metrics_source.catalogue import FleetQuery
+from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
+from penstock.metrics_source.plan import plan_tick
+from penstock.metrics_source.promql import QueryWriter
+from penstock.metrics_source.promql_scope import scope
+from penstock.metrics_source.promql_tokens import PromqlRefusedError
+from penstock.model.spec import ServiceKey, Signal
+
+RateHistory = Mapping[ServiceKey, tuple[tuple[float, float], ...]]
+TIMEOUT_SECONDS = 20.0  # once per restart: worth more patience than a tick has
+POD_OF_DEPLOYMENT = re.compile(r"(?P<owner>.+)-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[a-z0-9]{5}")
+POD_OF_STATEFUL_SET = re.compile(r"(?P<owner>.+)-[0-9]+")
+
+
+async def read_rate_history(
+    source: MetricsSource,
+    services: Sequence[Watched],
+    settings: SeriesSettings,
+    *,
+    start: float,
+    end: float,
+    step: float,
+) -> RateHistory:
+    """Return arrival rates by service, oldest first; services without any are left out.
+
+    Raises `QueryError` when the engines' rates cannot be read, and `ValueError` for times out of order.
+    """
+    if not (step > 0 and end >= start):
+        raise ValueError(f"a history needs start <= end and a positive step, not {start}..{end} by {step}")
+    limits = QueryLimits(timeout_seconds=TIMEOUT_SECONDS)
+    found: dict[ServiceKey, dict[float, float]] = {}
+    for plan in plan_tick(services, settings, 0):
+        query = QueryWriter(plan.series, settings).write(FleetQuery.ARRIVAL_RATE)
+        if not query:
+            continue
+        owners = _owners(plan.services, settings)
+        result = await source.range(query, start=start, end=end, step=step, limits=limits)
+        for labels, points in result.series:
+            key = _owner(labels, owners, settings)
+            if key is None:
+                continue
+            rates = found.setdefault(key, {})
+            for time, rate in points:
+                if math.isfinite(rate):
+                    rates[time] = rates.get(time, 0.0) + rate
+    for each in services:
+        for own in each.spec.engine.queries:
+            if own.signal is Signal.ARRIVAL_RATE:
+                found[each.key] = await _custom(source, each, own.promql, settings, (start, end, step))
+    return {key: tuple(sorted(rates.items())) for key, rates in found.items() if rates}
+
+
+async def _custom(
+    source: MetricsSource,
+    watched: Watched,
+    promql: str,
+    settings: SeriesSettings,
+    times: tuple[float, float, float],
+) -> dict[float, float]:
+    """Return the history of a user's query; nothing where it is not one series."""
+    try:
+        scoped = scope(promql, label=settings.namespace_label, value=watched.key.namespace)
+    except PromqlRefusedError:
+        return {}
+    start, end, step = times
+    limits = QueryLimits(timeout_seconds=TIMEOUT_SECONDS, series=2)
+    result = await source.range(scoped.promql, start=start, end=end, step=step, limits=limits)
+    if len(result.series) != 1:
+        return {}
+    return {time: rate for time, rate in result.series[0][1] if math.isfinite(rate) and rate >= 0}
+
+
+def _owners(services: Sequence[Watched], settings: SeriesSettings) -> dict[tuple[str, str], ServiceKey]:
+    """Return whose a name is: of a service label, of a pod, or of the owner that pods are named after."""
+    owners: dict[tuple[str, str], ServiceKey] = {}
+    for each in services:
+        if settings.identify_by is IdentifyBy.SERVICE:
+            owners[each.key.namespace, each.label_value] = each.key
+            continue
+        owners[each.key.namespace, _owned_by(each.spec.target.name)] = each.key
+        for pod in each.pods:
+            owners[each.key.namespace, pod] = each.key
+    return owners
+
+
+def _owner(
+    labels: Labels, owners: Mapping[tuple[str, str], ServiceKey], settings: SeriesSettings
+) -> ServiceKey | None:
+    namespace = labels.get(settings.namespace_label, "")
+    if settings.identify_by is IdentifyBy.SERVICE:
+        return owners.get((namespace, labels.get(settings.service_label, "")))
+    pod = labels.get(settings.pod_label, "")
+    found = owners.get((namespace, pod))
+    for pattern in (POD_OF_DEPLOYMENT, POD_OF_STATEFUL_SET):
+        match = pattern.fullmatch(pod)
+        if found is None and match is not None:
+            found = owners.get((namespace, _owned_by(match["owner"])))
+    return found
+
+
+def _owned_by(name: str) -> str:
+    # A space is in no name of Kubernetes: pods and owners cannot be taken for one another.
+    return f"pods of {name}"

@@ -1,0 +1,81 @@
+"""Which queries one engine type's services need at one tick, and for which services lengths are read.
+
+Percentiles are those that some objective uses. Length histograms are long (20 buckets a service) and
+change slowly, so each tick reads them for a shard of the services, in turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from penstock.metrics_source.catalogue import CATALOGUE, LENGTHS, PERCENTILES, EngineSeries, FleetQuery
+from penstock.metrics_source.columns import ServiceIndex
+from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
+from penstock.metrics_source.promql import WHOLE_FLEET, QueryWriter, Shard
+from penstock.model.spec import EngineType, Metric
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """The services of one engine type and their queries; a query is empty where the engine has no metric."""
+
+    services: tuple[Watched, ...]
+    index: ServiceIndex
+    series: EngineSeries
+    percentiles: Mapping[Metric, tuple[float, ...]]
+    queries: Mapping[FleetQuery, str]
+
+
+def plan_tick(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> Iterator[EnginePlan]:
+    """Yield a plan for each engine type that is in the catalogue; `turn` counts the ticks."""
+    for engine, series in CATALOGUE.items():
+        chosen = tuple(each for each in services if each.spec.engine.type is engine)
+        if chosen:
+            yield _plan(engine, series, chosen, settings, turn)
+
+
+def shard_of(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> Sequence[Watched]:
+    """Return the services whose lengths are read at this turn."""
+    shards = -(-len(services) // settings.length_shard_services)
+    first = (turn % shards) * settings.length_shard_services
+    return services[first : first + settings.length_shard_services]
+
+
+def _plan(
+    engine: EngineType,
+    series: EngineSeries,
+    services: tuple[Watched, ...],
+    settings: SeriesSettings,
+    turn: int,
+) -> EnginePlan:
+    used: dict[Metric, set[float]] = {metric: set() for metric in Metric}
+    for each in services:
+        for objective in each.spec.slo.objectives:
+            used[objective.metric].add(objective.percentile)
+    percentiles = {metric: tuple(sorted(each)) for metric, each in used.items()}
+    writer = QueryWriter(series, settings)
+    queries = {}
+    for query in FleetQuery:
+        if query in LENGTHS:
+            queries[query] = writer.write(query, shard=_matching(services, settings, turn))
+    for metric, query in PERCENTILES.items():
+        if percentiles[metric]:
+            queries[query] = writer.write(query, percentiles[metric])
+    for query in FleetQuery:
+        if query not in LENGTHS and query not in PERCENTILES.values():
+            queries[query] = writer.write(query)
+    return EnginePlan(services, ServiceIndex.of(services, settings), series, percentiles, queries)
+
+
+def _matching(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> Shard:
+    """Return matchers that cover the turn's shard; more series may match, they find no row."""
+    shard = shard_of(services, settings, turn)
+    if len(shard) == len(services):
+        return WHOLE_FLEET
+    namespaces = tuple(sorted({each.key.namespace for each in shard}))
+    if settings.identify_by is IdentifyBy.SERVICE:
+        label, names = settings.service_label, {each.label_value for each in shard}
+    else:
+        label, names = settings.pod_label, {pod for each in shard for pod in each.pods}
+    return Shard({settings.namespace_label: namespaces, label: tuple(sorted(names))})
