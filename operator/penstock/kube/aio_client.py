@@ -227,7 +227,9 @@ class KubeconfigCredentials:
                 self._configuration = await _kubeconfig(self._files)
 
 
-async def connect(*, kubeconfig: str = "", on_request: OnRequest | None = None) -> AioKubeApi:
+async def connect(
+    *, kubeconfig: str = "", on_request: OnRequest | None = None, limits: CallLimits | None = None
+) -> AioKubeApi:
     """Connect to the API server; no request is made yet.
 
     The first of: `kubeconfig` (files separated by ``:``), ``$KUBECONFIG``, the pod's service account,
@@ -246,7 +248,7 @@ async def connect(*, kubeconfig: str = "", on_request: OnRequest | None = None) 
         client = ApiClient(configuration)
     except OSError as error:  # ssl.SSLError is one
         raise KubeError(f"cannot use the API server's CA or the client certificate: {error}") from None
-    return AioKubeApi(client, credentials, on_request=on_request)
+    return AioKubeApi(client, credentials, limits=limits, on_request=on_request)
 
 
 def _in_cluster() -> Configuration:
@@ -267,7 +269,14 @@ async def _kubeconfig(files: str) -> Configuration:
             config_file=files, client_configuration=configuration, persist_config=False
         )
     # The loader meets a file of another shape with whatever its dictionaries raise.
-    except (kubernetes_config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError) as error:
+    except (
+        kubernetes_config.ConfigException,
+        yaml.YAMLError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise KubeError(f"cannot use the kubeconfig {files}: {error}") from None
     return configuration
 
