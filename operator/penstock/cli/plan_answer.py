@@ -124,7 +124,7 @@ def warnings(plan: Plan) -> list[str]:
             f"{bounds.max}: the operator would stop there; raise it or lower the load"
         )
     if plan.needed is None and not sizing.feasible:
-        said.append(f"{wording.replicas(sizing.replicas)}: {broken_sentence(plan)}")
+        said.append(f"{wording.replicas(sizing.replicas)} will not do: {broken_sentence(plan)}")
     return said
 
 

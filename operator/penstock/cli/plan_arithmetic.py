@@ -165,7 +165,7 @@ def _cost(plan: Plan) -> list[tuple[str, str]]:
         lines.append(
             (
                 "per million tokens",
-                f"{per_million:.3g} {cost.currency} of output ({wording.rate(tokens)}/s), spare replicas paid",
+                f"{per_million:.3g} {cost.currency} of output ({wording.rate(tokens)}/s), spare included",
             )
         )
     return lines

@@ -42,7 +42,12 @@ def _print_parts(plan: Plan, console: Console) -> None:
     console.print()
     console.print(_facts(plan))
     console.print()
-    console.print(_latencies(plan))
+    if plan.stable:
+        console.print(_latencies(plan))
+    else:
+        console.print(
+            f"At {wording.replicas(plan.sizing.replicas)}: no steady state, every wait grows without bound"
+        )
     console.print()
     console.print(_counts(plan, neighbours))
     console.print()
@@ -84,10 +89,10 @@ def _headline(plan: Plan, neighbours: list[Outcome]) -> Text:
 def _why(plan: Plan, neighbours: list[Outcome]) -> str:
     sizing = plan.sizing
     if not sizing.feasible:
-        return f"evaluated as asked; it does not hold: {broken_sentence(plan)}"
+        return f"evaluated as asked, and will not do: {broken_sentence(plan)}"
     if plan.needed is not None and plan.needed < sizing.replicas:
         return f"spec.replicas.min; {wording.replicas(plan.needed)} would do"
-    holds = "" if plan.needed is not None else "evaluated as asked; it holds. "
+    holds = "" if plan.needed is not None else "evaluated as asked, and holds; "
     if sizing.replicas == 1:
         return holds + "one replica keeps every objective"
     fewer = next(each for each in neighbours if each.replicas == sizing.replicas - 1)

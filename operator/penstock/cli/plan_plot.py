@@ -89,7 +89,8 @@ def _counts(plan: Plan) -> list[int]:
 
 def _rates(plan: Plan) -> list[float]:
     most = plan.sizing.replicas * plan.sizing.saturation_rate_per_replica
-    loads = {float(rate) for rate in np.linspace(0.05, 0.99, _LOADS) * most}
+    # Denser towards saturation, where the curves turn.
+    loads = {float(rate) for rate in most * (0.99 - 0.94 * np.linspace(1, 0, _LOADS) ** 2)}
     return sorted(loads | ({plan.rate_per_second} if plan.rate_per_second < most else set()))
 
 
@@ -113,9 +114,9 @@ def _draw(
     for objective in objectives:
         axis.axhline(
             1000 * objective.seconds,
-            color="#c0392b",
+            color=_COLOURS[objective.percentile],
             linestyle="--",
-            linewidth=1.2,
+            linewidth=1.4,
             label=f"objective p{round(objective.percentile * 100)} {wording.seconds(objective.seconds)}",
         )
     axis.axvline(chosen, color="#777777", linestyle=":", linewidth=1.2, label="the plan")

@@ -113,9 +113,11 @@ def ask(spec: ServiceSpec, traffic: Traffic, balancer: Balancer | None) -> Quest
     assert engine.profile is not None and traffic.shape is not None  # noqa: S101, PT018 - checked by the command
     _require_room(engine.profile, traffic.shape)
     try:
-        return Question(spec, ReplicaModel(engine.profile, traffic.shape), engine.profile, traffic, chosen)
+        replica = ReplicaModel(engine.profile, traffic.shape)
     except QueueingError as error:
         raise PlanFault(f"spec.engine.profile: {error}", "correct the profile or the token counts") from error
+    _require_decoding(replica)
+    return Question(spec, replica, engine.profile, traffic, chosen)
 
 
 def require_offline_timing(spec: ServiceSpec) -> None:
@@ -135,4 +137,15 @@ def _require_room(profile: EngineProfile, shape: TrafficShape) -> None:
             f"a sequence holds {held:,.0f} tokens of context on average, the KV memory of {profile.name} "
             f"{profile.kv_capacity_tokens:,.0f}",
             "choose a profile with more memory, or smaller --input-tokens and --output-tokens",
+        )
+
+
+def _require_decoding(replica: ReplicaModel) -> None:
+    # Below one sequence at a time the step law's balance of prompts and tokens has no solution.
+    if replica.concurrency_limit < 1:
+        shape = replica.shape
+        raise PlanFault(
+            f"{shape.output_mean:.3g} output tokens on prompts of {shape.input_mean:,.0f}: there is nothing "
+            "to decode beside the prompts",
+            "plan it as a request/response service (engine.serviceTime), or for longer answers",
         )

@@ -65,8 +65,10 @@ def number_in_service(
     death = replicas * np.interp(n, grid, completion)
     if places is None:
         ratio = rate / death[-1]
-        extra = int(np.ceil(np.log(_TAIL) / np.log(ratio))) if ratio > 0 else 0
-        extra = min(extra, 40 * top)
+        extra = 40 * top
+        # Just below saturation the last whole state may complete less than arrives: long, not endless.
+        if ratio < 1:
+            extra = min(int(np.ceil(np.log(_TAIL) / np.log(ratio))), extra) if ratio > 0 else 0
     else:
         extra = max(0, places - top)
         top = min(top, places)
