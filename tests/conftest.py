@@ -1,3 +1,3 @@
 """Plugins of the whole suite."""
 
-pytest_plugins = ["fakes.requirements_plugin"]
+pytest_plugins = ["fakes.requirements_plugin", "fakes.api_servers_plugin"]

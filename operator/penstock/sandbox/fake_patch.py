@@ -115,7 +115,8 @@ def _operate(document: Any, operation: Mapping[str, Any]) -> Any:
         else:
             del parent[index]
     elif isinstance(parent, dict):
-        if name != "add" and last not in parent:
+        # The API server's library lets "replace" add a member, against RFC 6902.
+        if name == "remove" and last not in parent:
             raise _refused(f"{name} operation does not apply: doc is missing key: {operation['path']}")
         if name == "remove":
             del parent[last]

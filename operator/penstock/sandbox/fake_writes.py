@@ -101,6 +101,7 @@ class Writes:
         if entry is None:
             if subresource:
                 raise errors.not_found(kind.qualified, key[1])
+            merged["metadata"] = merged.get("metadata", {}) | {"name": key[1]}
             stored = self.create(kind, key[0], merged)
         else:
             stored = self._update(kind, entry, merged, subresource)
