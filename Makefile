@@ -38,7 +38,7 @@ lint: venv ## Style, types, layers, chart, and that generated files are current
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@charts/render --check
-	@if command -v helm >/dev/null; then helm lint --strict charts/penstock --set prometheus.url=http://prometheus:9090; \
+	@if command -v helm >/dev/null; then helm lint --quiet --strict --kube-version 1.34.0 --set prometheus.url=http://prometheus:9090 charts/penstock; \
 	  else echo "lint: no helm found, the chart is not linted"; fi
 
 generate: venv ## Write the files that are generated from others (chart's CRD, plain install)
