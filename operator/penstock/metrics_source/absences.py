@@ -65,6 +65,15 @@ def too_few_samples(metric: str, settings: SeriesSettings, advice: str) -> Readi
     return Reading.missing(Absence.TOO_FEW_SAMPLES, f"{text} ({advice})" if advice else text)
 
 
+def window_not_filled(settings: SeriesSettings) -> Reading:
+    """Prometheus has not scraped for a whole window: its rates would be too low."""
+    return Reading.missing(
+        Absence.TOO_FEW_SAMPLES,
+        f"Prometheus has samples for less than {settings.rate_window_seconds:g} s, the window that rates are "
+        "taken over: it was down or has just begun to scrape",
+    )
+
+
 def no_requests(settings: SeriesSettings) -> Reading:
     """Nothing is broken: there was nothing to measure."""
     return Reading.missing(

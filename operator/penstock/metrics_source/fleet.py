@@ -19,7 +19,7 @@ from penstock.metrics_source.catalogue import LENGTHS, PERCENTILES, FleetQuery
 from penstock.metrics_source.columns import Column, Samples, by_part
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
 from penstock.metrics_source.plan import EnginePlan
-from penstock.metrics_source.promql import AGE, DENOMINATOR, NUMERATOR, PODS, RUNNING
+from penstock.metrics_source.promql import AGE, BEFORE, DENOMINATOR, NUMERATOR, PODS, RUNNING
 from penstock.model.observation import Histogram, Load
 from penstock.model.reading import Absence, Reading
 from penstock.model.spec import Metric
@@ -43,6 +43,10 @@ class Assembly:
         families = {metric: self._family(metric) for metric in Metric}
         pulse = self._pulse()
         columns[FleetQuery.PULSE] = pulse if isinstance(pulse, Reading) else pulse.running
+        if not isinstance(pulse, Reading) and not pulse.window_filled:
+            # rate() divides by the whole window, however little of it Prometheus has seen: half a minute
+            # after an outage it says half the load.
+            columns |= dict.fromkeys(_RATES, absences.window_not_filled(self.settings))
         signals: dict[str, Sequence[Any]] = {
             query.value: self._readings(query, columns[query]) for query in (*_SUMS, FleetQuery.PULSE)
         }
@@ -94,6 +98,9 @@ class Assembly:
             ages=[_UNREAD if age is None else Reading(age) for age in ages],
             pods=[Reading(each) for each in pods],
             gone=[row for row, age in enumerate(ages) if age is None or not age <= bound],
+            window_filled=any(
+                age <= self.settings.rate_window_seconds / 2 for _, age in parts.get(BEFORE, [])
+            ),
             hint=self._hint(samples),
         )
 
@@ -234,6 +241,7 @@ class _Pulse:
     ages: Readings
     pods: Readings
     gone: Sequence[int]
+    window_filled: bool
     hint: str
 
 
@@ -264,6 +272,7 @@ _SUMS = (
     FleetQuery.INPUT_TOKEN_RATE,
     FleetQuery.OUTPUT_TOKEN_RATE,
 )
+_RATES = (FleetQuery.ARRIVAL_RATE, FleetQuery.INPUT_TOKEN_RATE, FleetQuery.OUTPUT_TOKEN_RATE)
 # Observed when a request ends: with long streams nothing may end within a window though requests arrive.
 _AT_THE_END = (FleetQuery.TPOT_MEAN, FleetQuery.TPOT, FleetQuery.LATENCY)
 _UNREAD = Reading.missing(Absence.NO_SERIES)  # replaced by the reason that holds for the service

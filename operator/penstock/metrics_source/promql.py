@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from penstock.metrics_source.catalogue import EngineSeries, FleetQuery
 from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings
 
-AGE, PODS, RUNNING, NUMERATOR, DENOMINATOR = "age", "pods", "running", "numerator", "denominator"
+AGE, PODS, RUNNING, BEFORE = "age", "pods", "running", "before"
+NUMERATOR, DENOMINATOR = "numerator", "denominator"
 SUM_LE = "sum"  # stands in for a bucket's bound: the sum of a length histogram
 
 
@@ -91,7 +92,14 @@ class QueryWriter:
     def _pulse(self) -> str:
         gauge = self._of(self.series.running)
         age = f"time() - timestamp({gauge})"
-        branches = {RUNNING: self._sum(gauge), AGE: f"min by ({self._by}) ({age})"}
+        window = self.settings.rate_window_seconds
+        began = f"timestamp({gauge} offset {duration(window)})"
+        branches = {
+            RUNNING: self._sum(gauge),
+            AGE: f"min by ({self._by}) ({age})",
+            # One number for the fleet: how old the newest sample was when the rate window began.
+            BEFORE: f"min(time() - {window:g} - {began})",
+        }
         if not self._by_pod:
             settings = self.settings
             per_pod = f"min by ({self._by}, {settings.pod_label}) ({age})"
