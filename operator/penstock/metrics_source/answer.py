@@ -19,11 +19,17 @@ from penstock.metrics_source.base import (
     RangeResult,
     ResultType,
 )
+from penstock.metrics_source.collection import collection_paused
 from penstock.metrics_source.failure import SHAPE_ERRORS, api_failure, cut_short, not_prometheus, refuse_shape
 
 
 def read_instant(body: bytes, query: str, limits: QueryLimits) -> QueryResult:
     """Read the answer to an instant query: a vector or a scalar; raises `QueryError`."""
+    with collection_paused():
+        return _read_instant(body, query, limits)
+
+
+def _read_instant(body: bytes, query: str, limits: QueryLimits) -> QueryResult:
     data, warnings, infos = _read_data(body, query, limits)
     try:
         kind, result = data["resultType"], data["result"]

@@ -13,6 +13,7 @@ from penstock.metrics_source import absences
 from penstock.metrics_source.ask import Asker, CollectLimits
 from penstock.metrics_source.base import MetricsSource, QueryLimits
 from penstock.metrics_source.catalogue import FleetQuery
+from penstock.metrics_source.collection import collection_paused
 from penstock.metrics_source.custom import CustomReader
 from penstock.metrics_source.fleet import Assembly, silenced
 from penstock.metrics_source.history import RateHistory, read_rate_history
@@ -69,7 +70,8 @@ class Collector:
         asked: Mapping[FleetQuery, str] = {query: text for query, text in plan.queries.items() if text}
         limits = QueryLimits(timeout_seconds=self._limits.query_timeout_seconds)
         answers = await asker.all(asked.values(), limits)
-        return Assembly(plan, self._settings, dict(zip(asked, answers, strict=True))).loads()
+        with collection_paused():
+            return Assembly(plan, self._settings, dict(zip(asked, answers, strict=True))).loads()
 
     def _unless_clocks_differ(self, loads: dict[ServiceKey, Load]) -> dict[ServiceKey, Load]:
         skew = self._source.clock_skew_seconds()

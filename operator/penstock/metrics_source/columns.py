@@ -53,11 +53,33 @@ class ServiceIndex:
         column: Column = [None] * self.size
         rows, namespace_label, label = self.rows, self.namespace_label, self.label
         for labels, value in samples:
-            row = rows.get(labels.get(namespace_label, ""), NOBODY).get(labels.get(label, ""))
-            if row is not None:
-                before = column[row]
-                column[row] = value if before is None else before + value
+            try:
+                row = rows[labels[namespace_label]][labels[label]]
+            except KeyError:
+                continue
+            before = column[row]
+            column[row] = value if before is None else before + value
         return self._shared(column)
+
+    def totals_by_part(self, samples: Samples) -> dict[str, Column]:
+        """Add up the samples of each service for each branch of a union."""
+        columns: dict[str, Column] = {}
+        rows, namespace_label, label = self.rows, self.namespace_label, self.label
+        for labels, value in samples:
+            try:
+                row, part = rows[labels[namespace_label]][labels[label]], labels[PART_LABEL]
+            except KeyError:
+                continue
+            column = columns.get(part)
+            if column is None:
+                column = columns[part] = [None] * self.size
+            before = column[row]
+            column[row] = value if before is None else before + value
+        return {part: self._shared(column) for part, column in columns.items()}
+
+    def empty(self) -> Column:
+        """Return a column without values."""
+        return [None] * self.size
 
     def least(self, samples: Samples) -> Column:
         """Return the smallest sample of each service."""
