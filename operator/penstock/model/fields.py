@@ -16,7 +16,7 @@ from penstock.model.duration import InvalidDuration, format_duration, parse_dura
 E = TypeVar("E", bound=StrEnum)
 
 NAME = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
-DECIMAL_WITH_EXPONENT = r"[0-9]{1,6}([.][0-9]{1,8})?(e-?[0-9]{1,2})?"
+DECIMAL_WITH_EXPONENT = r"[0-9]{1,6}([.][0-9]{1,8})?(e-[0-9]{1,2})?"
 
 
 class InvalidSpec(ValueError):  # noqa: N818 - the name of the reason in the condition

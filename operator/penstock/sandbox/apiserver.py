@@ -107,13 +107,18 @@ class ApiServer:
         *,
         token: str = "",
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> tuple[int, dict[str, Any]]:
         """Send a request as the administrator, or with another token; returns status code and answer."""
         request = urllib.request.Request(  # noqa: S310 - our own https URL
             self.url + path,
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token or self.token}", "Content-Type": content_type},
+            headers={
+                "Authorization": f"Bearer {token or self.token}",
+                "Content-Type": content_type,
+                "Accept": accept,
+            },
         )
         try:
             with urllib.request.urlopen(  # noqa: S310

@@ -1,0 +1,71 @@
+"""Parser and API server agree about resources that nobody thought of."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from fakes.schema_walk import Schema, get, has, replaced, sample, spec_leaves
+from penstock.model.parse import InvalidSpec, parse_service
+from penstock.sandbox.apiserver import ApiServer
+
+pytestmark = pytest.mark.api
+
+SERVICES = "/apis/serving.penstock.dev/v1alpha1/namespaces/default/inferenceservices"
+
+STRINGS = (
+    *"0s 0ms 1ms 999ms 1s 59s 1m 10m 10m1ms 1h 1h1ms 2h 90m 1m30s 1s500ms 1h1h 99999h".split(),
+    *"1.5s -1s +1s 1us 1d s 100000s 1m1m1m1m1m 1M ms1 1ms1".split(),
+    *"0 1 49 50 99.5 99.9999 99.55555 100 100.0 .5 5. 1e3 1.15e-06 5e-123 5e99".split(),
+    *"a -a a- A a.b a..b Deployment apps USD usd EURO ArrivalRate 0x1f ü".split(),
+    *("", " ", "1 s", "a" * 46, "a" * 63, "a" * 64, "a" * 253, "a" * 254, "1s\n"),
+)
+
+
+def any_value(rng: random.Random, schema: Schema) -> object:
+    """A value of the right type, at or beyond its bounds as often as within; now and then of another."""
+    if rng.random() < 0.05:
+        return rng.choice([7, "7", True, [], {}, 1.5])
+    if "enum" in schema:
+        return rng.choice(schema["enum"])
+    if schema["type"] == "integer":
+        lowest, highest = schema["minimum"], schema["maximum"]
+        return rng.choice([lowest - 1, lowest, highest, highest + 1, rng.randint(lowest, highest)])
+    return rng.choice(STRINGS)
+
+
+def mutated(rng: random.Random) -> dict[str, Any]:
+    """A complete resource with one to three values replaced, or left out."""
+    body = sample(rng.choice(["named", "inline", "request-response"]))
+    leaves = [(("spec", *at), schema) for at, schema in spec_leaves()]
+    leaves = [(at, schema) for at, schema in leaves if has(body, at)]
+    for at, schema in rng.sample(leaves, rng.randint(1, 3)):
+        if not has(body, at):
+            continue  # an earlier one put something else in place of its parent
+        if rng.random() < 0.2:
+            parent = get(body, at[:-1])
+            parent.pop(at[-1] if isinstance(parent, dict) else 0)
+        else:
+            body = replaced(body, at, any_value(rng, schema))
+    return body
+
+
+def test_parser_and_api_server_agree(apiserver: ApiServer) -> None:
+    """300 resources, good and bad: one accepts exactly what the other does."""
+    rng = random.Random(20260101)
+    accepted = 0
+    for _ in range(300):
+        body = mutated(rng)
+        status, answer = apiserver.request("POST", f"{SERVICES}?dryRun=All", body)
+        assert status in (201, 400, 422), answer
+        try:
+            parse_service(body)
+            parses = True
+        except InvalidSpec as error:
+            parses, answer = False, answer | {"parser": str(error)}
+        assert parses == (status == 201), json.dumps([body, answer], indent=1)
+        accepted += parses
+    assert 45 < accepted < 255, "the cases are neither all good nor all bad"
