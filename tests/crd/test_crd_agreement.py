@@ -16,13 +16,14 @@ pytestmark = pytest.mark.api
 
 SERVICES = "/apis/serving.penstock.dev/v1alpha1/namespaces/default/inferenceservices"
 
-STRINGS = (
-    *"0s 0ms 1ms 999ms 1s 59s 1m 10m 10m1ms 1h 1h1ms 2h 90m 1m30s 1s500ms 1h1h 99999h".split(),
-    *"1.5s -1s +1s 1us 1d s 100000s 1m1m1m1m1m 1M ms1 1ms1".split(),
-    *"0 1 49 50 99.5 99.9999 99.55555 100 100.0 .5 5. 1e3 1.15e-06 5e-123 5e99".split(),
-    *"a -a a- A a.b a..b Deployment apps USD usd EURO ArrivalRate 0x1f ü".split(),
-    *("", " ", "1 s", "a" * 46, "a" * 63, "a" * 64, "a" * 253, "a" * 254, "1s\n"),
-)
+WORDS = """
+0s 0ms 1ms 999ms 1s 59s 1m 10m 10m1ms 1h 1h1ms 2h 90m 1m30s 1s500ms 1h1h 99999h
+1.5s -1s +1s 1us 1d s 100000s 1m1m1m1m1m 1M ms1 1ms1
+0 1 49 50 99.5 99.9999 99.55555 100 100.0 .5 5. 1e3 1.15e-06 5e-123 5e99
+a -a a- A a.b a..b Deployment apps USD usd EURO ArrivalRate 0x1f ü
+"""
+LENGTHS = [length * "a" for length in (46, 63, 64, 253, 254)]
+STRINGS = (*WORDS.split(), *LENGTHS, "", " ", "1 s", "1s\n")
 
 
 def any_value(rng: random.Random, schema: Schema) -> object:
