@@ -7,6 +7,7 @@ SIGTERM drains: `/health` turns 503, new requests are refused, streams finish, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -149,7 +150,6 @@ class _Signals:
 
     async def wait(self, seconds: float) -> None:
         """Wait that long, or less when a signal comes."""
-        try:
-            await asyncio.wait_for(self.stop.wait(), seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stop.wait()

@@ -96,14 +96,17 @@ class LocalDeployments:
         try:
             while True:
                 wait = await self._reconcile_all()
+                # Not wait_for: before Python 3.12 it swallows a cancellation that meets the event.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._dirty.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._dirty.wait()
         finally:
             for task in (*followers, *self._endings):
                 task.cancel()
             await asyncio.gather(*followers, *self._endings, return_exceptions=True)
             lives = [life for owned in self._owned.values() for life in owned.lives.values()]
-            await asyncio.gather(*(life.stop(self._times.farewell_seconds) for life in lives))
+            farewell = self._times.farewell_seconds
+            await asyncio.gather(*(life.stop(farewell, notice_seconds=0) for life in lives))
             self._files.write((), {})
 
     async def _follow(self, resource: Resource, see: Callable[[Change], Awaitable[None]]) -> None:

@@ -80,12 +80,12 @@ class PodLife:
         self._task = asyncio.create_task(self._run(), name=f"pod {self.pod.name}")
         self._on_change()
 
-    async def stop(self, grace_seconds: float) -> None:
-        """End the container: endpoints first, then SIGTERM, then SIGKILL."""
+    async def stop(self, grace_seconds: float, *, notice_seconds: float = ENDPOINT_SECONDS) -> None:
+        """End the container: endpoints first, after `notice_seconds` SIGTERM, then SIGKILL."""
         self.pod.terminating = True
         self._on_change()
-        if self.pod.running and grace_seconds > 0:
-            await asyncio.sleep(ENDPOINT_SECONDS)
+        if self.pod.running:
+            await asyncio.sleep(notice_seconds)
         await self._end(grace_seconds)
         self._ended()
 

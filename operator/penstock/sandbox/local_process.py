@@ -156,7 +156,8 @@ class LocalContainer:
             if grace_seconds > 0:
                 self._process.terminate()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), grace_seconds)
+                    async with asyncio.timeout(grace_seconds):
+                        await self._process.wait()
             if self._process.returncode is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
