@@ -53,14 +53,14 @@ class FluidLaw:
     @property
     def prompt_seconds(self) -> tuple[float, float]:
         """Mean and variance of the time a prompt adds to a step that is not waiting for the weights."""
-        law, prompts = self.profile.step_law, np.asarray(self.shape.input_lengths)
+        law, prompts = self.profile.step_law, self.shape.input_lengths
         times = prompts * (law.per_token_seconds + law.per_token_pair_seconds * prompts / 2)
         return float(times.mean()), float(times.var())
 
     @property
     def context_tokens(self) -> tuple[float, float]:
         """Mean and standard deviation of the context a decoding sequence holds, over decode steps."""
-        i, o = np.asarray(self.shape.input_lengths), np.asarray(self.shape.output_lengths)
+        i, o = self.shape.input_lengths, self.shape.output_lengths
         steps = o - 1.0
         if not steps.any():
             return self.shape.input_mean, 0.0

@@ -64,8 +64,8 @@ def sample_requests(
     running = np.minimum(np.floor(found + coin), limit)
     context, spread = fluid.context_tokens
     kv = np.maximum(0.0, running * context + random.standard_normal(lanes) * np.sqrt(running) * spread)
-    gaps = _gaps(rate, pooling.gap_shape, (lanes, _ARRIVALS), random)
-    inputs, outputs = (each.reshape(gaps.shape) for each in shape.sample(gaps.size, random))
+    gaps = pooling.gaps(rate, lanes, _ARRIVALS, random)
+    inputs, outputs = (each.reshape(lanes, _ARRIVALS) for each in shape.sample(lanes * _ARRIVALS, random))
     waits = first_token_waits(
         profile.step_law,
         step_token_budget=profile.step_token_budget,
@@ -73,50 +73,46 @@ def sample_requests(
         kv_tokens=kv,
         gaps=gaps,
         prompts=inputs,
+        held_back=pooling.held_back(rate, gaps, random),
+        early_phase=pooling.early_phase(rate * float(fluid.balanced_step_seconds(found).mean())),
     )
     ttft = (waits + slot_wait[:, None] + profile.frontend_seconds)[:, _SETTLING:]
     steps = outputs[:, _SETTLING:] - 1.0
-    batch = _batch_over_life(fluid, chain, completion, found[:, None], steps, random)
-    decode = _decode_seconds(fluid, batch, steps, rate, pooling, random)
+    batch = _batch_over_life(fluid, found[:, None], steps, rate=rate, pooling=pooling, random=random)
+    batch = np.minimum(batch, limit)
+    decode = _decode_seconds(fluid, batch, steps, rate=rate, pooling=pooling, random=random)
     many = steps > 0
     return RequestSample(ttft.ravel(), (decode[many] / steps[many]), (ttft + decode).ravel())
 
 
-def _gaps(rate: float, shape: float, size: tuple[int, int], random: np.random.Generator) -> FloatArray:
-    if np.isinf(shape):
-        gaps = np.full(size, 1 / rate)
-        gaps[:, 0] *= random.random(size[0])
-        return gaps
-    return random.gamma(shape, 1 / (shape * rate), size)
-
-
 def _batch_over_life(
     fluid: FluidLaw,
-    chain: NumberInService,
-    completion: FloatArray,
     found: FloatArray,
     steps: FloatArray,
+    *,
+    rate: float,
+    pooling: Pooling,
     random: np.random.Generator,
 ) -> FloatArray:
     """Return the running sequences a request decodes with, itself included, averaged over its life."""
-    limit = completion.size - 1
     mean, spread = float(found.mean()), float(found.std())
-    grid = np.arange(completion.size, dtype=np.float64)
-    low, high = max(mean - 0.5, 0.0), min(mean + 0.5, float(limit))
-    slope = float(np.diff(np.interp([low, high], grid, completion))[0]) / max(high - low, 1e-9)
-    step = float(fluid.balanced_step_seconds(np.array([mean]))[0])
+    around = np.array([max(mean - 0.5, 0.0), mean, mean + 0.5])
+    step = fluid.driven_step_seconds(around, np.array(rate))
+    ends = around / step  # sequences x steps a second; over E[o-1]: completions a second
+    forgets = float(ends[2] - ends[0]) / (around[2] - around[0]) / max(fluid.shape.decode_steps_mean, 1e-9)
     # Average of an Ornstein-Uhlenbeck path over u relaxation times, given where it starts.
-    u = np.maximum(steps * step * slope, 1e-6)
+    u = np.maximum(steps * float(step[1]) * forgets, 1e-6)
     keeps = -np.expm1(-u) / u
     variance = np.maximum(2 * (u + np.expm1(-u)) / u**2 - keeps**2, 0.0)
     others = mean + (found - mean) * keeps + spread * np.sqrt(variance) * random.standard_normal(u.shape)
-    return np.asarray(np.minimum(np.maximum(others, 0.0) + 1.0, limit))
+    return np.asarray(np.maximum(others + pooling.own_share, 1.0))
 
 
 def _decode_seconds(
     fluid: FluidLaw,
     batch: FloatArray,
     steps: FloatArray,
+    *,
     rate: float,
     pooling: Pooling,
     random: np.random.Generator,
@@ -124,12 +120,15 @@ def _decode_seconds(
     """Return the time from the first token to the last."""
     grid = np.arange(np.ceil(batch.max()) + 1.0)
     idle = np.interp(batch, grid, fluid.idle_step_seconds(grid))
-    gap_scv = 1 / max(pooling.gap_shape, 1.0)
-    step = np.interp(batch, grid, fluid.driven_step_seconds(grid, np.array(rate), gap_scv))
+    step = np.interp(batch, grid, fluid.driven_step_seconds(grid, np.array(rate), pooling.gap_scv))
     share = np.clip(1 - idle / step, 0.0, 0.999)
+    # The contexts of the others: they stay about as long as the request itself, so no averaging.
+    _, spread = fluid.context_tokens
+    context = fluid.profile.step_law.per_kv_token_seconds * spread * np.sqrt(batch)
+    idle = np.maximum(idle + context * random.standard_normal(batch.shape), 0.5 * idle)
     busy = steps * idle
     stalls = busy * share / (1 - share)
     mean_prompt, var_prompt = fluid.prompt_seconds
-    variance = busy * rate * (var_prompt + gap_scv * mean_prompt**2) / (1 - share) ** 3
+    variance = busy * rate * (var_prompt + pooling.gap_scv * mean_prompt**2) / (1 - share) ** 3
     shape = np.clip(stalls**2 / np.maximum(variance, 1e-300), 1e-6, 1e8)
     return np.asarray(busy + np.where(stalls > 0, random.gamma(shape) / shape * stalls, 0.0))
