@@ -92,9 +92,10 @@ class Operator:
         if settings.leader_election:
             elector = LeaseElector(kube, settings.lease_namespace, settings.lease_name, self._identity)
             self._lease_known = True
+            # Before the attempt: a stop during the acquiring write must not leave the Lease held.
+            self._stack.push_async_callback(elector.release)
             if not await _before(elector.acquire(), stop):
                 return 0
-            self._stack.push_async_callback(elector.release)
             keeping = asyncio.create_task(_keep(elector, lost), name="lease")
             self._stack.push_async_callback(_cancelled, keeping)
             log.info(

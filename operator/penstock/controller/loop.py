@@ -15,6 +15,7 @@ import structlog
 
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.garbage import GarbageCollection
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
 from penstock.controller.restore import HISTORY_SECONDS, restored_memory, with_history
 from penstock.controller.sample import sample_of
@@ -69,19 +70,23 @@ class ControlLoop:
     async def run(self) -> None:
         """Tick at every interval; a failed tick is logged, counted and followed by the next."""
         interval, metrics = self._parts.context.times.tick_seconds, self._parts.metrics
-        due = time.monotonic()
+        due, garbage = time.monotonic(), GarbageCollection()
         while True:
-            metrics.tick_lag_seconds.set(max(0.0, time.monotonic() - due))
-            with metrics.tick_seconds.time():
-                try:
-                    await self.tick(self._clock())
-                    metrics.ticks.labels("ok").inc()
-                    self.succeeded_at = time.monotonic()
-                except Exception:
-                    # The loop must outlive a defect; the failed tick is counted and health tells
-                    # when no tick succeeds any more.
-                    metrics.ticks.labels("failed").inc()
-                    log.exception("a tick failed")
+            began = time.monotonic()
+            metrics.tick_lag_seconds.set(max(0.0, began - due))
+            try:
+                await self.tick(self._clock())
+                metrics.ticks.labels("ok").inc()
+                self.succeeded_at = time.monotonic()
+            except Exception:
+                # The loop must outlive a defect; the failed tick is counted and health tells
+                # when no tick succeeds any more.
+                metrics.ticks.labels("failed").inc()
+                log.exception("a tick failed")
+            seconds = time.monotonic() - began
+            metrics.tick_seconds.observe(seconds)
+            log.debug("tick", seconds=round(seconds, 4), services=len(self.states))
+            garbage.between_ticks()
             due = max(due + interval, time.monotonic() - interval)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 

@@ -48,3 +48,6 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     # kopf logs a line for every event of every object at INFO.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    for chatty in ("kopf", "asyncio", "aiohttp", "urllib3", "kubernetes"):
+        # Their DEBUG is about their own inside: 40 lines a second for a watch.
+        logging.getLogger(chatty).setLevel(max(logging.INFO, logging.getLogger().level))

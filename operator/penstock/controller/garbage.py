@@ -1,0 +1,32 @@
+"""Collect garbage between ticks, not in them.
+
+A tick at 10,000 services parses a hundred thousand small objects; the collector answers every few of
+those with a pass over everything that lives, 60 % of the tick's time as measured. Almost nothing here
+is cyclic, so reference counting frees it at once, and the little that is can wait for the gap.
+"""
+
+from __future__ import annotations
+
+import gc
+
+FULL_EVERY_TICKS = 240  # an hour of 15 s ticks; a full pass takes about a second at 10,000 services
+
+
+class GarbageCollection:
+    """Takes the collector over; `between_ticks` is called when a tick has ended."""
+
+    def __init__(self) -> None:
+        self._ticks = 0
+        gc.disable()
+
+    def between_ticks(self) -> None:
+        """Collect what the last tick left."""
+        if self._ticks == 0:
+            # What is there after the first tick stays: the modules, the cache, the specs.
+            gc.collect()
+            gc.freeze()
+        elif self._ticks % FULL_EVERY_TICKS == 0:
+            gc.collect()
+        else:
+            gc.collect(0)
+        self._ticks += 1

@@ -1,0 +1,235 @@
+"""Time the control loop with 1,000 and 10,000 services, over real HTTP.
+
+The operator runs as a process of its own against the fake Kubernetes API and a fake Prometheus, series
+identified by service. Phases: start-up, settling, warm ticks (nothing changes), and ticks in each of
+which 1 % of the services double or halve their load. Prints a table; exits 1 when a goal is missed.
+
+    python tests/bench/scale.py                    # 1,000 and 10,000 services
+    python tests/bench/scale.py --services 1000 --ticks 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from aiohttp import web
+from fake_prometheus import FakePrometheus
+from rich.console import Console
+from rich.table import Table
+
+from penstock.kube.api import DEPLOYMENTS, INFERENCE_SERVICES
+from penstock.sandbox.fake_api import FakeApi
+
+NAMESPACE = "fleet"
+READY = 2
+RATE = 20.0
+TICK_SECONDS = 5.0
+GOALS = {"p99 tick (s)": 1.0, "RSS (MiB)": 512.0, "queries per tick": 12.0, "warm writes": 0.0}
+CRD = Path(__file__).parents[2] / "crds" / "serving.penstock.dev_inferenceservices.yaml"
+console = Console()
+
+
+@dataclass
+class Phase:
+    """Ticks of one phase with what they cost."""
+
+    seconds: list[float]
+    writes: int
+    queries: int
+
+    def quantile(self, p: float) -> float:
+        """Return a percentile of the tick durations in seconds."""
+        return float(np.quantile(self.seconds, p)) if self.seconds else float("nan")
+
+
+def service(name: str) -> dict[str, object]:
+    """Return one InferenceService."""
+    return {
+        "apiVersion": "serving.penstock.dev/v1alpha1",
+        "kind": "InferenceService",
+        "metadata": {"namespace": NAMESPACE, "name": name},
+        "spec": {
+            "mode": "Enforce",
+            "workload": {
+                "type": "Target",
+                "targetRef": {"group": "apps", "kind": "Deployment", "name": name},
+                "serviceRef": {"name": name},
+                "modelNames": ["m"],
+            },
+            "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "50ms"}},
+            "engine": {"type": "VLLM", "profile": {"type": "Named", "name": "llama-3.1-8b-h100"}},
+            "replicas": {"min": 1, "max": 20, "scaleDownWindow": "30s"},
+        },
+    }
+
+
+def deployment(name: str) -> dict[str, object]:
+    """Return one Deployment of realistic size with its pods ready."""
+    labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "fleet"}
+    container = {
+        "name": "vllm",
+        "image": "registry.example/vllm/vllm-openai:v0.32.0",
+        "args": ["--model", "meta-llama/Llama-3.1-8B-Instruct", "--max-num-seqs", "256"],
+        "env": [{"name": f"SETTING_{index}", "value": "x" * 24} for index in range(12)],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}, "requests": {"cpu": "4", "memory": "32Gi"}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"namespace": NAMESPACE, "name": name, "labels": labels},
+        "spec": {
+            "replicas": READY,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+class Fleet:
+    """The played cluster: API objects and load."""
+
+    def __init__(self, count: int) -> None:
+        definition = yaml.safe_load(CRD.read_text())
+        self.names = [f"chat-{index:05d}" for index in range(count)]
+        self.api = FakeApi([definition])
+        self.prometheus = FakePrometheus(NAMESPACE, self.names, RATE, READY)
+        for name in self.names:
+            self.api.create(INFERENCE_SERVICES, service(name))
+            self.api.create(DEPLOYMENTS, deployment(name))
+            self.settle(name)
+
+    def settle(self, name: str) -> None:
+        """Make all pods of a Deployment ready, as its controller would."""
+
+        def ready(body: dict[str, object]) -> dict[str, object]:
+            replicas = body["spec"]["replicas"]  # type: ignore[index]
+            generation = body["metadata"]["generation"]  # type: ignore[index]
+            counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas"), replicas)
+            return body | {"status": {**counts, "observedGeneration": generation}}
+
+        self.api.edit(DEPLOYMENTS, NAMESPACE, name, ready, subresource="status")
+
+
+async def measure(count: int, ticks: int) -> dict[str, float]:
+    """Run one operator over a fleet of `count` services and return its figures."""
+    fleet = Fleet(count)
+    rng = random.Random(count)
+    async with fleet.api:
+        runner = web.AppRunner(fleet.prometheus.app(), access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        with tempfile.TemporaryDirectory() as folder:
+            kubeconfig = fleet.api.kubeconfig(Path(folder) / "kubeconfig")
+            command = [
+                *(sys.executable, "-m", "penstock", "run", "--kubeconfig", str(kubeconfig)),
+                *("--prometheus-url", f"http://127.0.0.1:{port}", "--identity", "service"),
+                *("--no-leader-election", "--tick-seconds", str(TICK_SECONDS), "--listen", "127.0.0.1:0"),
+                *("--log-format", "json", "--log-level", "debug"),
+            ]
+            began = time.monotonic()
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, limit=2**24)
+            try:
+                return await _phases(fleet, process, began, ticks, rng)
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+                    await process.wait()
+                await runner.cleanup()
+
+
+async def _phases(
+    fleet: Fleet, process: asyncio.subprocess.Process, began: float, ticks: int, rng: random.Random
+) -> dict[str, float]:
+    await _ticks(fleet, process, 1)
+    start_up = time.monotonic() - began
+    # Learn the lengths of all services (500 a tick), solve tables, write the first statuses.
+    # ... and the first rounded numbers, 60 s after those.
+    await _ticks(fleet, process, max(28, len(fleet.names) // 500 + 16))
+    warm = await _ticks(fleet, process, ticks)
+    changing = await _ticks(fleet, process, ticks, change=lambda: _change(fleet, rng))
+    assert process.pid is not None
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+    return {
+        "services": len(fleet.names),
+        "start-up (s)": start_up,
+        "warm p50 (s)": warm.quantile(0.5),
+        "warm p99 (s)": warm.quantile(0.99),
+        "1 % change p50 (s)": changing.quantile(0.5),
+        "1 % change p99 (s)": changing.quantile(0.99),
+        "p99 tick (s)": max(warm.quantile(0.99), changing.quantile(0.99)),
+        "RSS (MiB)": peak,
+        "queries per tick": (warm.queries + changing.queries) / (len(warm.seconds) + len(changing.seconds)),
+        "warm writes": warm.writes,
+        "writes per changing tick": changing.writes / len(changing.seconds),
+    }
+
+
+def _change(fleet: Fleet, rng: random.Random) -> None:
+    """Double or halve the load of 1 % of the services, and let earlier scale-ups become ready."""
+    for name in rng.sample(fleet.names, max(1, len(fleet.names) // 100)):
+        fleet.prometheus.rates[name] = 2 * RATE if fleet.prometheus.rates[name] == RATE else RATE
+
+
+async def _ticks(fleet: Fleet, process: asyncio.subprocess.Process, count: int, change=None) -> Phase:  # type: ignore[no-untyped-def]
+    """Let `count` ticks pass; `change` runs between them. Scaled Deployments become ready at once."""
+    assert process.stderr is not None
+    phase = Phase([], -fleet.api.requests.writes(), -fleet.prometheus.queries)
+    while len(phase.seconds) < count:
+        line = await asyncio.wait_for(process.stderr.readline(), 180)
+        if not line:
+            raise SystemExit(f"the operator ended with code {await process.wait()}")
+        entry = json.loads(line) if line.startswith(b"{") else {}
+        if entry.get("event") == "scaled":
+            fleet.settle(entry["service"].partition("/")[2])
+        elif entry.get("level") in ("warning", "error"):
+            console.print(f"[dim]{line.decode().strip()[:300]}[/dim]")
+        elif entry.get("event") == "tick":
+            phase.seconds.append(float(entry["seconds"]))
+            if change is not None:
+                change()
+    phase.writes += fleet.api.requests.writes()
+    phase.queries += fleet.prometheus.queries
+    return phase
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--services", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--ticks", type=int, default=40, help="ticks in each of the two measured phases")
+    options = parser.parse_args()
+    rows = []
+    for count in options.services:
+        console.print(f"{count} services: start, settle, {options.ticks} warm ticks, {options.ticks} with 1 % change ...")
+        rows.append(asyncio.run(measure(count, options.ticks)))
+    table = Table(title="Control loop at scale", caption=f"ticks every {TICK_SECONDS:g} s, 2 cores shared with the played cluster")
+    table.add_column("figure")
+    for row in rows:
+        table.add_column(f"{row['services']:.0f}", justify="right")
+    table.add_column("goal at 10,000", justify="right")
+    for name in rows[0]:
+        if name != "services":
+            goal = f"{GOALS[name]:g}" if name in GOALS else ""
+            table.add_row(name, *(f"{row[name]:.3g}" for row in rows), goal)
+    console.print(table)
+    missed = [name for name, goal in GOALS.items() if rows[-1][name] > goal]
+    if missed:
+        console.print(f"missed: {', '.join(missed)}")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
