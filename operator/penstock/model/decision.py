@@ -28,9 +28,7 @@ class Reason(StrEnum):
     TARGET_MISSING = "TargetMissing"
     SCALED_TO_ZERO = "ScaledToZero"  # somebody switched the target off; not ours to switch on
     CONFLICTING_AUTOSCALER = "ConflictingAutoscaler"
-    OBJECTIVE_UNREACHABLE = "ObjectiveUnreachable"  # no count can meet an objective
     LEARNING = "Learning"  # not enough seen yet to size
-    OBSERVING = "Observing"
     PAUSED = "Paused"
 
 

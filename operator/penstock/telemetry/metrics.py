@@ -69,5 +69,5 @@ class OperatorMetrics:
             self.ticks.labels(result)
         for direction in ("up", "down"):
             self.scale_writes.labels(direction)
-        for kind in ("timeout", "unavailable", "bad_data", "unauthorized", "too_large", "malformed"):
+        for kind in ("timeout", "unavailable", "bad_query", "unauthorized", "too_large", "bad_response"):
             self.query_errors.labels(kind)
