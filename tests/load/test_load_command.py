@@ -1,0 +1,119 @@
+"""``penstock load`` and ``penstock engine`` as commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from penstock.cli.load import load
+
+PENSTOCK = [sys.executable, "-m", "penstock"]
+ENGINE = [*PENSTOCK, "engine", "--profile", "llama-3.1-8b-h100", "--port", "0"]
+
+# What a busy machine measures is of no interest here, only that it is reported.
+BELIEVE = ["--max-engine-lag", "5", "--max-send-lag", "5s"]
+
+
+@pytest.fixture
+def engine_url(tmp_path: Path) -> Iterator[str]:
+    log = tmp_path / "engine.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*ENGINE, f"--parent-pid={os.getpid()}"], stderr=output)
+    try:
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"listening on (http://\S+),", log.read_text())):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield found[1]
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_load_is_reported_as_json_and_as_a_picture(engine_url: str, tmp_path: Path):
+    picture = tmp_path / "load.png"
+    command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "5:1,20:1", "--output-tokens", "8"]
+    done = subprocess.run(
+        [*command, "--slo-ttft", "10s", *BELIEVE, "-o", "json", "--plot", str(picture)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = orjson.loads(done.stdout)
+    assert report["period_seconds"] == 2.0
+    assert report["requests"]["due"] == report["requests"]["completed"] >= 10
+    assert report["slo"]["attained_ratio"] == 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_prints_what_was_measured_and_exits_130(engine_url: str):
+    command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "20", "--output-tokens", "3"]
+    process = subprocess.Popen(
+        [*command, *BELIEVE],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert output.startswith("Interrupted: what was measured so far.\n")
+    assert "0 failed" in output
+
+
+def test_a_bottleneck_is_refused_with_its_figure_and_status_4(engine_url: str):
+    command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "20", "--duration", "1s"]
+    done = subprocess.run(
+        [*command, "--output-tokens", "5", "--max-engine-lag", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith("Not reported: steps of the stand-in engines ended late by")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rate", "5"], "say where to send the load: --url http://127.0.0.1:8000, or --url-file FILE"),
+        (["--url", "http://127.0.0.1:1"], "give either --rate or --trace"),
+        (["--url", "127.0.0.1:1", "--rate", "5"], "'127.0.0.1:1': write it as http://127.0.0.1:8000"),
+        (["--url", "http://a", "--rate", "x"], "'x' is not a rate: write 5, or 2:60,6:120 (rate:seconds)"),
+        (
+            ["--url", "http://a", "--rate", "1", "--duration", "1y"],
+            "'1y' is not a duration: write 500ms, 30s, 1m30s or 2h",
+        ),
+        (
+            ["--url", "http://a", "--rate", "1", "--duration", "5s", "--warmup", "5s"],
+            "--warmup must be shorter than the load",
+        ),
+    ],
+)
+def test_a_wrong_command_line_says_what_to_write(arguments: list[str], message: str):
+    done = CliRunner().invoke(load, arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_an_empty_trace_is_refused(tmp_path: Path):
+    trace = tmp_path / "t.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n")
+    done = CliRunner().invoke(load, ["--url", "http://127.0.0.1:1", "--trace", str(trace)])
+    assert (done.exit_code, done.output) == (1, f"Error: {trace} holds no requests\n")

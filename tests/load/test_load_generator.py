@@ -1,0 +1,227 @@
+"""The open loop against stand-in engines in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from fakes.engine_server import running_engine, steps_of
+from penstock.engine.arrivals import PlannedRequest
+from penstock.engine.faults import Faults
+from penstock.engine.lag import StepLag
+from penstock.engine.load_generator import LoadGenerator, LoadLimits, LoadResult
+from penstock.engine.load_report import LoadObjectives, Trust, summarize
+from penstock.engine.openai_api import Endpoint
+from penstock.engine.stream_client import RequestShape
+from penstock.engine.targets import Balancing, Targets
+
+NOTHING = LoadObjectives()
+
+
+def plan(count: int, gap: float = 0.01, tokens: int = 3) -> list[PlannedRequest]:
+    return [PlannedRequest(number * gap, 20, tokens) for number in range(count)]
+
+
+async def send(
+    *urls: str,
+    requests: Iterable[PlannedRequest],
+    file: Path | None = None,
+    shape: RequestShape | None = None,
+    **limits: Any,
+) -> LoadResult:
+    targets = Targets(urls, file=file, balancing=Balancing.ROUND_ROBIN, chance=random.Random(0))
+    generator = LoadGenerator(
+        targets, shape or RequestShape(), LoadLimits(**{"duration_seconds": 0.1, **limits})
+    )
+    return await generator.run(requests)
+
+
+def url_of(client: Any) -> str:
+    return str(client.make_url("")).rstrip("/")
+
+
+@pytest.mark.parametrize("endpoint", list(Endpoint))
+async def test_every_request_is_measured_token_by_token(endpoint: Endpoint):
+    async with running_engine(step_seconds=steps_of(0.02)) as (_, client):
+        result = await send(url_of(client), requests=plan(10), shape=RequestShape(endpoint, "m"))
+    assert [record.outcome for record in result.records] == ["ok"] * 10
+    assert all(record.output_tokens == 3 for record in result.records)
+    assert all(record.ttft_seconds >= 0.02 for record in result.records)
+    assert all(0.018 < record.tpot_seconds < 0.2 for record in result.records)
+    assert result.inter_token.count == 20
+    assert result.engine_lag.steps > 0
+
+
+async def test_the_engine_sees_the_prompt_length_that_was_planned():
+    async with running_engine() as (_, client):
+        await send(url_of(client), requests=[PlannedRequest(0, 300, 1), PlannedRequest(0, 5, 1)])
+        text = await (await client.get("/metrics")).text()
+    assert 'vllm:request_prompt_tokens_sum{engine="0",model_name="m"} 305.0' in text
+
+
+async def test_requests_leave_when_due_though_none_is_answered():
+    async with running_engine(step_seconds=steps_of(30)) as (_, client):
+        result = await send(url_of(client), requests=plan(20), duration_seconds=0.25, drain_seconds=0.1)
+    assert result.sent == 20
+    assert [record.outcome for record in result.records] == ["unfinished"] * 20
+    assert all(
+        record.sent_at is not None and record.sent_at >= record.planned.at_seconds
+        for record in result.records
+    )
+    report = summarize(result, LoadLimits(0.25), LoadObjectives(ttft_seconds=10))
+    assert report["errors"] == {"unfinished": 20}
+    assert report["slo"]["ttft_attained_ratio"] == 0
+    assert report["ttft_seconds"]["p95"] is None
+
+
+async def test_what_is_due_beyond_the_limit_in_flight_is_not_sent_and_said_so():
+    async with running_engine(step_seconds=steps_of(30)) as (_, client):
+        result = await send(url_of(client), requests=plan(10), max_in_flight=4, drain_seconds=0.1)
+    assert result.sent == 4
+    assert [r.outcome for r in result.records].count("in-flight limit") == 6
+
+
+@asynccontextmanager
+async def serving(handler: Any) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_post("/v1/completions", handler)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+def answering(body: bytes, status: int = 200) -> Any:
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(body=body, status=status)
+
+    return handler
+
+
+TOKEN = b'data: {"choices":[{"text":" a"}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "outcome"),
+    [
+        (b"", 429, "http 429"),
+        (TOKEN + b'data: {"choices":[],"usage":{"completion_tokens":7}}\n\ndata: [DONE]\n\n', 200, "ok"),
+        (TOKEN, 200, "cut"),
+        (b'data: {"error":{"message":"out of memory"}}\n\n', 200, "stream error"),
+        (b"data: hello\n\n", 200, "not a completion"),
+        (b'data: {"choices":[7]}\n\n', 200, "not a completion"),
+        (b"data: 7\n\n", 200, "not a completion"),
+        (b"x" * 3_000_000, 200, "not a completion"),
+    ],
+)
+async def test_each_way_to_end_has_its_name(body: bytes, status: int, outcome: str):
+    async with serving(answering(body, status)) as url:
+        result = await send(url, requests=plan(1))
+    assert result.records[0].outcome == outcome
+    if outcome == "ok":
+        assert result.records[0].output_tokens == 7  # what the server says, not its number of events
+
+
+async def test_a_server_that_is_not_there_is_an_error_of_each_request():
+    result = await send("http://127.0.0.1:1", requests=plan(3))
+    assert [record.outcome for record in result.records] == ["connect"] * 3
+    assert summarize(result, LoadLimits(0.1), NOTHING)["errors"] == {"connect": 3}
+
+
+async def test_a_request_that_takes_too_long_times_out():
+    async with running_engine(step_seconds=steps_of(30)) as (_, client):
+        result = await send(url_of(client), requests=plan(1), request_timeout_seconds=0.1)
+    assert result.records[0].outcome == "timeout"
+
+
+async def test_cut_streams_and_failures_are_told_apart():
+    async with running_engine(faults=Faults(cut_ratio=1)) as (_, client):
+        cut = await send(url_of(client), requests=plan(2))
+    async with running_engine(faults=Faults(fail_ratio=1)) as (_, client):
+        failed = await send(url_of(client), requests=plan(2))
+    assert {record.outcome for record in cut.records} == {"cut"}
+    assert {record.outcome for record in failed.records} == {"http 500"}
+
+
+async def test_the_targets_follow_their_file_and_none_is_an_error_not_a_crash(tmp_path: Path):
+    file = tmp_path / "urls"
+    async with running_engine() as (_, client):
+        url = url_of(client)
+
+        async def appear() -> None:
+            await asyncio.sleep(0.4)
+            file.write_text(url)
+
+        appearing = asyncio.create_task(appear())
+        result = await send(file=file, requests=plan(20, gap=0.06), duration_seconds=1.2)
+        await appearing
+    outcomes = [record.outcome for record in result.records]
+    assert outcomes == ["no target"] * outcomes.count("no target") + ["ok"] * outcomes.count("ok")
+    assert outcomes.count("no target") >= 5
+    assert outcomes.count("ok") >= 5
+
+
+async def test_the_warm_up_is_sent_and_left_out_of_the_report():
+    async with running_engine() as (_, client):
+        result = await send(url_of(client), requests=plan(20), duration_seconds=0.2, warmup_seconds=0.1)
+    report = summarize(result, LoadLimits(0.2, warmup_seconds=0.1), NOTHING)
+    assert (result.sent, report["requests"]["due"]) == (20, 10)
+    assert report["offered_per_second"] == pytest.approx(100)
+    assert result.inter_token.count == 20
+
+
+async def test_cancelled_it_keeps_what_was_measured():
+    async with running_engine(step_seconds=steps_of(0.02)) as (_, client):
+        targets = Targets((url_of(client),), file=None, balancing=Balancing.RANDOM, chance=random.Random(0))
+        limits = LoadLimits(60)
+        generator = LoadGenerator(targets, RequestShape(), limits)
+        running = asyncio.create_task(generator.run(plan(2000, gap=0.02, tokens=5)))
+        await asyncio.sleep(0.5)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    report = summarize(generator.result, limits, LoadObjectives(ttft_seconds=30))
+    assert report["interrupted"] is True
+    assert 0.4 < report["period_seconds"] < 5
+    assert report["requests"]["completed"] > 3
+    assert report["requests"]["failed"] == 0
+    assert report["slo"]["ttft_attained_ratio"] == 1  # those under way did not miss
+
+
+async def test_several_targets_share_the_load():
+    async with running_engine() as (_, one), running_engine() as (_, two):
+        urls = url_of(one), url_of(two)
+        result = await send(*urls, requests=plan(10))
+    report = summarize(result, LoadLimits(0.1), NOTHING)
+    assert report["requests_by_url"] == dict.fromkeys(urls, 5)
+
+
+def trusted(send_lags: list[float] | None = None, engine: StepLag | None = None) -> str:
+    result = LoadResult(engine_lag=engine or StepLag())
+    for lag in send_lags or []:
+        result.send_lag.add(lag)
+    return Trust(max_send_lag_seconds=0.05, max_engine_lag_ratio=0.1).objection(result)
+
+
+def test_a_timely_measurement_is_believed():
+    assert trusted([0.001] * 99 + [0.4], StepLag(100, 10.0, 0.9, 0.1)) == ""
+    assert trusted() == ""
+
+
+def test_a_late_generator_is_not_believed():
+    assert trusted([0.001] * 90 + [0.2] * 10) == (
+        "1 % of the requests left more than 200 ms late (bound 50 ms): this machine could not send the load"
+    )
+
+
+def test_late_engines_are_not_believed():
+    assert trusted([0.001], StepLag(100, 10.0, 1.5, 0.25)) == (
+        "steps of the stand-in engines ended late by 15.0% of their duration (bound 10%, worst 250 ms): "
+        "the machine was the bottleneck; use fewer tokens a second or a lower --speed"
+    )
