@@ -24,6 +24,7 @@ NUMBERS_EVERY_SECONDS = 60.0
 MOVED_RATIO = 0.1
 SIGNIFICANT_DIGITS = 3
 _MOST_REPLICAS = 1_000_000
+_LARGEST_NUMBER = 1e9  # a rate beyond it is a broken query, and does not fit the field
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ def _rounded(value: float) -> float:
 
 
 def _number(value: float | None) -> str | None:
-    if value is None or not math.isfinite(value):
+    if value is None or not abs(value) < _LARGEST_NUMBER:
         return None
     # 12345.0 reads "12300", 0.0001 reads "0.0001": no exponents, as the schema's other decimals.
     return f"{_rounded(value):.6f}".rstrip("0").rstrip(".")

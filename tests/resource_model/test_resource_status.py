@@ -1,0 +1,286 @@
+"""What status shows, and when a difference is worth a write."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes.schema_walk import At, Schema, root
+from penstock.model.conditions import Finding, Status, set_conditions
+from penstock.model.decision import Decision, Reason
+from penstock.model.observation import Load, Pool
+from penstock.model.reading import Absence, Reading
+from penstock.model.resource_status import (
+    Floor,
+    Learned,
+    ObjectiveProgress,
+    StatusValues,
+    availability_progress,
+    build_status,
+    latency_progress,
+    meaningful_change,
+    status_patch,
+)
+from penstock.model.spec import Metric, Objective
+
+TTFT = Objective(Metric.TTFT, 0.95, 0.5)
+CONDITIONS = set_conditions(
+    (), [Finding("Ready", Status.TRUE, "Enforcing", "4 replicas at 12.5 ms")], generation=3, now=1000
+)
+LOAD = Load(
+    arrival_rate=Reading(17.234),
+    ttft={0.95: Reading(0.3104)},
+    tpot={0.95: Reading(0.02712)},
+)
+FIVE = Decision(5, Reason.LATENCY_OBJECTIVE, "5 replicas: at 17.2 req/s 4 give p95 TTFT 820 ms > 500 ms")
+VALUES = StatusValues(
+    generation=3,
+    conditions=CONDITIONS,
+    decision=FIVE,
+    decided_at=1000.9,
+    pool=Pool(target=5, current=5, ready=4),
+    load=LOAD,
+    utilization_ratio=0.7812,
+    objectives=(
+        latency_progress(TTFT, Reading(0.3104), 0.931),
+        availability_progress(0.995, 0.99987, 0.42),
+    ),
+    learned=Learned(warm_start_seconds=31.4, new_node_start_seconds=362.0, speed_ratio=1.0512),
+    floor=Floor(6, 2800.0),
+)
+
+
+def test_status_shows_every_value() -> None:
+    assert build_status(VALUES) == {
+        "observedGeneration": 3,
+        "replicas": {"current": 5, "ready": 4, "desired": 5, "summary": "4/5"},
+        "load": {
+            "arrivalRate": "17.2",
+            "utilizationPercent": 78,
+            "ttftP95": "310ms",
+            "tpotP95": "27ms",
+            "source": "Engine",
+        },
+        "objectives": [
+            {"name": "ttft.p95", "target": "500ms", "measured": "310ms", "budgetRemainingPercent": 93},
+            {"name": "availability", "target": "99.5%", "measured": "99.99%", "budgetRemainingPercent": 42},
+        ],
+        "budgetRemainingPercent": 42,
+        "learned": {"warmStartSeconds": 31, "newNodeStartSeconds": 362, "speedRatio": "1.05"},
+        "decision": {"reason": "LatencyObjective", "message": FIVE.message, "time": "1970-01-01T00:16:40Z"},
+        "foreignFloor": {"replicas": 6, "until": "1970-01-01T00:46:40Z"},
+        "conditions": [CONDITIONS[0].to_dict()],
+    }
+
+
+def test_what_is_not_known_is_absent_and_never_zero() -> None:
+    blind = Load(
+        arrival_rate=Reading.missing(Absence.STALE),
+        ttft={0.95: Reading.missing(Absence.NO_SERIES)},
+    )
+    status = build_status(
+        StatusValues(
+            generation=1,
+            conditions=(),
+            decision=Decision(None, Reason.METRICS_MISSING, "held"),
+            pool=Pool(target=3, current=3, ready=3),
+            load=blind,
+            objectives=(latency_progress(TTFT, None),),
+        )
+    )
+    assert status == {
+        "observedGeneration": 1,
+        "replicas": {"current": 3, "ready": 3, "summary": "3/-"},
+        "objectives": [{"name": "ttft.p95", "target": "500ms"}],
+        "decision": {"reason": "MetricsMissing", "message": "held", "time": "1970-01-01T00:00:00Z"},
+    }
+
+
+def test_a_true_zero_is_shown() -> None:
+    idle = Load(arrival_rate=Reading(0.0))
+    status = build_status(StatusValues(generation=1, conditions=(), load=idle, utilization_ratio=0.0))
+    assert status["load"] == {"arrivalRate": "0", "utilizationPercent": 0, "source": "Engine"}
+
+
+def test_without_a_target_only_the_wish_is_shown() -> None:
+    status = build_status(StatusValues(generation=1, conditions=(), decision=FIVE))
+    assert status["replicas"] == {"desired": 5, "summary": "-/5"}
+
+
+def edited(at: str, value: object) -> dict[str, Any]:
+    """The status of VALUES with another value at a dotted path; None removes."""
+    status = copy.deepcopy(build_status(VALUES))
+    parent: Any = status
+    *way, last = at.split(".")
+    for part in way:
+        parent = parent[int(part)] if part.isdigit() else parent[part]
+    if value is None:
+        parent.pop(int(last) if last.isdigit() else last)
+    else:
+        parent[last] = value
+    return status
+
+
+AT_ONCE = [
+    ("conditions.0.status", "False"),
+    ("conditions.0.reason", "Observing"),
+    ("conditions.0.observedGeneration", 4),
+    ("decision.reason", "AtMaximum"),
+    ("replicas.desired", 6),
+    ("observedGeneration", 4),
+    ("foreignFloor", None),
+    ("foreignFloor.replicas", 7),
+]
+WITHIN_A_MINUTE = [
+    ("replicas.ready", 5),
+    ("replicas.current", 6),
+    ("load.arrivalRate", "19.1"),
+    ("load.utilizationPercent", 90),
+    ("load.ttftP95", "350ms"),
+    ("load.tpotP95", None),
+    ("objectives.0.measured", "250ms"),
+    ("objectives.0.budgetRemainingPercent", 80),
+    ("objectives.1", None),
+    ("learned.speedRatio", "1.3"),
+    ("load.arrivalRate", "somebody wrote this"),
+    ("conditions.0.message", "3 replicas at 12.5 ms because of a quota"),
+    ("decision.message", "the query for the arrival rate matched no series"),
+]
+NEVER = [
+    ("conditions.0.lastTransitionTime", "2026-01-01T00:00:00Z"),
+    ("conditions.0.message", "5 replicas at 13.7 ms"),
+    ("decision.time", "2026-01-01T00:00:00Z"),
+    ("decision.message", "5 replicas: at 17.9 req/s 4 give p95 TTFT 1.02 s > 500 ms"),
+    ("load.arrivalRate", "18.9"),
+    ("load.utilizationPercent", 71),
+    ("load.ttftP95", "340ms"),
+    ("objectives.0.budgetRemainingPercent", 90),
+]
+
+
+@pytest.mark.parametrize(("at", "value"), AT_ONCE)
+def test_what_users_act_upon_is_written_at_once(at: str, value: object) -> None:
+    old, new = build_status(VALUES), edited(at, value)
+    assert meaningful_change(old, new, seconds_since_write=0)
+    assert meaningful_change(new, old, seconds_since_write=0)
+
+
+@pytest.mark.parametrize(("at", "value"), WITHIN_A_MINUTE)
+def test_numbers_wait_for_a_minute(at: str, value: object) -> None:
+    old, new = build_status(VALUES), edited(at, value)
+    assert not meaningful_change(old, new, seconds_since_write=59.9)
+    assert meaningful_change(old, new, seconds_since_write=60)
+
+
+@pytest.mark.parametrize(("at", "value"), NEVER)
+def test_small_moves_are_never_written(at: str, value: object) -> None:
+    assert not meaningful_change(build_status(VALUES), edited(at, value), seconds_since_write=1e6)
+
+
+def test_the_first_status_is_written() -> None:
+    assert meaningful_change({}, build_status(VALUES), seconds_since_write=0)
+
+
+def test_the_same_again_is_not_written() -> None:
+    assert not meaningful_change(build_status(VALUES), build_status(VALUES), seconds_since_write=math.inf)
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """RFC 7386, as the API server does it."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+@pytest.mark.parametrize(("at", "value"), AT_ONCE + WITHIN_A_MINUTE + NEVER)
+def test_the_patch_makes_the_old_status_into_the_new(at: str, value: object) -> None:
+    old, new = build_status(VALUES), edited(at, value)
+    assert merged(old, status_patch(old, new)) == new
+    assert merged(new, status_patch(new, old)) == old
+    assert status_patch(old, old) == {}
+
+
+ratios = st.floats(allow_nan=True, allow_infinity=True)
+seconds = ratios.map(abs)
+texts = st.text(max_size=2000)
+
+
+@settings(max_examples=200)
+@given(
+    rate=seconds,
+    ttft=seconds,
+    ratio=ratios,
+    budget=ratios,
+    message=texts,
+    counts=st.tuples(*[st.integers(min_value=0, max_value=10**9)] * 3),
+    speed=ratios,
+)
+def test_whatever_is_measured_fits_the_schema(
+    rate: float,
+    ttft: float,
+    ratio: float,
+    budget: float,
+    message: str,
+    counts: tuple[int, int, int],
+    speed: float,
+) -> None:
+    status = build_status(
+        StatusValues(
+            generation=1,
+            conditions=set_conditions(
+                (), [Finding("Ready", Status.TRUE, "Fine", message)], generation=1, now=0
+            ),
+            decision=Decision(counts[0], Reason.AT_MAXIMUM, message),
+            pool=Pool(target=counts[0], current=counts[1], ready=counts[2]),
+            load=Load(arrival_rate=Reading(rate), ttft={0.95: Reading(ttft)}, latency={0.95: Reading(ttft)}),
+            utilization_ratio=ratio,
+            objectives=(latency_progress(TTFT, Reading(ttft), budget),),
+            learned=Learned(warm_start_seconds=ttft, speed_ratio=speed),
+        )
+    )
+    assert list(misfits(status, root()["properties"]["status"], ())) == []
+    assert not meaningful_change(status, copy.deepcopy(status), seconds_since_write=math.inf)
+
+
+def misfits(value: Any, schema: Schema, at: At) -> Any:
+    """What of `value` the schema would refuse or drop."""
+    if schema["type"] == "object":
+        for name, inner in value.items():
+            if name not in schema["properties"]:
+                yield (*at, name), "unknown"
+            else:
+                yield from misfits(inner, schema["properties"][name], (*at, name))
+        yield from (((*at, name), "missing") for name in schema.get("required", ()) if name not in value)
+    elif schema["type"] == "array":
+        if len(value) > schema["maxItems"]:
+            yield at, "too many"
+        for item in value:
+            yield from misfits(item, schema["items"], (*at, "[]"))
+    elif schema["type"] == "integer":
+        fits = isinstance(value, int) and schema.get("minimum", value) <= value <= schema.get(
+            "maximum", value
+        )
+        if not fits:
+            yield at, value
+    elif not isinstance(value, str) or not (
+        schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+    ):
+        yield at, value
+
+
+def test_a_nameless_progress_is_only_a_target() -> None:
+    progress = ObjectiveProgress("latency.p99", "1s")
+    status = build_status(StatusValues(generation=1, conditions=(), objectives=(progress,)))
+    assert status["objectives"] == [{"name": "latency.p99", "target": "1s"}]
+    assert "budgetRemainingPercent" not in status
