@@ -29,26 +29,58 @@ from penstock.queueing.balancer import Balancer
 from penstock.queueing.domain import FloatArray
 from penstock.queueing.engine_model import EngineModel
 
-# Solved counts; between them curves are smooth in log N (1 % of p95 TTFT).
-_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 40, 64, 128, 256, 1024, 4096, 10_000)
-_EXACT = 16  # counts whose highest rate is stored, not interpolated
-_UTILIZATIONS = (0.02, 0.15, 0.3, 0.45, 0.6, 0.7, 0.78, 0.85, 0.9, 0.94, 0.97, 0.99)
-_HALVINGS = 20
+# Counts whose curves are solved; between them they are smooth in log N, beyond them they stay.
+_SOLVED = (1, 2, 4, 8, 16, 64, 256, 1024)
+# Counts whose highest rate is stored: each one up to 16, then 5/4 apart.
+_STORED = (*range(1, 17), 20, 25, 32, 40, 50, 64, 80, 100, 128, 160, 200, 256, 512, 1024)
+_UTILIZATIONS = (0.02, 0.2, 0.4, 0.55, 0.68, 0.78, 0.86, 0.92, 0.96, 0.985)
+_HALVINGS = 14  # of utilization 0..1: 0.006 %
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Percentiles of the objectives: `seconds[objective][count][utilization]`."""
+
+    counts: tuple[int, ...]
+    utilizations: tuple[float, ...]
+    seconds: tuple[tuple[tuple[float, ...], ...], ...]
+
+    def at(self, objective: int, replicas: int, utilization: float) -> float:
+        """Return seconds, interpolated in log N and linearly in utilization; inf from 1 on."""
+        if utilization >= 1:
+            return math.inf
+        below, above, weight = _bracket(self.counts, replicas)
+        rows = self.seconds[objective]
+        low = self._along(rows[below], utilization)
+        if not weight:
+            return low
+        high = self._along(rows[above], utilization)
+        return math.exp(math.log(low) + weight * math.log(high / low))
+
+    def _along(self, row: tuple[float, ...], utilization: float) -> float:
+        grid = self.utilizations
+        if utilization <= grid[0]:
+            return row[0]
+        if utilization >= grid[-1]:
+            # The wait in a stable queue grows as 1/(1 - rho); join that to the last point.
+            return row[-1] * (1 - grid[-1]) / (1 - utilization)
+        k = bisect.bisect_right(grid, utilization) - 1
+        share = (utilization - grid[k]) / (grid[k + 1] - grid[k])
+        return row[k] + share * (row[k + 1] - row[k])
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityTable:
-    """Percentiles of every objective and highest rates, on a grid of replica counts."""
+    """What 1, 2, .. replicas carry within an SLO. Rates are requests per second."""
 
     slo: Slo
     limits: Limits
     saturation_rate_per_second: float  # of one replica
     max_replicas: int
+    curves: Curves
     counts: tuple[int, ...]
-    utilizations: tuple[float, ...]
-    seconds: tuple[tuple[tuple[float, ...], ...], ...]  # objective x count x utilization
-    rates: tuple[float, ...]  # highest rate per replica, at `counts`
-    shed_rates: tuple[float, ...]  # rate per replica at which admission sheds what the SLO allows
+    admitted: tuple[float, ...]  # rate per replica at which admission sheds what the SLO allows, at `counts`
+    rates: tuple[float, ...] = ()  # highest rate per replica within the whole SLO, at `counts`
     unreachable: tuple[str, ...] = ()
 
     @property
@@ -67,13 +99,11 @@ class CapacityTable:
 
     def max_rate(self, replicas: int) -> float:
         """Return the highest rate (1/s) that `replicas` carry within the objectives."""
-        if replicas < 1:
-            return 0.0
-        return replicas * _along(self.counts, self.rates, replicas)
+        return replicas * _between(self.counts, self.rates, replicas) if replicas >= 1 else 0.0
 
     def replicas_for(self, rate_per_second: float) -> int:
         """Return the fewest replicas that keep every objective at this rate; may exceed `max_replicas`."""
-        if rate_per_second <= self.max_rate(1):
+        if rate_per_second <= self.rates[0]:
             return 1
         most = self.counts[-1]
         if rate_per_second > self.max_rate(most):
@@ -89,9 +119,9 @@ class CapacityTable:
 
     def binding(self, replicas: int, rate_per_second: float) -> str:
         """Return what breaks at this count or, if it holds, with one replica fewer."""
-        broken = self._broken(replicas, rate_per_second)
+        broken = self.broken(replicas, rate_per_second)
         if broken is None and replicas > 1:
-            broken = self._broken(replicas - 1, rate_per_second)
+            broken = self.broken(replicas - 1, rate_per_second)
         return broken or MINIMUM
 
     def predict(self, objective: Objective, replicas: int, rate_per_second: float) -> float:
@@ -99,40 +129,30 @@ class CapacityTable:
 
         Raises KeyError for an objective the table was not solved for.
         """
-        index = next((k for k, each in enumerate(self.slo.objectives) if each == objective), None)
-        if index is None:
-            raise KeyError(objective.name)
+        for index, each in enumerate(self.slo.objectives):
+            if each == objective:
+                return self._seconds(index, replicas, rate_per_second)
+        raise KeyError(objective.name)
+
+    def broken(self, replicas: int, rate_per_second: float) -> str | None:
+        """Return the name of what is broken by the largest factor; None when everything holds."""
+        if replicas < 1 or rate_per_second >= replicas * self.saturation_rate_per_second:
+            return SATURATION
+        name, largest = AVAILABILITY, 1.0
+        for index, each in enumerate(self.slo.objectives):
+            factor = self._seconds(index, replicas, rate_per_second) / each.seconds
+            if factor > largest:
+                name, largest = each.name, factor
+        if largest > 1:
+            return name
+        within = rate_per_second <= replicas * _between(self.counts, self.admitted, replicas)
+        return None if within else AVAILABILITY
+
+    def _seconds(self, objective: int, replicas: int, rate_per_second: float) -> float:
         if replicas < 1:
             return math.inf
         utilization = rate_per_second / (replicas * self.saturation_rate_per_second)
-        if utilization >= 1:
-            return math.inf
-        below, above, weight = _bracket(self.counts, replicas)
-        rows = self.seconds[index]
-        low, high = self._at(rows[below], utilization), self._at(rows[above], utilization)
-        return low if weight == 0 else low * (high / low) ** weight
-
-    def _at(self, row: tuple[float, ...], utilization: float) -> float:
-        grid = self.utilizations
-        if utilization <= grid[0]:
-            return row[0]
-        if utilization >= grid[-1]:
-            # The wait in a stable queue grows as 1/(1 - rho); join that to the last point.
-            return row[-1] * (1 - grid[-1]) / (1 - utilization)
-        k = bisect.bisect_right(grid, utilization) - 1
-        share = (utilization - grid[k]) / (grid[k + 1] - grid[k])
-        return row[k] + share * (row[k + 1] - row[k])
-
-    def _broken(self, replicas: int, rate: float) -> str | None:
-        if rate >= replicas * self.saturation_rate_per_second:
-            return SATURATION
-        excess = {
-            each.name: self.predict(each, replicas, rate) / each.seconds for each in self.slo.objectives
-        }
-        name = max(excess, key=lambda each: excess[each], default=AVAILABILITY)
-        if excess.get(name, 0.0) > 1:
-            return name
-        return AVAILABILITY if rate > replicas * _along(self.counts, self.shed_rates, replicas) else None
+        return self.curves.at(objective, replicas, utilization)
 
 
 def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_replicas: int) -> CapacityTable:
@@ -143,15 +163,7 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
     require_reachable(model, slo, balancer=balancer)
     limits = admission_limits(model, slo)
     saturation = model.saturation_rate_per_second
-    counts = (*(each for each in _COUNTS if each < max_replicas), max_replicas)
-    solved = {1: _row(model, slo, 1, balancer)}
-    for count in counts[1:]:
-        # A random split leaves N separate replicas: the first row is every row.
-        solved[count] = solved[1] if balancer is Balancer.RANDOM else _row(model, slo, count, balancer)
-    seconds = np.array([solved[count] for count in counts])  # count x objective x utilization
-    if seconds.size:
-        seconds = np.maximum.accumulate(seconds, axis=2)
-        seconds = np.minimum.accumulate(seconds, axis=0)
+    counts = _up_to(_STORED, max_replicas)
     allowed = max(1 - slo.availability_ratio, 1e-9)
 
     def admits(count: int, utilization: float) -> bool:
@@ -164,36 +176,44 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
         )
         return shed <= allowed
 
-    shed_rates = [saturation * _highest(partial(admits, count)) for count in counts]
-    shed_rates = np.maximum.accumulate(shed_rates).tolist()
+    # The highest utilization changes smoothly: solved on the curves' grid, interpolated between.
+    solved = _up_to(_SOLVED, max_replicas)
+    highest = np.maximum.accumulate([saturation * _highest(partial(admits, count)) for count in solved])
     draft = CapacityTable(
         slo=slo,
         limits=limits,
         saturation_rate_per_second=saturation,
         max_replicas=max_replicas,
+        curves=_curves(model, slo, solved, balancer),
         counts=counts,
-        utilizations=_UTILIZATIONS,
-        seconds=tuple(tuple(tuple(row) for row in each) for each in seconds.transpose(1, 0, 2).tolist())
-        if seconds.size
-        else (),
-        rates=(),
-        shed_rates=tuple(shed_rates),
+        admitted=tuple(_between(solved, tuple(highest.tolist()), count) for count in counts),
     )
 
     def carries(count: int, utilization: float) -> bool:
-        return draft._broken(count, utilization * count * saturation) is None
+        return draft.broken(count, utilization * count * saturation) is None
 
-    rates = [saturation * _highest(partial(carries, count)) for count in counts]
-    return replace(draft, rates=tuple(np.maximum.accumulate(rates).tolist()))
+    rates = np.maximum.accumulate([saturation * _highest(partial(carries, count)) for count in counts])
+    return replace(draft, rates=tuple(rates.tolist()))
+
+
+def _curves(model: EngineModel, slo: Slo, counts: tuple[int, ...], balancer: Balancer) -> Curves:
+    # A random split leaves N separate replicas: the first row is every row.
+    counts = (1,) if balancer is Balancer.RANDOM else counts
+    rows = np.array(
+        [_row(model, slo, count, balancer) for count in counts]
+    )  # count x objective x utilization
+    rows = np.minimum.accumulate(np.maximum.accumulate(rows, axis=2), axis=0)
+    seconds = tuple(tuple(tuple(row) for row in each) for each in rows.transpose(1, 0, 2).tolist())
+    return Curves(counts, _UTILIZATIONS, seconds)
 
 
 def _row(model: EngineModel, slo: Slo, count: int, balancer: Balancer) -> FloatArray:
     columns = []
     for utilization in _UTILIZATIONS:
         rate = utilization * count * model.saturation_rate_per_second
-        prediction = model.pool(count, rate, balancer=balancer)
+        prediction = model.quick_pool(count, rate, balancer=balancer)
         columns.append([percentile(prediction, each) or 0.0 for each in slo.objectives])
-    return np.array(columns).T
+    return np.array(columns).reshape(len(_UTILIZATIONS), len(slo.objectives)).T
 
 
 def _highest(holds: Callable[[float], bool]) -> float:
@@ -201,11 +221,13 @@ def _highest(holds: Callable[[float], bool]) -> float:
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low
+
+
+def _up_to(counts: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Return the counts below `most`, and `most` unless it is beyond the largest."""
+    return (*(each for each in counts if each < most), *((most,) if most <= counts[-1] else ()))
 
 
 def _bracket(counts: tuple[int, ...], replicas: int) -> tuple[int, int, float]:
@@ -218,6 +240,6 @@ def _bracket(counts: tuple[int, ...], replicas: int) -> tuple[int, int, float]:
     return k, k + 1, math.log(replicas / counts[k]) / math.log(counts[k + 1] / counts[k])
 
 
-def _along(counts: tuple[int, ...], values: tuple[float, ...], replicas: int) -> float:
+def _between(counts: tuple[int, ...], values: tuple[float, ...], replicas: int) -> float:
     below, above, weight = _bracket(counts, replicas)
     return values[below] + weight * (values[above] - values[below])

@@ -8,14 +8,17 @@ What binds is what one replica fewer would break.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from penstock.model.spec import Metric, Objective, Slo
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.distribution import Distribution
+from penstock.queueing.domain import FloatArray
 from penstock.queueing.engine_model import EngineModel, PoolPrediction
+from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.errors import QueueingError
+from penstock.queueing.trace_model import TraceModel
 
 AVAILABILITY, SATURATION, MINIMUM = "availability", "saturation", "minimum"
 LOWEST_LOAD = 0.01  # of saturation: what an idle pool gives is the best any count can
@@ -83,24 +86,21 @@ def size(
     spare: int = 0,
     max_replicas: int = 10_000,
 ) -> Sizing:
-    """Return the fewest replicas that keep `slo` at `arrival_rate` (1/s).
+    """Return the fewest replicas that keep `slo` at `arrival_rate` (1/s): 1 to 3 s.
 
     Raises ObjectiveUnreachable for the objective that no count up to `max_replicas` meets.
     """
     require_reachable(model, slo, balancer=balancer, arrivals=arrivals)
-    limits = admission_limits(model, slo)
-
-    def broken(count: int) -> str | None:
-        prediction, shed = _look(model, limits, count, arrival_rate, balancer, arrivals)
-        return worst(slo, prediction, shed)
-
-    fewest = max(1, math.ceil(arrival_rate / model.saturation_rate_per_second))
-    if fewest > max_replicas or (fewest == max_replicas and broken(fewest)):
-        raise _too_few(model, slo, limits, max_replicas, arrival_rate, balancer, arrivals)
-    replicas = _fewest(lambda count: broken(count) is None, fewest, max_replicas)
-    if replicas is None:
-        raise _too_few(model, slo, limits, max_replicas, arrival_rate, balancer, arrivals)
-    return evaluate(model, slo, arrival_rate, replicas, balancer=balancer, arrivals=arrivals, spare=spare)
+    pools = _Pools(model, slo, arrival_rate, balancer, arrivals)
+    fewest = math.ceil(arrival_rate / model.saturation_rate_per_second)
+    if fewest <= max_replicas:
+        guess = _fewest(pools.quickly_hold, max(1, fewest), max_replicas) or max_replicas
+        replicas = _fewest(pools.hold, guess, max_replicas)
+        while replicas is not None and replicas > fewest and replicas > 1 and pools.hold(replicas - 1):
+            replicas -= 1
+        if replicas is not None:
+            return _sizing(pools, replicas, spare)
+    raise pools.too_few(max_replicas)
 
 
 def evaluate(
@@ -117,47 +117,23 @@ def evaluate(
 
     `binding` is what this count breaks; if nothing, what one fewer would break.
     """
-    limits = admission_limits(model, slo)
-    prediction, shed = _look(model, limits, replicas, arrival_rate, balancer, arrivals)
-    fails = worst(slo, prediction, shed)
-    binding = fails or MINIMUM
-    if fails is None and replicas > 1:
-        fewer, fewer_shed = _look(model, limits, replicas - 1, arrival_rate, balancer, arrivals)
-        binding = worst(slo, fewer, fewer_shed) or MINIMUM
-    return Sizing(
-        replicas=replicas,
-        replicas_with_spare=replicas + spare,
-        binding=binding,
-        feasible=fails is None,
-        prediction=prediction,
-        max_rate_per_replica=max_rate(model, slo, replicas, balancer=balancer, arrivals=arrivals) / replicas,
-        saturation_rate_per_replica=model.saturation_rate_per_second,
-        running_limit=limits.running,
-        queue_limit=limits.queue,
-        kv_concurrency=model.kv_concurrency,
-        shed_fraction=shed,
-    )
+    return _sizing(_Pools(model, slo, arrival_rate, balancer, arrivals), replicas, spare)
 
 
-def max_rate(
-    model: EngineModel,
+def size_trace(
+    profile: EngineProfile,
     slo: Slo,
-    replicas: int,
+    arrivals_seconds: Sequence[float] | FloatArray,
+    input_tokens: Sequence[float] | FloatArray,
+    output_tokens: Sequence[float] | FloatArray,
     *,
     balancer: Balancer,
-    arrivals: Arrivals = Arrivals.POISSON,
-) -> float:
-    """Return the highest rate (1/s) that `replicas` replicas carry within `slo`; 0 if they carry none."""
-    limits = admission_limits(model, slo)
-    low, high = 0.0, replicas * model.saturation_rate_per_second
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        prediction, shed = _look(model, limits, replicas, middle, balancer, arrivals)
-        if worst(slo, prediction, shed) is None:
-            low = middle
-        else:
-            high = middle
-    return low
+    spare: int = 0,
+    max_replicas: int = 10_000,
+) -> Sizing:
+    """Return the fewest replicas that keep `slo` in the busiest 60 s of a trace (whole trace in, seconds)."""
+    model = TraceModel.busiest(profile, arrivals_seconds, input_tokens, output_tokens)
+    return size(model, slo, model.rate_per_second, balancer=balancer, spare=spare, max_replicas=max_replicas)
 
 
 def require_reachable(
@@ -165,7 +141,7 @@ def require_reachable(
 ) -> None:
     """Raise ObjectiveUnreachable for the first objective that even an idle replica breaks."""
     rate = LOWEST_LOAD * model.saturation_rate_per_second
-    idle = model.pool(1, rate, balancer=balancer, arrivals=arrivals)
+    idle = model.quick_pool(1, rate, balancer=balancer, arrivals=arrivals)
     for objective in slo.objectives:
         best = percentile(idle, objective)
         if best is not None and best > objective.seconds:
@@ -188,27 +164,111 @@ def worst(slo: Slo, prediction: PoolPrediction, shed: float) -> str | None:
     """Return the name of what is broken by the largest factor; None when everything holds."""
     if math.isinf(prediction.latency.mean):
         return SATURATION
-    excess = {each.name: (percentile(prediction, each) or 0.0) / each.seconds for each in slo.objectives}
-    allowed = max(1 - slo.availability_ratio, 1e-9)
-    name = max(excess, key=lambda each: excess[each], default=AVAILABILITY)
-    if excess.get(name, 0.0) > 1:
+    factors = {each.name: (percentile(prediction, each) or 0.0) / each.seconds for each in slo.objectives}
+    name = max(factors, key=lambda each: factors[each], default=AVAILABILITY)
+    if factors.get(name, 0.0) > 1:
         return name
-    return AVAILABILITY if shed > allowed else None
+    return AVAILABILITY if shed > max(1 - slo.availability_ratio, 1e-9) else None
 
 
-def _look(
-    model: EngineModel,
-    limits: Limits,
-    replicas: int,
-    rate: float,
-    balancer: Balancer,
-    arrivals: Arrivals,
-) -> tuple[PoolPrediction, float]:
-    """Return the latencies of a pool that nothing is turned away from, and what admission would turn away."""
-    shed = model.shed_fraction(
-        replicas, rate, running_limit=limits.running, queue_limit=limits.queue, balancer=balancer
+def excess(slo: Slo, prediction: PoolPrediction) -> float:
+    """Return the largest percentile over its objective; inf where the pool is saturated."""
+    if math.isinf(prediction.latency.mean):
+        return math.inf
+    return max(((percentile(prediction, each) or 0.0) / each.seconds for each in slo.objectives), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    """Pools of any size at one rate: each is looked at once."""
+
+    model: EngineModel
+    slo: Slo
+    rate: float
+    balancer: Balancer
+    arrivals: Arrivals
+    _exact: dict[int, tuple[PoolPrediction, float]] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Limits:
+        return admission_limits(self.model, self.slo)
+
+    def at(self, replicas: int) -> tuple[PoolPrediction, float]:
+        """Return latencies of a pool that turns nobody away, and what admission would turn away."""
+        if replicas not in self._exact:
+            prediction = self.model.pool(replicas, self.rate, balancer=self.balancer, arrivals=self.arrivals)
+            self._exact[replicas] = prediction, self.shed(replicas, self.rate)
+        return self._exact[replicas]
+
+    def shed(self, replicas: int, rate: float) -> float:
+        limits = self.limits
+        return self.model.shed_fraction(
+            replicas,
+            rate,
+            running_limit=limits.running,
+            queue_limit=limits.queue,
+            balancer=self.balancer,
+        )
+
+    def broken(self, replicas: int) -> str | None:
+        return worst(self.slo, *self.at(replicas))
+
+    def hold(self, replicas: int) -> bool:
+        # The chain is a hundred times cheaper than the latencies, and binds as often.
+        return self.admits(replicas, self.rate) and self.broken(replicas) is None
+
+    def admits(self, replicas: int, rate: float) -> bool:
+        return self.shed(replicas, rate) <= max(1 - self.slo.availability_ratio, 1e-9)
+
+    def quickly_hold(self, replicas: int) -> bool:
+        return self.admits(replicas, self.rate) and self.quick_excess(replicas, self.rate) <= 1
+
+    def quick_excess(self, replicas: int, rate: float) -> float:
+        """Return the largest percentile over its objective, from the quick model; inf when saturated."""
+        prediction = self.model.quick_pool(replicas, rate, balancer=self.balancer, arrivals=self.arrivals)
+        return excess(self.slo, prediction)
+
+    def highest_rate(self, replicas: int) -> float:
+        """Return the highest rate (1/s) within the SLO, by the quick model corrected at our own rate."""
+        low, high = 0.0, replicas * self.model.saturation_rate_per_second
+        correction = 1.0
+        ours, quick = excess(self.slo, self.at(replicas)[0]), self.quick_excess(replicas, self.rate)
+        if math.isfinite(ours) and math.isfinite(quick) and quick > 0:
+            correction = ours / quick
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            holds = self.admits(replicas, middle) and correction * self.quick_excess(replicas, middle) <= 1
+            low, high = (middle, high) if holds else (low, middle)
+        return low
+
+    def too_few(self, most: int) -> ObjectiveUnreachable:
+        name = self.broken(most) or SATURATION
+        objective = next((each for each in self.slo.objectives if each.name == name), None)
+        best = (percentile(self.at(most)[0], objective) if objective else None) or math.inf
+        target = objective.seconds if objective else 0.0
+        return ObjectiveUnreachable(name, target, best, f"with {most} replicas, the most allowed")
+
+
+def _sizing(pools: _Pools, replicas: int, spare: int) -> Sizing:
+    model, limits = pools.model, pools.limits
+    prediction, shed = pools.at(replicas)
+    fails = pools.broken(replicas)
+    binding = fails
+    if fails is None and replicas > 1:
+        binding = pools.broken(replicas - 1)
+    return Sizing(
+        replicas=replicas,
+        replicas_with_spare=replicas + spare,
+        binding=binding or MINIMUM,
+        feasible=fails is None,
+        prediction=prediction,
+        max_rate_per_replica=pools.highest_rate(replicas) / replicas,
+        saturation_rate_per_replica=model.saturation_rate_per_second,
+        running_limit=limits.running,
+        queue_limit=limits.queue,
+        kv_concurrency=model.kv_concurrency,
+        shed_fraction=shed,
     )
-    return model.pool(replicas, rate, balancer=balancer, arrivals=arrivals), shed
 
 
 def _fewest(holds: Callable[[int], bool], least: int, most: int) -> int | None:
@@ -230,20 +290,3 @@ def _fewest(holds: Callable[[int], bool], least: int, most: int) -> int | None:
 
 def _tightest(slo: Slo, metric: Metric) -> float | None:
     return min((each.seconds for each in slo.objectives if each.metric is metric), default=None)
-
-
-def _too_few(
-    model: EngineModel,
-    slo: Slo,
-    limits: Limits,
-    most: int,
-    rate: float,
-    balancer: Balancer,
-    arrivals: Arrivals,
-) -> ObjectiveUnreachable:
-    prediction, shed = _look(model, limits, most, rate, balancer, arrivals)
-    name = worst(slo, prediction, shed) or SATURATION
-    objective = next((each for each in slo.objectives if each.name == name), None)
-    best = (percentile(prediction, objective) if objective else None) or math.inf
-    target = objective.seconds if objective else 0.0
-    return ObjectiveUnreachable(name, target, best, f"with {most} replicas, the most allowed")

@@ -67,3 +67,15 @@ class EngineModel(Protocol):
         queue_limit: int | None = None,
     ) -> PoolPrediction:
         """Return latencies and load of `replicas` replicas at `arrival_rate` (1/s, whole pool)."""
+
+    def quick_pool(
+        self,
+        replicas: int,
+        arrival_rate: float,
+        *,
+        balancer: Balancer,
+        arrivals: Arrivals = Arrivals.POISSON,
+        running_limit: int | None = None,
+        queue_limit: int | None = None,
+    ) -> PoolPrediction:
+        """Return what `pool` returns in a tenth of its time, less exactly: for searches and tables."""

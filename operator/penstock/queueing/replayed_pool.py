@@ -23,9 +23,10 @@ from penstock.queueing.token_latency import RequestSample
 from penstock.queueing.traffic import TrafficShape
 from penstock.queueing.twin import Resident, replay
 
-LARGEST_POOL = 32
-_REQUESTS = 40_000  # measured; p99 is then good to 2 %
+LARGEST_POOL, LARGEST_QUICK_POOL = 32, 16
+_QUICK = 10_000  # fewer measured requests than this are a quick look
 _LANES = 8  # of a pool of one; fewer for larger pools, whose load fluctuates less
+_LANE_REQUESTS = 3000  # at least: each pays for settling
 # Arrivals before measuring: the queues of prompts, which the chain does not know, have to form.
 _SETTLING = 1000
 _SETTLING_PER_REPLICA = 150
@@ -35,7 +36,7 @@ _AFTER = 2.0  # mean lives for which arrivals go on after the last measured one
 def replayed_replicas(balancer: Balancer, arrivals: Arrivals, replicas: int) -> int:
     """Return how many replicas have to be run together to stand for a pool of `replicas`."""
     alone = balancer is Balancer.ROUND_ROBIN or (balancer is Balancer.RANDOM and arrivals is Arrivals.POISSON)
-    return 1 if alone else min(replicas, LARGEST_POOL)
+    return 1 if alone else replicas
 
 
 def replay_pool(
@@ -48,17 +49,19 @@ def replay_pool(
     balancer: Balancer,
     arrivals: Arrivals,
     random: np.random.Generator,
+    requests: int,
     running_limit: int | None = None,
     queue_limit: int | None = None,
 ) -> RequestSample:
-    """Return a sample of the requests of a pool of `replicas` that each get `rate` (1/s).
+    """Return a sample of `requests` requests of a pool of `replicas` that each get `rate` (1/s).
 
     `chain` is the number in service of the pool that is run (see `replayed_replicas`).
     """
-    together = replayed_replicas(balancer, arrivals, replicas)
-    lanes = max(1, round(_LANES / math.sqrt(together)))
+    largest = LARGEST_QUICK_POOL if requests < _QUICK else LARGEST_POOL
+    together = min(replayed_replicas(balancer, arrivals, replicas), largest)
+    lanes = max(1, round(_LANES / math.sqrt(together) * min(1.0, requests / _LANE_REQUESTS / _LANES)))
     running = max(1.0, chain.running_mean)
-    measured = math.ceil(_REQUESTS / lanes)
+    measured = math.ceil(requests / lanes)
     settling = max(_SETTLING, _SETTLING_PER_REPLICA * together)
     count = settling + measured + math.ceil(min(_AFTER * running * together, measured))
     samples: list[tuple[FloatArray, FloatArray, FloatArray]] = []

@@ -145,6 +145,8 @@ class RequestModel:
         latency = self._latency(wait, service, forming=(batch - 1) / rate)
         return PoolPrediction(latency, utilization, shed, min(rate * service, limit))
 
+    quick_pool = pool
+
     def _batch(self, rate: float) -> float:
         """Return b = what arrives at a server during its service of b, at least 1."""
         per_server = rate / self.concurrency

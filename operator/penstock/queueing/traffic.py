@@ -49,7 +49,9 @@ class TrafficShape:
         return hash((self.input_mean, self.input_second_moment, self.output_mean, self.kv_token_steps))
 
     @classmethod
-    def from_lengths(cls, inputs: Sequence[float], outputs: Sequence[float]) -> TrafficShape:
+    def from_lengths(
+        cls, inputs: Sequence[float] | FloatArray, outputs: Sequence[float] | FloatArray
+    ) -> TrafficShape:
         """Return the shape of paired lengths as seen in a trace; the moments are those of all pairs."""
         i, o = _lengths("inputs", inputs), _lengths("outputs", outputs)
         if i.size != o.size:
@@ -172,7 +174,7 @@ class TrafficShape:
         )
 
 
-def _lengths(name: str, values: Sequence[float]) -> FloatArray:
+def _lengths(name: str, values: Sequence[float] | FloatArray) -> FloatArray:
     lengths = np.asarray(values, dtype=np.float64)
     if lengths.ndim != 1 or not lengths.size:
         raise InvalidParameter(name, "must be a non-empty sequence of lengths")
