@@ -203,7 +203,7 @@ def _count(value: float | None) -> int | None:
 def _percent(ratio: float | None, *, lowest: int, highest: int) -> int | None:
     if ratio is None or not math.isfinite(ratio):
         return None
-    return min(max(lowest, round(ratio * 100)), highest)
+    return round(min(max(lowest, ratio * 100), highest))
 
 
 def _rounded(value: float) -> float:
