@@ -1,0 +1,144 @@
+"""``penstock demo``: everything together on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import click
+
+from penstock.cli.demo_terminal import Terminal
+from penstock.sandbox.apiserver import ApiServerUnavailableError
+from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster, DemoError
+from penstock.sandbox.demo.commentary import Kind
+from penstock.sandbox.demo.operator_process import OperatorProcess
+from penstock.sandbox.demo.play import Play
+from penstock.sandbox.demo.scene import Scene, full_scene, inference_service_yaml, quick_scene
+from penstock.sandbox.prometheus import PrometheusUnavailableError
+from penstock.sandbox.rest import RestError
+
+FAILED, NOT_TRUSTED, INTERRUPTED = 1, 4, 130
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  penstock demo                 3.5 minutes: Observe, Enforce, a load step, a killed operator
+  penstock demo --quick         1.5 minutes: a load step
+  penstock demo --keep          then leave it running, to play with kubectl
+  penstock demo --api fake      without etcd and kube-apiserver even where they are found
+
+\b
+Exit status: 0 the objective was held; 1 it was missed, or a part failed; 4 this machine was too
+busy to tell; 130 Ctrl-C. Nothing is left running, whatever happens."""
+)
+@click.option("--quick", is_flag=True, help="The shortest scene: a load step and back.")
+@click.option("--keep", is_flag=True, help="Leave everything running after the scene, until Ctrl-C.")
+@click.option(
+    "--api",
+    type=click.Choice([choice.value for choice in ApiChoice]),
+    default=ApiChoice.AUTO.value,
+    show_default=True,
+    help="A real kube-apiserver, or the small fake one; auto: real where its binaries are found.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the operator's log lines too.")
+def demo(*, quick: bool, keep: bool, api: str, verbose: bool) -> None:
+    """Run everything together on this machine, with live traffic and a commentary.
+
+    The real operator against a Kubernetes API, a real Prometheus and stand-in engines, all of them
+    processes of this machine; no Docker. The load steps up and down; at the end stand the latencies
+    that clients measured against the objective, and the replica-hours used.
+    """
+    terminal = Terminal()
+    home = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
+    scene = quick_scene() if quick else full_scene()
+    code = FAILED
+    try:
+        code = asyncio.run(_run(scene, home, terminal, ApiChoice(api), keep, verbose))
+    except (DemoError, RestError, ApiServerUnavailableError, PrometheusUnavailableError) as error:
+        click.echo(f"The demo failed: {error}", err=True)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code = INTERRUPTED
+        click.echo("Interrupted; everything is stopped.", err=True)
+    if code == FAILED:
+        click.echo(f"Logs: {home / 'logs'}", err=True)
+    else:
+        shutil.rmtree(home, ignore_errors=True)
+    sys.exit(code)
+
+
+async def _run(
+    scene: Scene, home: Path, terminal: Terminal, choice: ApiChoice, keep: bool, verbose: bool
+) -> int:
+    this = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    if this is not None:
+        loop.add_signal_handler(signal.SIGTERM, this.cancel)
+    _introduce(scene, terminal)
+    async with AsyncExitStack() as stack:
+        cluster = DemoCluster(home, scene, terminal.say)
+        await cluster.open(stack, choice)
+        log = cluster.logs / "operator.log"
+        operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, scene)
+        stack.callback(operator.stop)
+        if verbose:
+            following = asyncio.create_task(_follow(log, terminal))
+            stack.callback(following.cancel)
+        terminal.say(Kind.SETUP, "the operator: penstock run, one tick a second")
+        terminal.say(Kind.APPLY, "a Deployment chat of stand-in engines, its Service, and:")
+        terminal.show_yaml(inference_service_yaml(scene))
+        report = await Play(cluster, operator, scene, terminal.say).run()
+        terminal.show_report(report)
+        if report.objection:
+            code = NOT_TRUSTED
+        else:
+            code = FAILED if report.failure else 0
+        if report.failure:
+            terminal.write(f"\nFailed: {report.failure}.")
+        else:
+            terminal.write(
+                f"Held: p95 TTFT {report.total.ttft_p95_seconds:.2f} s over the whole run, objective "
+                f"{report.objective_seconds:g} s. ({terminal.seconds:.0f} s in all)"
+            )
+        if keep:
+            await _keep(cluster, terminal)
+    return code
+
+
+def _introduce(scene: Scene, terminal: Terminal) -> None:
+    terminal.write("Penstock demo: set objectives, not thresholds.")
+    terminal.write(
+        f"Objective: 95 % of requests get their first token within {scene.ttft_p95_seconds:g} s. About "
+        f"{scene.load_seconds + 20:.0f} s."
+    )
+    terminal.write()
+
+
+async def _keep(cluster: DemoCluster, terminal: Terminal) -> None:
+    terminal.write("\nStill running, until Ctrl-C:")
+    terminal.write(f"  export KUBECONFIG={cluster.kubeconfig}")
+    terminal.write("  kubectl -n demo get psvc,deployments,pods")
+    terminal.write(f"  Prometheus: {cluster.prometheus.url}")
+    terminal.write(f"  replicas:   cat {cluster.urls_file}")
+    terminal.write(f"  load:       penstock load --url-file {cluster.urls_file} --rate 5 --input-tokens 2000")
+    await asyncio.Event().wait()
+
+
+async def _follow(log: Path, terminal: Terminal) -> None:
+    """Say what is appended to a log."""
+    position = 0
+    while True:
+        await asyncio.sleep(0.25)
+        with contextlib.suppress(FileNotFoundError), log.open("rb") as file:
+            file.seek(position)
+            data = file.read()
+            complete = data[: data.rfind(b"\n") + 1]
+            position += len(complete)
+            for line in complete.decode(errors="replace").splitlines():
+                terminal.say(Kind.LOG, line)

@@ -1,0 +1,91 @@
+"""The demo on a terminal: remarks with the time since the start, a final table; plain text in a pipe."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+import time
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from penstock.sandbox.demo.commentary import Kind
+from penstock.sandbox.demo.report import DemoReport, Row
+
+LONGEST_LINE = 100
+_COLOURS = {
+    Kind.DECISION: "green",
+    Kind.CONDITION: "yellow",
+    Kind.LOAD: "cyan",
+    Kind.APPLY: "cyan",
+    Kind.OPERATOR: "red",
+}
+
+
+class Terminal:
+    """Writes to standard output; click leaves colours out where that is no terminal."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._width = min(LONGEST_LINE, shutil.get_terminal_size((80, 24)).columns)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    def say(self, kind: Kind, text: str) -> None:
+        """Write one remark, wrapped under its own column."""
+        minutes, seconds = divmod(int(self.seconds), 60)
+        label = click.style(f"{kind:<9}", fg=_COLOURS.get(kind), bold=kind in _COLOURS)
+        first, *rest = textwrap.wrap(text, self._width - 16, break_on_hyphens=False) or [""]
+        self.write(f"{minutes:2d}:{seconds:02d}  {label} {first}")
+        for line in rest:
+            self.write(" " * 17 + line)
+
+    def write(self, text: str = "") -> None:
+        """Write a line as it is."""
+        click.echo(text)
+        sys.stdout.flush()
+
+    def show_yaml(self, text: str) -> None:
+        """Write a manifest, indented."""
+        for line in text.splitlines():
+            self.write(click.style(f"      {line}".rstrip(), dim=True))
+
+    def show_report(self, report: DemoReport) -> None:
+        """Write the final table and what it says."""
+        console = Console(width=self._width, highlight=False)
+        objective = f"{report.objective_seconds:g} s"
+        table = Table("phase", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for title in ("load", "replicas", "requests", "p95 TTFT", f"SLO {objective}", f"within {objective}"):
+            table.add_column(title, justify="right")
+        for row in (*report.phases, report.total):
+            table.add_row(*_cells(row, report.objective_seconds))
+        self.write()
+        console.print(table)
+        self.write()
+        used, static = report.used_replica_seconds, report.static_replica_seconds
+        self.write(
+            f"Replica-hours: {used / 3600:.3f} used; a static fleet of the peak's "
+            f"{report.peak_replicas} replicas: {static / 3600:.3f}"
+        )
+        saved = 1 - used / static if static else 0.0
+        self.write(f"({saved:.0%} saved; starting and draining replicas count as used).")
+
+
+def _cells(row: Row, objective_seconds: float) -> tuple[str, ...]:
+    ttft, within = row.ttft_p95_seconds, row.within_ratio
+    fewest, most, last = row.replicas
+    replicas = str(most) if fewest == most else f"{fewest}-{most}, end {last}"
+    return (
+        row.name,
+        f"{row.offered_per_second:.1f}/s",
+        replicas,
+        f"{row.requests}" + (f" ({row.failed} failed)" if row.failed else ""),
+        "-" if ttft is None else f"{ttft:.2f} s",
+        "-" if ttft is None else "held" if ttft <= objective_seconds else "missed",
+        "-" if within is None else f"{within:.1%}",
+    )
