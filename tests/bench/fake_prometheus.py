@@ -56,7 +56,8 @@ class FakePrometheus:
             return self._lengths(query, mean, at)
         if "time() - timestamp" in query:
             parts = {"running": 8.0, "age": 5.0, "pods": float(self.pods)}
-            return [
+            scraped_before = {"metric": {"part": "before"}, "value": [at, "5"]}
+            return [scraped_before] + [
                 {"metric": self._labels(name, part=part), "value": [at, str(value)]}
                 for part, value in parts.items()
                 for name in rates

@@ -55,5 +55,6 @@ class ServiceState:
     shown_decision: Decision[int] | None = None
     shown_generation: int = -1
     shown_at: float = 0.0
+    shown_numbers: tuple[float | None, ...] = ()
     written_status_at: float = 0.0
     announced: dict[tuple[str, str], float] = field(default_factory=dict)  # (condition, reason) told when

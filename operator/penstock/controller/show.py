@@ -15,6 +15,7 @@ from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, 
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
 from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
 from penstock.model.resource_status import (
+    MOVED_RATIO,
     NUMBERS_EVERY_SECONDS,
     Floor,
     Learned,
@@ -52,9 +53,12 @@ class StatusWriter:
             return True
         if outcome.decision is not state.shown_decision:
             return True
-        if now - state.shown_at >= NUMBERS_EVERY_SECONDS:
+        if _differ(outcome.findings, state.shown_findings):
             return True
-        return _essence(outcome.findings) != _essence(state.shown_findings)
+        if now - state.shown_at < NUMBERS_EVERY_SECONDS:
+            return False
+        state.shown_at = now
+        return _moved(numbers(outcome), state.shown_numbers)
 
     async def show(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> None:
         """Write the status if it tells something new, and an Event for each new trouble."""
@@ -117,6 +121,7 @@ class StatusWriter:
             self._metrics.status_writes.inc()
             state.written_status_at = now
         state.shown_findings, state.shown_at, state.shown_generation = found, now, known.generation
+        state.shown_numbers = numbers(state.outcome) if state.outcome is not None else ()
         for each in news:
             if (each.type, each.status, each.reason) not in fresh:
                 continue
@@ -170,6 +175,46 @@ def utilization(outcome: Outcome) -> float | None:
     if believed.demand is None or believed.capacity is None or pool is None or not pool.ready:
         return None
     return believed.demand.offered_per_second / (pool.ready * believed.capacity.saturation_rate_per_second)
+
+
+def numbers(outcome: Outcome) -> tuple[float | None, ...]:
+    """Return the numbers that status shows, None for those that are not known."""
+    seen, believed = outcome.seen, outcome.estimate
+    pool, load = seen.pool, seen.load
+    return (
+        pool.ready if pool else None,
+        pool.current if pool else None,
+        load.arrival_rate.value,
+        None if believed.capacity is None else 1.0,  # utilization is known
+        *(
+            reading.value
+            for objective in outcome.spec.slo.objectives
+            if (reading := measured(load, objective)) is not None
+        ),
+    )
+
+
+def _moved(new: tuple[float | None, ...], old: tuple[float | None, ...]) -> bool:
+    """Whether a number came, went, or moved by more than the ratio that status shows."""
+    if len(new) != len(old):
+        return True
+    for after, before in zip(new, old, strict=True):
+        if after is None or before is None:
+            if after is not before:
+                return True
+        elif abs(after - before) > MOVED_RATIO * abs(before):
+            return True
+    return False
+
+
+def _differ(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:
+    """Whether conditions differ in status or reason; both are in the same order."""
+    if len(new) != len(old):
+        return True
+    return any(
+        one.reason != other.reason or one.status is not other.status
+        for one, other in zip(new, old, strict=True)
+    )
 
 
 def _is_trouble(finding: Finding) -> bool:

@@ -6,7 +6,7 @@ is somebody else's work, so the tick goes on with the table at hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Reading
@@ -69,7 +69,7 @@ def observe(
                 speed = observe_speed(
                     speed, measured_seconds=load.tpot_mean.value, expected_seconds=expected, at=seen.at
                 )
-    return replace(memory, demand=demand, lead=lead, speed=speed, lengths=lengths)
+    return ServiceMemory(demand, lead, speed, lengths, memory.replicas)
 
 
 def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> CapacityProblem | None:

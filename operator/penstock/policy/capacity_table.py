@@ -52,7 +52,7 @@ class Curves:
         below, above, weight = _bracket(self.counts, replicas)
         rows = self.seconds[objective]
         low = self._along(rows[below], utilization)
-        if not weight:
+        if not weight or low <= 0:
             return low
         high = self._along(rows[above], utilization)
         return math.exp(math.log(low) + weight * math.log(high / low))

@@ -14,7 +14,7 @@ over W seconds). Nothing is known of days or weeks here; a forecaster may replac
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 LEVEL_HALF_LIFE_SECONDS = 60.0
 CHANGE_HALF_LIFE_SECONDS = 900.0
@@ -82,7 +82,7 @@ def observe_rate(
         rise = max(0.0, rate_per_second - lagged)
         change_square += gain * (rise * rise - change_square)
         weight += gain * (1.0 - weight)
-    return replace(memory, at=at, level=level, change_square=change_square, weight=weight, samples=samples)
+    return DemandMemory(at, level, change_square, weight, samples)
 
 
 def expected_demand(memory: DemandMemory, *, lead_seconds: float, window_seconds: float) -> Demand:

@@ -7,10 +7,10 @@ time, and a shown message keeps its numbers until value or reason changes anyway
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from penstock.model.decision import Reason
+from penstock.model.decision import Decision, Reason
 from penstock.model.spec import Objective, ServiceSpec
 from penstock.policy import wording
 from penstock.policy.demand import Demand
@@ -24,10 +24,15 @@ class Verdict:
     value: int | None
     reason: Reason
     say: Callable[[], str]
-    inputs: Mapping[str, float] = field(default_factory=dict)
-    binding: str = ""
+    estimate: Estimate | None = None  # what it rests on, where the model decided
+
+    def decision(self) -> Decision[int]:
+        """Return the decision with its sentence, the inputs that mattered and what binds."""
+        inputs, binding = ({}, "") if self.estimate is None else _inputs(self.estimate)
+        return Decision(self.value, self.reason, self.say(), inputs, binding)
 
 
+_OF_THE_MODEL = frozenset({Reason.LATENCY_OBJECTIVE, Reason.AVAILABILITY_OBJECTIVE, Reason.SATURATION})
 _REASON_OF_BINDING = {
     "availability": Reason.AVAILABILITY_OBJECTIVE,
     "saturation": Reason.SATURATION,
@@ -60,20 +65,26 @@ def held(estimate: Estimate, value: int) -> Verdict:
     return Verdict(value, reason, lambda: f"{wording.replicas(value)} held: {estimate.missing}")
 
 
-def sized(spec: ServiceSpec, estimate: Estimate, *, needed: int, value: int) -> Verdict:
-    """The model's count (`needed`, without spare) inside the bounds."""
+def sized(
+    spec: ServiceSpec, estimate: Estimate, *, needed: int, value: int, said: Decision[int] | None
+) -> Verdict:
+    """The model's count (`needed`, without spare) inside the bounds.
+
+    `said` is what was decided last: while the model wants the same count, its reason stands.
+    """
     capacity, demand = _believed(estimate)
     bounds = spec.replicas
     wanted = needed + bounds.spare
-    binding = capacity.binding(needed, estimate.rate_to_serve)
     if wanted > bounds.max:
         reason = Reason.AT_MAXIMUM
     elif wanted < bounds.min:
-        reason, binding = Reason.AT_MINIMUM, "minimum"
+        reason = Reason.AT_MINIMUM
     elif estimate.backlog_per_second > demand.rise_per_second:
         reason = Reason.BACKLOG
+    elif said is not None and said.value == value and said.reason in _OF_THE_MODEL:
+        reason = said.reason
     else:
-        reason = _REASON_OF_BINDING.get(binding, Reason.LATENCY_OBJECTIVE)
+        reason = reason_of_binding(capacity.binding(needed, estimate.rate_to_serve))
 
     def say() -> str:
         if reason is Reason.AT_MAXIMUM:
@@ -84,14 +95,7 @@ def sized(spec: ServiceSpec, estimate: Estimate, *, needed: int, value: int) -> 
         spare = f" ({bounds.spare} of them spare)" if bounds.spare else ""
         return f"{wording.replicas(value)}{spare}: {_load(estimate)}, {_consequence(spec, estimate, needed)}"
 
-    inputs = {
-        "offered_per_second": demand.offered_per_second,
-        "rise_per_second": demand.rise_per_second,
-        "backlog_per_second": estimate.backlog_per_second,
-        "lead_seconds": demand.lead_seconds,
-        "speed_ratio": estimate.speed_ratio,
-    }
-    return Verdict(value, reason, say, inputs, binding)
+    return Verdict(value, reason, say, estimate)
 
 
 def kept(value: int, would_do: int, reason: Reason, why: str) -> Verdict:
@@ -128,6 +132,25 @@ def rate_limited(verdict: Verdict, value: int, most: int) -> Verdict:
             f"{value} of {verdict.value} for now, replicas.maxAddedPerMinute is {most}; {verdict.say()}"
         ),
     )
+
+
+def reason_of_binding(binding: str) -> Reason:
+    """Return the reason of a count that the model's constraint `binding` decides."""
+    return _REASON_OF_BINDING.get(binding, Reason.LATENCY_OBJECTIVE)
+
+
+def _inputs(estimate: Estimate) -> tuple[Mapping[str, float], str]:
+    """Return the inputs that mattered, by name with units, and what binds at the count they need."""
+    capacity, demand = _believed(estimate)
+    inputs = {
+        "offered_per_second": demand.offered_per_second,
+        "rise_per_second": demand.rise_per_second,
+        "backlog_per_second": estimate.backlog_per_second,
+        "lead_seconds": demand.lead_seconds,
+        "speed_ratio": estimate.speed_ratio,
+    }
+    rate = estimate.rate_to_serve
+    return inputs, capacity.binding(capacity.replicas_for(rate), rate)
 
 
 def _believed(estimate: Estimate) -> tuple[Capacity, Demand]:

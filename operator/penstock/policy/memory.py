@@ -6,7 +6,7 @@ emergency floor from status, the rest from a few ticks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from penstock.policy.demand import DemandMemory
 from penstock.policy.lead_time import LeadTimeMemory
@@ -35,4 +35,4 @@ class ServiceMemory:
 
     def with_replicas(self, replicas: ReplicaMemory) -> ServiceMemory:
         """Return the memory after a replica decision."""
-        return self if replicas is self.replicas else replace(self, replicas=replicas)
+        return ServiceMemory(self.demand, self.lead, self.speed, self.lengths, replicas)

@@ -4,8 +4,8 @@ The operator runs as a process of its own against the fake Kubernetes API and a 
 identified by service. Phases: start-up, settling, warm ticks (nothing changes), and ticks in each of
 which 1 % of the services double or halve their load. Prints a table; exits 1 when a goal is missed.
 
-    python tests/bench/scale.py                    # 1,000 and 10,000 services
-    python tests/bench/scale.py --services 1000 --ticks 20
+    python tests/bench/fleet.py                    # 1,000 and 10,000 services
+    python tests/bench/fleet.py --services 1000 --ticks 20
 """
 
 from __future__ import annotations
