@@ -33,7 +33,7 @@ from penstock.controller.show import StatusWriter
 from penstock.controller.step import StepContext
 from penstock.controller.tables import CapacityTables
 from penstock.kube.aio_client import connect
-from penstock.kube.api import KubeApi
+from penstock.kube.api import SCALED_OBJECTS, KubeApi, KubeError, NotFound
 from penstock.kube.events import EventRecorder
 from penstock.kube.lease import LeaseElector, LeaseLost
 from penstock.metrics_source.adapters import prometheus_source
@@ -111,7 +111,7 @@ class Operator:
 
     async def _lead(self, kube: KubeApi, stop: asyncio.Event, lost: asyncio.Event) -> int:
         """Watch, list and tick until told to stop, the Lease is lost or a part fails."""
-        self._build_loop(kube)
+        self._build_loop(kube, has_keda=await _has_keda(kube))
         assert self._relister is not None  # noqa: S101 - built just now
         # Before kopf starts: it cancels every task created after it.
         ours = [
@@ -146,7 +146,7 @@ class Operator:
             await asyncio.wait_for(watches, 10.0)
         return code
 
-    def _build_loop(self, kube: KubeApi) -> None:
+    def _build_loop(self, kube: KubeApi, *, has_keda: bool) -> None:
         """Put the loop together; nothing is fetched yet."""
         settings, prometheus = self._settings, self._settings.prometheus
         connection = Connection(
@@ -181,7 +181,7 @@ class Operator:
             )
         )
         self._stack.callback(tables.close)
-        self._watched = feeds(self._cache, pods_identify=pods_identify)
+        self._watched = feeds(self._cache, pods_identify=pods_identify, has_keda=has_keda)
         self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces)
         self._loop = ControlLoop(
             LoopParts(
@@ -233,6 +233,17 @@ class Operator:
 
     def _count_request(self, verb: str, resource: str, code: str, seconds: float) -> None:
         self._metrics.api_requests.labels(verb, resource, code).inc()
+
+
+async def _has_keda(kube: KubeApi) -> bool:
+    """Whether ScaledObjects exist in this cluster; assumed when it cannot be told."""
+    try:
+        await kube.resource_of(SCALED_OBJECTS.group, SCALED_OBJECTS.kind)
+    except NotFound:
+        return False
+    except KubeError:
+        return True
+    return True
 
 
 async def _keep(elector: LeaseElector, lost: asyncio.Event) -> None:

@@ -45,14 +45,19 @@ class WatchMarks:
     heard_at: dict[str, float] = field(default_factory=dict)
 
 
-def feeds(cache: FleetCache, *, pods_identify: bool) -> list[Feed]:
-    """Return the watched types. EndpointSlices only where they are needed to join pods."""
+def feeds(cache: FleetCache, *, pods_identify: bool, has_keda: bool) -> list[Feed]:
+    """Return the watched types. EndpointSlices only where they are needed to join pods.
+
+    Without KEDA its type would only make kopf warn; installed later, it is seen after a restart.
+    """
     found = [
         Feed(INFERENCE_SERVICES, cache.see_service, cache.forget_service),
         Feed(SERVICES, cache.see_cluster_service, cache.forget_cluster_service),
     ]
     found += [_workload_feed(cache, resource) for resource in (DEPLOYMENTS, STATEFUL_SETS)]
-    found += [_autoscaler_feed(cache, resource) for resource in (AUTOSCALERS, SCALED_OBJECTS)]
+    found.append(_autoscaler_feed(cache, AUTOSCALERS))
+    if has_keda:
+        found.append(_autoscaler_feed(cache, SCALED_OBJECTS))
     if pods_identify:
         found.append(Feed(ENDPOINT_SLICES, cache.see_slice, cache.forget_slice))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor
@@ -52,11 +53,19 @@ class CapacityTables:
     async def _solve(self, problem: CapacityProblem) -> None:
         if self._executor is None:
             self._executor = self._new_executor()
+        began = time.monotonic()
         try:
             loop = asyncio.get_running_loop()
             self._tables[problem] = await loop.run_in_executor(self._executor, solve, problem)
             while len(self._tables) > self._most:
                 self._tables.popitem(last=False)
+            log.info(
+                "a capacity table is solved",
+                seconds=round(time.monotonic() - began, 1),
+                pending=self.pending - 1,
+                cell=repr(problem.cell),
+                speed=problem.speed_ratio,
+            )
         except BrokenExecutor:
             # The solver was killed (out of memory, by hand): a later tick asks again, of a new one.
             log.warning("the capacity solver died and will be restarted")
