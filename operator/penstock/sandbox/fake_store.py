@@ -69,12 +69,15 @@ class Watcher:
 
     def tell(self, change: Change) -> None:
         """Queue a change."""
+        if self.ended:
+            return
         self._changes.append(change)
         self._wake.set()
 
     def end(self) -> None:
-        """Close the watch as soon as it wakes."""
+        """Close the watch as soon as it wakes; changes it was not told yet are for the next one."""
         self.ended = True
+        self._changes.clear()
         self._wake.set()
 
     async def wait(self, timeout: float) -> list[Change]:
