@@ -122,7 +122,11 @@ def test_a_service_that_decodes_nothing_is_refused(run: Run, chat: Path) -> None
         ),
         (
             ("--trace", __file__, "--rate", 1, "--length-scv", 2),
-            "--trace has the rate and the lengths in it: leave out --rate, --length-scv",
+            "--trace has arrivals and lengths in it: leave out --rate, --length-scv",
+        ),
+        (
+            ("--trace", __file__, "--arrivals", "constant"),
+            "--trace has arrivals and lengths in it: leave out --arrivals",
         ),
         (("--rate", 0, *AZURE), "Invalid value for '--rate': 0.0 is not in the range x>0."),
         (("--rate", "nan", *AZURE), "Invalid value for '--rate': 'nan' is not a finite number"),

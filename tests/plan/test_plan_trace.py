@@ -77,11 +77,24 @@ def test_a_short_trace_is_taken_whole_and_said_to_be(run: Run, chat: Path, trace
     assert ran.stderr == f"Warning: {path} spans 20.2 s, less than 60 s: all of it was taken\n"
 
 
-def test_bursts_beyond_poisson_are_said(run: Run, chat: Path, trace: Write) -> None:
-    bursts = "".join(f"{5 * k},1000,200\n" * 20 for k in range(13))
-    ran = run("-f", chat, "--trace", trace(HEADER + bursts), "-o", "json")
+def test_bursts_of_a_trace_need_more_than_its_rate_does(run: Run, chat: Path, trace: Write) -> None:
+    # 40 prompts at once every 10 s, then nothing: the same 4 per second as a steady stream.
+    bursts = "".join(f"{10 * (k // 40)},1000,50\n" for k in range(40 * 19))
+    steady = "".join(f"{k / 4},1000,50\n" for k in range(4 * 190))
+    counts = [
+        run("-f", chat, "--trace", trace(HEADER + lines), "-o", "json").plan["replicas"]
+        for lines in (steady, bursts)
+    ]
+    assert counts[0] == 1
+    assert counts[1] > 1
+
+
+def test_bursts_that_are_not_replayed_are_said(run: Run, service: Callable[..., Path], trace: Write) -> None:
+    bursts = "".join(f"{5 * k},1,1\n" * 20 for k in range(13))
+    ran = run("-f", service("classifier"), "--trace", trace(HEADER + bursts), "-o", "json")
     assert ran.exit_code == 0
-    assert "times as much as Poisson's: bursts wait longer than the plan says" in ran.stderr
+    assert ran.stderr.startswith("Warning: the counts per second of that minute vary ")
+    assert ran.stderr.endswith(" times as much as Poisson's: bursts wait longer than the plan says\n")
 
 
 def test_a_request_service_takes_only_the_arrivals(

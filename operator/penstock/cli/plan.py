@@ -12,9 +12,9 @@ import orjson
 from rich.console import Console
 
 from penstock.cli.plan_answer import Plan, make_plan, warnings
-from penstock.cli.plan_output import describe_load, print_plan
+from penstock.cli.plan_output import describe_load, neighbour_outcomes, print_plan
 from penstock.cli.plan_plot import plot_plan, require_matplotlib
-from penstock.cli.plan_question import Traffic, ask, require_offline_timing
+from penstock.cli.plan_question import Outcome, Traffic, ask, require_offline_timing
 from penstock.cli.plan_service import read_service
 from penstock.cli.plan_trace import WINDOW_SECONDS, busiest_window, read_trace
 from penstock.model.spec import ServiceSpec
@@ -94,9 +94,7 @@ Exit status: 0 planned; 2 the input cannot be planned; 3 no replica count keeps 
 @click.option(
     "--arrivals",
     type=click.Choice([each.value for each in Arrivals]),
-    default=Arrivals.POISSON.value,
-    show_default=True,
-    help="How requests are spaced; constant: evenly, as some load generators do.",
+    help="How requests are spaced; constant: evenly, as some load generators do.  [default: poisson]",
 )
 @click.option("--balancer", type=click.Choice(list(BALANCERS)), help="Default: what the file says.")
 @click.option(
@@ -126,7 +124,7 @@ def plan(
     output_tokens: float | None,
     length_scv: float | None,
     trace_path: Path | None,
-    arrivals: str,
+    arrivals: str | None,
     balancer: str | None,
     replicas: int | None,
     output: str,
@@ -142,27 +140,29 @@ def plan(
         spec = read_service(path)
         require_offline_timing(spec)
         lengths = (input_tokens, output_tokens, length_scv)
-        with Console(stderr=True).status("planning"):  # shown on a terminal only
-            traffic = _traffic(spec, rate, lengths, trace_path, Arrivals(arrivals))
+        with Console(stderr=True).status("planning") as progress:  # shown on a terminal only
+            traffic = _traffic(spec, rate, lengths, trace_path, arrivals)
             question = ask(spec, traffic, None if balancer is None else BALANCERS[balancer])
             answer = make_plan(question, replicas)
+            neighbours = neighbour_outcomes(answer) if output == "table" else []
             if plot_path is not None:
+                progress.update("drawing")
                 plot_plan(answer, plot_path)
-        _print(answer, output)
+        _print(answer, neighbours, output)
     except KeyboardInterrupt:
         # Nothing runs beside this process: there is nothing to end but ourselves.
         click.echo("interrupted", err=True)
         raise SystemExit(INTERRUPTED) from None
 
 
-def _print(answer: Plan, output: str) -> None:
+def _print(answer: Plan, neighbours: list[Outcome], output: str) -> None:
     if output == "json":
         sys.stdout.buffer.write(
             orjson.dumps(answer.as_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         )
         sys.stdout.flush()
     else:
-        print_plan(answer, Console())
+        print_plan(answer, neighbours, Console())
     for warning in warnings(answer):
         click.echo(f"Warning: {warning}", err=True)
 
@@ -172,25 +172,29 @@ def _traffic(
     rate: float | None,
     lengths: tuple[float | None, float | None, float | None],
     trace_path: Path | None,
-    arrivals: Arrivals,
+    arrivals: str | None,
 ) -> Traffic:
     """Return the load that the options describe; raises UsageError or PlanFault."""
     names = ("--input-tokens", "--output-tokens", "--length-scv")
     given = [name for name, value in zip(names, lengths, strict=True) if value is not None]
     has_tokens = spec.engine.service_time is None
     if trace_path is not None:
-        if rate is not None or given:
-            also = ", ".join((["--rate"] if rate is not None else []) + given)
-            raise click.UsageError(f"--trace has the rate and the lengths in it: leave out {also}")
-        return _traffic_of_trace(trace_path, arrivals, has_tokens=has_tokens)
+        others = (("--rate", rate), ("--arrivals", arrivals))
+        also = [name for name, value in others if value is not None] + given
+        if also:
+            raise click.UsageError(f"--trace has arrivals and lengths in it: leave out {', '.join(also)}")
+        return _traffic_of_trace(trace_path, has_tokens=has_tokens)
     if rate is None:
         raise click.UsageError("no load: write --rate 20 (requests per second), or --trace FILE")
+    process = Arrivals(arrivals or Arrivals.POISSON)
+    spaced = "Poisson arrivals" if process is Arrivals.POISSON else "evenly spaced arrivals"
     if not has_tokens:
         if given:
+            leave = ", ".join(given)
             raise click.UsageError(
-                f"a request/response service (serviceTime) has no tokens: leave out {', '.join(given)}"
+                f"a request/response service (serviceTime) has no tokens: leave out {leave}"
             )
-        return Traffic(rate, None, arrivals, describe_load(rate, arrivals, ""))
+        return Traffic(rate, None, process, describe_load(rate, spaced))
     prompt, answer, scv = lengths
     if prompt is None or answer is None:
         missing = " and ".join(
@@ -202,31 +206,30 @@ def _traffic(
         )
     spread = 1.0 if scv is None else scv
     words = f"{prompt:,.0f} in, {answer:,.0f} out tokens (log-normal, SCV {spread:g})"
-    shape = TrafficShape.lognormal(prompt, answer, spread)
-    return Traffic(rate, shape, arrivals, describe_load(rate, arrivals, words))
-
-
-def _traffic_of_trace(path: Path, arrivals: Arrivals, *, has_tokens: bool) -> Traffic:
-    window = busiest_window(read_trace(path), path)
-    requests = window.trace
-    shape = (
-        TrafficShape.from_lengths(requests.inputs.tolist(), requests.outputs.tolist()) if has_tokens else None
+    return Traffic(
+        rate, TrafficShape.lognormal(prompt, answer, spread), process, describe_load(rate, spaced, words)
     )
-    words = f"busiest {window.length_seconds:.3g} s of {path.name}, from {window.start_seconds:,.0f} s"
-    if shape is not None:
-        words += f": {shape.input_mean:,.0f} in, {shape.output_mean:,.0f} out tokens"
+
+
+def _traffic_of_trace(path: Path, *, has_tokens: bool) -> Traffic:
+    trace = read_trace(path)
+    window = busiest_window(trace, path)
+    rate = window.rate_per_second
+    words = f"the busiest {window.length_seconds:.3g} s of {path.name}, from {window.start_seconds:,.0f} s"
     if window.length_seconds < WINDOW_SECONDS:
         click.echo(
-            f"Warning: {path} spans {window.length_seconds:.3g} s, less than "
-            f"{WINDOW_SECONDS:g} s: all of it was taken",
+            f"Warning: {path} spans {window.length_seconds:.3g} s, less than {WINDOW_SECONDS:g} s: "
+            "all of it was taken",
             err=True,
         )
-    if arrivals is Arrivals.POISSON and window.dispersion > _BURSTY:
+    if has_tokens:
+        shape = TrafficShape.from_lengths(window.trace.inputs.tolist(), window.trace.outputs.tolist())
+        words = describe_load(rate, words, f"{shape.input_mean:,.0f} in, {shape.output_mean:,.0f} out tokens")
+        return Traffic(rate, shape, Arrivals.POISSON, words, trace)
+    if window.dispersion > _BURSTY:
         click.echo(
             f"Warning: the counts per second of that minute vary {window.dispersion:.3g} times as much as "
-            f"Poisson's: bursts wait longer than the plan says",
+            "Poisson's: bursts wait longer than the plan says",
             err=True,
         )
-    return Traffic(
-        window.rate_per_second, shape, arrivals, describe_load(window.rate_per_second, arrivals, words)
-    )
+    return Traffic(rate, None, Arrivals.POISSON, describe_load(rate, words))

@@ -12,7 +12,7 @@ from penstock.cli.plan_chart import chart
 from penstock.cli.plan_question import Outcome
 from penstock.model.spec import Metric, Objective
 from penstock.policy import wording
-from penstock.queueing.balancer import Arrivals, Balancer
+from penstock.queueing.balancer import Balancer
 from penstock.queueing.distribution import Distribution
 
 _NARROWEST = 80
@@ -26,18 +26,17 @@ _BALANCERS = {
 _METRICS = {Metric.TTFT: "TTFT", Metric.TPOT: "TPOT", Metric.LATENCY: "latency"}
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """Print the plan; readable at 80 columns."""
+def print_plan(plan: Plan, neighbours: list[Outcome], console: Console) -> None:
+    """Print the plan and what counts near it give; readable at 80 columns."""
     # Tables pad their last column: what is piped or pasted is better without.
     with console.capture() as captured:
-        _print_parts(plan, console)
+        _print_parts(plan, neighbours, console)
     for line in captured.get().splitlines():
         console.file.write(line.rstrip() + "\n")
     console.file.flush()
 
 
-def _print_parts(plan: Plan, console: Console) -> None:
-    neighbours = neighbour_outcomes(plan)
+def _print_parts(plan: Plan, neighbours: list[Outcome], console: Console) -> None:
     console.print(_headline(plan, neighbours))
     console.print()
     console.print(_facts(plan))
@@ -74,7 +73,11 @@ def neighbour_outcomes(plan: Plan) -> list[Outcome]:
     counts = sorted(
         {first + step * k for k in range(_SHOWN_COUNTS)} | {max(1, middle - 1), middle, middle + 1}
     )
-    return [plan.question.at(count, plan.rate_per_second) for count in counts]
+    # The verdicts in the table are exact; what lies farther off only draws the curve.
+    return [
+        (plan.question.at if abs(count - middle) <= 1 else plan.question.sketch)(count, plan.rate_per_second)
+        for count in counts
+    ]
 
 
 def _headline(plan: Plan, neighbours: list[Outcome]) -> Text:
@@ -229,7 +232,6 @@ def _pairs(rows: list[tuple[str, str]]) -> Table:
     return table
 
 
-def describe_load(plan_rate: float, arrivals: Arrivals, lengths: str) -> str:
-    """Return the load in words: ``20 req/s, Poisson; 1,155 in, 211 out tokens``."""
-    process = "Poisson arrivals" if arrivals is Arrivals.POISSON else "evenly spaced arrivals"
-    return f"{wording.rate(plan_rate)} req/s, {process}{f'; {lengths}' if lengths else ''}"
+def describe_load(rate_per_second: float, process: str, details: str = "") -> str:
+    """Return the load in words: ``20 req/s, Poisson arrivals; 1,155 in, 211 out tokens``."""
+    return f"{wording.rate(rate_per_second)} req/s, {process}{f'; {details}' if details else ''}"

@@ -40,8 +40,8 @@ def plot_plan(plan: Plan, path: Path) -> None:
 
     metrics = _metrics(plan)
     figure, axes = pyplot.subplots(len(metrics), 2, figsize=(11, 1.2 + 3.1 * len(metrics)), squeeze=False)
-    by_count = [plan.question.at(count, plan.rate_per_second) for count in _counts(plan)]
-    by_load = [plan.question.at(plan.sizing.replicas, rate) for rate in _rates(plan)]
+    by_count = [plan.question.sketch(count, plan.rate_per_second) for count in _counts(plan)]
+    by_load = [plan.question.sketch(plan.sizing.replicas, rate) for rate in _rates(plan)]
     for row, metric in zip(axes, metrics, strict=True):
         _draw(row[0], plan, metric, [each.replicas for each in by_count], by_count, plan.sizing.replicas)
         _draw(row[1], plan, metric, [each.rate_per_second for each in by_load], by_load, plan.rate_per_second)

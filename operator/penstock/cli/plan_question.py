@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.cli.plan_fault import PlanFault
+from penstock.cli.plan_trace import WINDOW_SECONDS, Trace
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec
 from penstock.policy.capacity_problem import resolve_engine
@@ -16,17 +17,22 @@ from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.errors import QueueingError
 from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.service_time_model import RequestModel
+from penstock.queueing.trace_model import TraceModel
 from penstock.queueing.traffic import TrafficShape
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Offered load: requests per second, their lengths (None: no tokens), and where both come from."""
+    """Offered load: requests per second, their lengths (None: no tokens), and where both come from.
+
+    `requests` is the trace whose bursts are to be replayed; None for stationary arrivals.
+    """
 
     rate_per_second: float
     shape: TrafficShape | None
     arrivals: Arrivals
     source: str
+    requests: Trace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,10 @@ class Question:
     profile: EngineProfile | None
     traffic: Traffic
     balancer: Balancer
+    # Table, chart and plot look at the same counts, and a look is a replay of thousands of requests.
+    _seen: dict[tuple[int, float], Outcome] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def limits(self) -> Limits:
@@ -66,11 +76,23 @@ class Question:
         return None if self.traffic.shape is None else self.traffic.shape.output_mean
 
     def at(self, replicas: int, rate_per_second: float) -> Outcome:
-        """Return what this many replicas give at a rate."""
+        """Return what this many replicas give at a rate (1/s)."""
+        key = replicas, rate_per_second
+        if key not in self._seen:
+            prediction = self.model.pool(*key, balancer=self.balancer, arrivals=self.traffic.arrivals)
+            self._seen[key] = self._outcome(replicas, rate_per_second, prediction)
+        return self._seen[key]
+
+    def sketch(self, replicas: int, rate_per_second: float) -> Outcome:
+        """Return what `at` has shown already, else an estimate good to some percent: for curves."""
+        key = replicas, rate_per_second
+        if key in self._seen:
+            return self._seen[key]
+        prediction = self.model.quick_pool(*key, balancer=self.balancer, arrivals=self.traffic.arrivals)
+        return self._outcome(replicas, rate_per_second, prediction)
+
+    def _outcome(self, replicas: int, rate_per_second: float, prediction: PoolPrediction) -> Outcome:
         limits = self.limits
-        prediction = self.model.pool(
-            replicas, rate_per_second, balancer=self.balancer, arrivals=self.traffic.arrivals
-        )
         shed = self.model.shed_fraction(
             replicas,
             rate_per_second,
@@ -114,10 +136,17 @@ def ask(spec: ServiceSpec, traffic: Traffic, balancer: Balancer | None) -> Quest
     _require_room(engine.profile, traffic.shape)
     try:
         replica = ReplicaModel(engine.profile, traffic.shape)
+        _require_decoding(replica)
+        model = replica if traffic.requests is None else _replayed(engine.profile, traffic.requests)
     except QueueingError as error:
         raise PlanFault(f"spec.engine.profile: {error}", "correct the profile or the token counts") from error
-    _require_decoding(replica)
-    return Question(spec, replica, engine.profile, traffic, chosen)
+    return Question(spec, model, engine.profile, traffic, chosen)
+
+
+def _replayed(profile: EngineProfile, requests: Trace) -> TraceModel:
+    return TraceModel.busiest(
+        profile, requests.arrivals, requests.inputs, requests.outputs, window_seconds=WINDOW_SECONDS
+    )
 
 
 def require_offline_timing(spec: ServiceSpec) -> None:
