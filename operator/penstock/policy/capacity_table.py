@@ -160,7 +160,7 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
 
     Raises ObjectiveUnreachable for an objective that no count meets.
     """
-    require_reachable(model, slo, balancer=balancer)
+    require_reachable(model, slo)
     limits = admission_limits(model, slo)
     saturation = model.saturation_rate_per_second
     counts = _up_to(_STORED, max_replicas)

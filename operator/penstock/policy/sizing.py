@@ -22,6 +22,9 @@ from penstock.queueing.trace_model import TraceModel
 
 AVAILABILITY, SATURATION, MINIMUM = "availability", "saturation", "minimum"
 LOWEST_LOAD = 0.01  # of saturation: what an idle pool gives is the best any count can
+# Round robin over so many takes apart even 40 requests of a trace with one time stamp, which a single
+# idle replica would serve one behind the other.
+_IDLE_REPLICAS = 256
 _HALVINGS = 12  # of the bracket in which the highest rate lies: 1/4096 of it
 
 
@@ -90,7 +93,7 @@ def size(
 
     Raises ObjectiveUnreachable for the objective that no count up to `max_replicas` meets.
     """
-    require_reachable(model, slo, balancer=balancer, arrivals=arrivals)
+    require_reachable(model, slo, arrivals=arrivals)
     pools = _Pools(model, slo, arrival_rate, balancer, arrivals)
     fewest = math.ceil(arrival_rate / model.saturation_rate_per_second)
     if fewest <= max_replicas:
@@ -136,12 +139,12 @@ def size_trace(
     return size(model, slo, model.rate_per_second, balancer=balancer, spare=spare, max_replicas=max_replicas)
 
 
-def require_reachable(
-    model: EngineModel, slo: Slo, *, balancer: Balancer, arrivals: Arrivals = Arrivals.POISSON
-) -> None:
-    """Raise ObjectiveUnreachable for the first objective that even an idle replica breaks."""
+def require_reachable(model: EngineModel, slo: Slo, *, arrivals: Arrivals = Arrivals.POISSON) -> None:
+    """Raise ObjectiveUnreachable for the first objective that even idle replicas break."""
     rate = LOWEST_LOAD * model.saturation_rate_per_second
-    idle = model.quick_pool(1, rate, balancer=balancer, arrivals=arrivals)
+    idle = model.quick_pool(
+        _IDLE_REPLICAS, _IDLE_REPLICAS * rate, balancer=Balancer.ROUND_ROBIN, arrivals=arrivals
+    )
     for objective in slo.objectives:
         best = percentile(idle, objective)
         if best is not None and best > objective.seconds:
