@@ -1,12 +1,11 @@
 """A replica of a request/response service: `concurrency` servers with a measured service time.
 
-    P(W > 0) = Erlang C,   E[W] = E[W of M/M/m] (ca2 + cs2)/2      (Allen & Cunneen)
-    Var[W | W > 0]: Whitt 1993, from the first three moments of a Gamma service time
+    P(W > 0) = Erlang C,   E[W] = E[W of M/M/c] (ca2 + cs2)/2      (Allen & Cunneen)
 
-m servers pooled by the balancer. With batching a server takes up to `max_batch` waiting requests at
-once; T(b) = mean x (1 + (ratio - 1)(b - 1)/(max_batch - 1)). The batch in force is what arrives during
-one service, so its forming costs (b - 1)/(2 rate): the batching tax with b instead of max_batch, which
-a server that never waits for a full batch does not pay.
+with the corrections of Kraemer & Langenbach-Belz for arrivals more regular than Poisson, and the
+variance of a wait from three moments of a Gamma service time (Whitt 1993). That is for replicas that
+are alone with their arrivals; pools behind a load-aware balancer and batching are replayed.
+With batching T(b) = mean x (1 + (ratio - 1)(b - 1)/(max_batch - 1)).
 """
 
 from __future__ import annotations
@@ -24,10 +23,12 @@ from penstock.queueing.engine_model import PoolPrediction
 from penstock.queueing.erlang import erlang_c
 from penstock.queueing.errors import InvalidParameter
 from penstock.queueing.number_in_service import number_in_service
+from penstock.queueing.request_replay import replay_requests
 
 _Z95 = 1.645
 _SIDE = 160  # of the lattice of (wait, service) quantiles
-_LARGEST_POOL = 4096  # servers in one Erlang C; larger pools wait no longer
+REQUESTS, QUICK_REQUESTS = 60_000, 10_000  # replayed
+_SEED = 20_231_116
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class RequestModel:
         balancer: Balancer,
     ) -> float:
         """Return the blocking of the chain with room for limit + queue per replica."""
-        shared, _ = self._shared(replicas, balancer, Arrivals.POISSON, 1.0)
+        shared = replicas if balancer in (Balancer.LEAST_REQUESTS, Balancer.POWER_OF_TWO) else 1
         # Regular service fills a queue less: q places are worth those of M/M/c/K times this (Kimura 1996).
         rho = min(1.0, arrival_rate / (replicas * self.saturation_rate_per_second))
         worth = 2 / (2 + math.sqrt(rho) * (self.scv - 1))
@@ -122,6 +123,33 @@ class RequestModel:
         queue_limit: int | None = None,
     ) -> PoolPrediction:
         """Return the latency of `replicas` replicas at `arrival_rate` (1/s, whole pool)."""
+        return self._pool(replicas, arrival_rate, balancer, arrivals, running_limit, queue_limit, REQUESTS)
+
+    def quick_pool(
+        self,
+        replicas: int,
+        arrival_rate: float,
+        *,
+        balancer: Balancer,
+        arrivals: Arrivals = Arrivals.POISSON,
+        running_limit: int | None = None,
+        queue_limit: int | None = None,
+    ) -> PoolPrediction:
+        """Return what `pool` returns, from a fifth of the requests where it replays any."""
+        return self._pool(
+            replicas, arrival_rate, balancer, arrivals, running_limit, queue_limit, QUICK_REQUESTS
+        )
+
+    def _pool(
+        self,
+        replicas: int,
+        arrival_rate: float,
+        balancer: Balancer,
+        arrivals: Arrivals,
+        running_limit: int | None,
+        queue_limit: int | None,
+        requests: int,
+    ) -> PoolPrediction:
         if replicas < 1 or not 0 < arrival_rate < math.inf:
             raise InvalidParameter(
                 "replicas, arrival_rate", f"must be >= 1 and > 0, got {replicas}, {arrival_rate!r}"
@@ -133,54 +161,52 @@ class RequestModel:
             shed = self.shed_fraction(
                 replicas, arrival_rate, running_limit=limit, queue_limit=queue_limit, balancer=balancer
             )
-        rate = arrival_rate * (1 - shed) / replicas
-        if rate >= self.saturation_rate_per_second * (1 - 1e-9):
+        rate = arrival_rate / replicas
+        running = min(rate * (1 - shed) * self.mean_seconds, limit)
+        if queue_limit is None and utilization >= 1:
             return PoolPrediction(Distribution.unbounded(), utilization, shed, float(limit))
-        batch = self._batch(rate)
-        service = self.batch_seconds(batch)
-        shared, gap_scv = self._shared(replicas, balancer, arrivals, utilization * (1 - shed))
-        servers = min(shared * self.concurrency, _LARGEST_POOL)
-        load = servers * rate * service / (batch * self.concurrency)
-        wait = self._wait_quantiles(servers, load, service, gap_scv / batch)
-        latency = self._latency(wait, service, forming=(batch - 1) / rate)
-        return PoolPrediction(latency, utilization, shed, min(rate * service, limit))
-
-    quick_pool = pool
-
-    def _batch(self, rate: float) -> float:
-        """Return b = what arrives at a server during its service of b, at least 1."""
-        per_server = rate / self.concurrency
-        if per_server * self.mean_seconds <= 1 or self.max_batch == 1:
-            return 1.0
-        growth = self.mean_seconds * (self.batch_scaling_ratio - 1) / (self.max_batch - 1)
-        balance = per_server * (self.mean_seconds - growth) / max(1 - per_server * growth, 1e-12)
-        return (
-            min(max(balance, 1.0), float(self.max_batch))
-            if per_server * growth < 1
-            else float(self.max_batch)
+        alone = replicas == 1 or balancer in (Balancer.RANDOM, Balancer.ROUND_ROBIN)
+        if alone and self.max_batch == 1 and queue_limit is None:
+            gap_scv = replica_interarrival_scv(balancer, arrivals, replicas)
+            return PoolPrediction(self._latency_alone(rate, gap_scv), utilization, shed, running)
+        latency = replay_requests(
+            self.batch_seconds,
+            scv=self.scv,
+            concurrency=self.concurrency,
+            max_batch=self.max_batch,
+            replicas=replicas,
+            rate=rate,
+            balancer=balancer,
+            arrivals=arrivals,
+            requests=requests,
+            queue_limit=queue_limit,
+            random=np.random.default_rng(_SEED),
         )
+        return PoolPrediction(Distribution.of_samples(latency), utilization, shed, running)
 
-    def _shared(
-        self, replicas: int, balancer: Balancer, arrivals: Arrivals, utilization: float
-    ) -> tuple[int, float]:
-        """Return how many replicas act as one queue, and the SCV of that queue's gaps."""
-        even = arrivals is Arrivals.CONSTANT
-        if balancer is Balancer.LEAST_REQUESTS:
-            return replicas, 0.0 if even else 1.0
-        if balancer is Balancer.POWER_OF_TWO:
-            # The supermarket model's mean wait (Mitzenmacher 2001) at .5/.7/.9 is that of
-            # 2.3/2.8/5 pooled servers.
-            group = min(replicas, max(2, round(1.0 / max(1 - utilization, 1e-3) ** 0.7)))
-            return group, 1.0 - group / replicas if even else 1.0
-        return 1, replica_interarrival_scv(balancer, arrivals, replicas)
-
-    def _wait_quantiles(self, servers: int, load: float, service: float, gap_scv: float) -> FloatArray:
-        rho = load / servers
-        delayed = float(erlang_c(servers, load))
-        mean = delayed * service / (servers - load) * (gap_scv + self.scv) / 2
+    def _latency_alone(self, rate: float, gap_scv: float) -> Distribution:
+        """Return wait + service of one GI/G/c replica, on a lattice of quantiles of both."""
         levels = (np.arange(_SIDE) + 0.5) / _SIDE
-        if mean <= 0 or delayed <= 0:
-            return np.zeros(_SIDE)
+        times = np.full(_SIDE, self.mean_seconds)
+        if self.scv > 0:
+            times = special.gammaincinv(1 / self.scv, levels) * self.scv * self.mean_seconds
+        return Distribution.of_samples(np.add.outer(self._wait_quantiles(rate, gap_scv, levels), times))
+
+    def _wait_quantiles(self, rate: float, gap_scv: float, levels: FloatArray) -> FloatArray:
+        load, servers = rate * self.mean_seconds, self.concurrency
+        rho = load / servers
+        poisson_delayed = float(erlang_c(servers, load))
+        variability = gap_scv + self.scv
+        if variability <= 0:
+            return np.zeros(levels.size)  # even arrivals, even service: nobody waits
+        # Kraemer & Langenbach-Belz 1976: arrivals more regular than Poisson wait less often and less.
+        regular = max(0.0, 1 - gap_scv)
+        less = math.exp(-2 * (1 - rho) * regular**2 / (3 * rho * variability))
+        damping = (1 + gap_scv + rho * self.scv) / (
+            1 + rho * (self.scv - 1) + rho**2 * (4 * gap_scv + self.scv)
+        )
+        delayed = poisson_delayed * max(0.01, 1 - regular * (1 - rho) * damping)
+        mean = poisson_delayed * self.mean_seconds / (servers - load) * variability / 2 * less
         third = (1 + self.scv) * (1 + 2 * self.scv)  # E[S^3]/E[S]^3 of a Gamma law
         residual_scv = 4 * third / (3 * (1 + self.scv) ** 2) - 1
         # Given a wait, M/G/1 waits a geometric number of residual services: scv = rho + (1-rho) x.
@@ -188,15 +214,3 @@ class RequestModel:
         given = np.clip((levels - (1 - delayed)) / delayed, 0.0, 1.0)
         waits = special.gammaincinv(1 / scv, given) * scv * mean / delayed
         return np.asarray(np.where(given > 0, waits, 0.0))
-
-    def _latency(self, wait: FloatArray, service: float, forming: float) -> Distribution:
-        levels = (np.arange(_SIDE) + 0.5) / _SIDE
-        times = np.full(_SIDE, service)
-        if self.scv > 0:
-            times = special.gammaincinv(1 / self.scv, levels) * self.scv * service
-        total = np.add.outer(wait, times)
-        if forming > 0:
-            # Where in the forming batch a request comes is even over 0..forming.
-            spread = np.tile((np.arange(16) + 0.5) / 16, total.size // 16).reshape(total.shape)
-            total = total + forming * spread
-        return Distribution.of_samples(total)
