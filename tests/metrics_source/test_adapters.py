@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from fakes.misbehaving_server import MisbehavingServer, Reply, failure, vector
+from fakes.scraped_fleet import ScrapedFleet
 from penstock.metrics_source.base import ErrorKind, MetricsSource, QueryError, QueryLimits, ResultType
 from penstock.metrics_source.connection import Connection
 from penstock.metrics_source.prometheus_api_client import PrometheusApiClient
@@ -256,8 +257,8 @@ async def test_queries_run_side_by_side(adapter: Adapter) -> None:
 
 
 @pytest.mark.prometheus
-async def test_a_real_prometheus_answers_both_alike(adapter: Adapter, fleet: object) -> None:
-    url, now = fleet.prometheus.url, fleet.now  # type: ignore[attr-defined]
+async def test_a_real_prometheus_answers_both_alike(adapter: Adapter, fleet: ScrapedFleet) -> None:
+    url, now = fleet.prometheus.url, fleet.now
     async with opened(adapter, url) as source:
         running = await source.instant('vllm:num_requests_running{namespace="prod",pod="chat-1"}', now)
         ((labels, value),) = running.samples
@@ -288,9 +289,9 @@ async def test_a_real_prometheus_answers_both_alike(adapter: Adapter, fleet: obj
     ],
 )
 async def test_a_real_prometheus_says_why_a_query_is_bad(
-    adapter: Adapter, fleet: object, query: str, kind: ErrorKind, said: str
+    adapter: Adapter, fleet: ScrapedFleet, query: str, kind: ErrorKind, said: str
 ) -> None:
-    async with opened(adapter, fleet.prometheus.url) as source:  # type: ignore[attr-defined]
+    async with opened(adapter, fleet.prometheus.url) as source:
         with pytest.raises(QueryError, match=said) as caught:
-            await source.instant(query, fleet.now)  # type: ignore[attr-defined]
+            await source.instant(query, fleet.now)
     assert caught.value.kind is kind

@@ -210,15 +210,14 @@ class Assembly:
     def _hint(self, samples: Samples) -> str:
         """Say what a service without series should look at, from what the others have."""
         index = self.plan.index
-        if not samples:
+        found = [labels for labels, _ in samples if labels.get(PART_LABEL) == RUNNING]
+        if not found:
             advice = self.plan.series.advice.get(FleetQuery.PULSE, "")
             start = f", {advice}" if advice else ""
             return f"nobody has any; check engine.type{start} and that Prometheus scrapes the pods"
         for label in (index.namespace_label, index.label):
-            if not any(label in labels for labels, _ in samples):
-                return (
-                    f"series exist, but none has the label {label!r}; set the label that your scrapes write"
-                )
+            if not any(label in labels for labels in found):
+                return f"series exist, none has the label {label!r}; set the label that your scrapes write"
         return "others have it; check that Prometheus scrapes its pods and that these labels match"
 
     def _without(

@@ -28,7 +28,9 @@ class Shard:
 
     def matchers(self) -> list[str]:
         """Return one regular-expression matcher per label."""
-        return [f"{label}=~{_quote('|'.join(map(re.escape, each)))}" for label, each in self.values.items()]
+        # Only what means something to RE2 is escaped: Prometheus looks a plain alternation up as a set,
+        # and does not recognise one in which hyphens are escaped (labels.FastRegexMatcher).
+        return [f"{label}=~{_quote('|'.join(map(_escape, each)))}" for label, each in self.values.items()]
 
 
 WHOLE_FLEET = Shard({})
@@ -156,6 +158,10 @@ def label_union(branches: Mapping[str, str]) -> str:
 
 def _labelled(query: str, label: str, value: str) -> str:
     return f'label_replace({query}, "{label}", "{value}", "", "")'
+
+
+def _escape(name: str) -> str:
+    return re.sub(r"([.+*?()|\[\]{}^$\\])", r"\\\1", name)
 
 
 def _quote(text: str) -> str:
