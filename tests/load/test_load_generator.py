@@ -54,8 +54,10 @@ async def test_every_request_is_measured_token_by_token(endpoint: Endpoint):
         result = await send(url_of(client), requests=plan(10), shape=RequestShape(endpoint, "m"))
     assert [record.outcome for record in result.records] == ["ok"] * 10
     assert all(record.output_tokens == 3 for record in result.records)
+    # never early: three steps of 20 ms, the first of which begins after the request came
     assert all(record.ttft_seconds >= 0.02 for record in result.records)
-    assert all(0.018 < record.tpot_seconds < 0.2 for record in result.records)
+    assert all(record.latency_seconds >= 0.06 for record in result.records)
+    assert all(record.tpot_seconds > 0 for record in result.records)
     assert result.inter_token.count == 20
     assert result.engine_lag.steps > 0
 
