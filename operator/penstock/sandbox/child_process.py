@@ -14,8 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 STOP_WITHIN_SECONDS = 10.0
-# The shell becomes the program (same pid); its background child waits for the pipe to close.
-_TETHER = 'exec 3<&0 </dev/null; { read -r goodbye <&3 || kill -TERM $$; } & exec 3<&-; exec "$@"'
+# The shell becomes the program (same pid); its background child waits for the pipe to close. An API
+# server whose etcd went first may take a minute to end, so it gets five seconds.
+_TETHER = """
+exec 3<&0 </dev/null
+{
+  read -r goodbye <&3 || {
+    kill -TERM $$
+    for second in 1 2 3 4 5; do sleep 1; kill -0 $$ || exit; done
+    kill -KILL $$
+  }
+} 2>/dev/null &
+exec 3<&-
+exec "$@"
+"""
 
 
 class ChildProcess:
