@@ -38,11 +38,13 @@ lint: venv ## Style, types, layers, chart, and that generated files are current
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@charts/render --check
+	@$(BIN)/python docs/render --check
 	@if command -v helm >/dev/null; then helm lint --quiet --strict --kube-version 1.34.0 --set prometheus.url=http://prometheus:9090 charts/penstock; \
 	  else echo "lint: no helm found, the chart is not linted"; fi
 
-generate: venv ## Write the files that are generated from others (chart's CRD, plain install)
+generate: venv ## Write the files that are generated from others (chart's CRD, plain install, API page)
 	@charts/render
+	@$(BIN)/python docs/render
 
 bench: venv ## Ticks at 1,000 and 10,000 services: time, memory, requests
 	@$(BIN)/python tests/bench/fleet.py

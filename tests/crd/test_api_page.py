@@ -20,4 +20,4 @@ def test_every_field_is_on_the_page() -> None:
     for at, schema in properties(root()):
         if at[0] in ("spec", "status") and at[-1] != "[]":
             assert f"`{at[-1]}`" in page or f"\n## {'.'.join(at)}" in page.replace("[]", ""), at
-            assert schema["description"].replace("|", "\\|") in page, at
+            assert schema["description"] in page.replace("\\", ""), at
