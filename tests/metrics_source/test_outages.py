@@ -20,6 +20,8 @@ CHAT = watched("chat", "chat-1")
 FILLED = (
     f"count_over_time(up[{WINDOW_SECONDS:g}s]) >= {2 * WINDOW_SECONDS:g} and up offset {WINDOW_SECONDS:g}s"
 )
+NOBODY = "nobody has any; check engine.type and that Prometheus scrapes the pods"
+NO_LABEL = "series exist, none has the label 'pod'; set the label that your scrapes write"
 
 
 async def now(process: PrometheusProcess) -> Load:
