@@ -73,3 +73,15 @@ def test_token_totals_stand_in_until_a_histogram_was_read() -> None:
     assert memory.cell.output.mean == pytest.approx(200, rel=0.05)
     assert observe_means(LengthMemory(), input_mean=1000, output_mean=200, requests=5).cell is None
     assert observe_means(LengthMemory(), input_mean=float("nan"), output_mean=200, requests=99).cell is None
+
+
+def test_a_young_service_is_known_by_all_requests_of_the_window_at_once() -> None:
+    """Each reading of a 300 s window holds all 4, 8, 12 ... requests that ever were."""
+    lengths = lognormal(2000, 0.3, 40, seed=7)
+    memory = LengthMemory()
+    for count in range(4, 41, 4):
+        seen = histogram(lengths[:count], seconds=300.0)
+        memory = observe_lengths(memory, seen, seen, count / 2.0, window_seconds=300.0)
+        assert (memory.cell is not None) == (count >= 30)
+    assert memory.input is not None
+    assert memory.input.mean == pytest.approx(lengths.mean())

@@ -250,6 +250,18 @@ def test_taking_over_from_another_autoscaler_is_no_jump() -> None:
     assert (decision.value, decision.reason) == (6, Reason.STABILIZING)
 
 
+def test_learning_is_said_when_the_metrics_have_come() -> None:
+    spec = service()
+    missing, memory = decide_replicas(spec, seen(START, pool(3)), blind(), ReplicaMemory(), START)
+    assert missing.reason is Reason.METRICS_MISSING
+    learning = replace(blind("learning the lengths"), learning=True)
+    decision, _ = decide_replicas(spec, seen(START + 15, pool(3)), learning, memory, START + 15)
+    assert (decision.reason, decision.message) == (
+        Reason.LEARNING,
+        "3 replicas held: learning the lengths",
+    )
+
+
 def test_the_message_keeps_its_numbers_until_value_or_reason_changes() -> None:
     spec, memory = service(), ReplicaMemory(in_force=5)
     first, memory = decide_replicas(spec, seen(START, pool(5)), estimate(17.0), memory, START)

@@ -41,6 +41,7 @@ class ServiceState:
     ambiguous: str = ""  # why the Service in front of the target cannot be told
     table: CapacityTable | None = None
     solved: CapacityProblem | None = None  # what `table` answers
+    asked: CapacityProblem | None = None  # what is being solved
     outcome: Outcome | None = None
     # A target that was written and that the watch may not have shown yet.
     written: int | None = None

@@ -35,7 +35,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
     if spec is None or state.generation == known.generation:
         return
     state.generation, state.refusal, state.engine = known.generation, None, None
-    state.solved, state.table = None, None
+    state.solved, state.asked, state.table = None, None, None
     try:
         state.engine = resolve_engine(spec.engine)
     except UnknownProfile as error:
@@ -70,12 +70,18 @@ def step(
         memory = beliefs.observe(spec, engine, seen, memory, context.times)
         problem = beliefs.problem(spec, engine, memory)
         if problem is not None and problem != state.solved:
-            # A table for a neighbouring shape or speed serves until the new one is solved.
-            table = context.tables.get(problem)
+            # A table for a neighbouring shape or speed serves until the new one is solved; one is asked
+            # for at a time, because lengths that are still being learned move on before it is there.
+            asked = state.asked or problem
+            table = context.tables.get(asked)
             if table is not None:
-                state.table, state.solved = table, problem
-            elif failure := context.tables.failure(problem):
-                state.refusal = ("ModelUnsolvable", failure)
+                state.table, state.solved, state.asked = table, asked, None
+            elif failure := context.tables.failure(asked):
+                state.asked = None
+                if asked == problem:
+                    state.refusal = ("ModelUnsolvable", failure)
+            else:
+                state.asked = asked
         believed = beliefs.estimate(spec, engine, seen, memory, state.table, context.times)
     else:
         believed = beliefs.nothing(state.refusal[1] if state.refusal else "the engine is not resolved yet")

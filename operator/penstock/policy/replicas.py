@@ -64,7 +64,12 @@ def decide_replicas(
         verdict = _keep_foreign_floor(spec, verdict, memory, now)
         verdict = _limit_pace(spec, pool, verdict, memory, now)
     said = memory.said
-    if verdict.reason is Reason.LEARNING and said is not None and said.value == verdict.value:
+    if (
+        verdict.reason is Reason.LEARNING
+        and said is not None
+        and said.value == verdict.value
+        and said.reason is not Reason.METRICS_MISSING
+    ):
         # After a restart what was last said still stands until there is something new to say.
         return said, memory
     if said is None or said.value != verdict.value or said.reason is not verdict.reason:
