@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-LEVEL_HALF_LIFE_SECONDS = 60.0
+LEVEL_HALF_LIFE_WINDOWS = 1.0  # of the window that rates are counted over, 60 s by default
 CHANGE_HALF_LIFE_SECONDS = 900.0
 NORMAL_95 = 1.645
 # Jump to the newest rate beyond three standard errors: 2 would jump once in half an hour of steady
@@ -74,7 +74,8 @@ def observe_rate(
     if step > JUMP_STANDARD_ERRORS * error:
         level = rate_per_second
     else:
-        level = memory.level + step * -math.expm1(-elapsed * math.log(2) / LEVEL_HALF_LIFE_SECONDS)
+        half_life = LEVEL_HALF_LIFE_WINDOWS * window_seconds
+        level = memory.level + step * -math.expm1(-elapsed * math.log(2) / half_life)
 
     change_square, weight = memory.change_square, memory.weight
     if lagged is not None:
