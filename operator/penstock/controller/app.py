@@ -83,9 +83,7 @@ class Operator:
     async def run(self) -> int:
         """Serve health, wait for the Lease, then watch and tick; return the exit code."""
         settings, stop, lost = self._settings, asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        _stop_on_signals(stop)
         await self._serve_health()
         kube = await connect(kubeconfig=settings.kubeconfig, on_request=self._count_request)
         self._stack.push_async_callback(kube.close)
@@ -119,7 +117,8 @@ class Operator:
             asyncio.create_task(self._tick_when_listed(), name="ticks"),
         ]
         ends = [asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(lost.wait(), name="lost")]
-        end_watches = asyncio.Event()
+        end_watches, watching = asyncio.Event(), asyncio.Event()
+        signals = asyncio.create_task(_take_signals_back(watching, stop), name="signals")
         namespaces = self._settings.namespaces
         watches = asyncio.create_task(
             kopf.operator(
@@ -128,6 +127,7 @@ class Operator:
                 namespaces=namespaces,
                 standalone=True,
                 stop_flag=end_watches,
+                ready_flag=watching,
             ),
             name="watches",
         )
@@ -140,7 +140,7 @@ class Operator:
                 cause = "cancelled" if task.cancelled() else task.exception()
                 log.error("a part of the operator ended by itself", part=task.get_name(), cause=str(cause))
         end_watches.set()
-        for ended in (*ours, *ends):
+        for ended in (*ours, *ends, signals):
             await _cancelled(ended)
         with suppress(asyncio.CancelledError, TimeoutError):
             await asyncio.wait_for(watches, 10.0)
@@ -244,6 +244,21 @@ async def _has_keda(kube: KubeApi) -> bool:
     except KubeError:
         return True
     return True
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _take_signals_back(watching: asyncio.Event, stop: asyncio.Event) -> None:
+    """Handle signals again once kopf has put its own handlers in place of ours.
+
+    With kopf's, an ordinary SIGTERM looked like watches that end by themselves: exit code 1.
+    """
+    await watching.wait()
+    _stop_on_signals(stop)
 
 
 async def _keep(elector: LeaseElector, lost: asyncio.Event) -> None:
