@@ -192,3 +192,24 @@ def test_the_balancer_is_the_file_s_unless_said_otherwise(run: Run, service: Ser
     of_file = run("-f", service(routing={"balancer": "LeastRequests"}), *common).plan
     assert of_file == run("-f", service(), *common, "--balancer", "least-requests").plan
     assert of_file != run("-f", service(), *common).plan
+
+
+def test_an_inline_profile_is_the_named_one_written_out(run: Run, service: Service) -> None:
+    dense = {
+        "t0Milliseconds": "5.298", "twMilliseconds": "1.79", "gMillisecondsPerToken": "0.02109",
+        "aMillisecondsPerTokenPair": "1.15e-06", "eMillisecondsPerKVToken": "4.85e-05",
+        "hMillisecondsPerSequence": "0.00708", "frontEndMilliseconds": "10.3", "kvCapacityTokens": 432_992,
+    }  # fmt: skip
+    experts = dense | {"mMilliseconds": "10", "n0Tokens": 40}
+
+    def planned(profile: dict[str, object]) -> dict[str, Any]:
+        file = service(engine={"profile": profile})
+        return run("-f", file, "--rate", 20, *AZURE, "--replicas", 2, "-o", "json").plan
+
+    assert planned({"type": "Inline", "inline": dense}) == planned(
+        {"type": "Named", "name": "llama-3.1-8b-h100"}
+    )
+    slower = planned({"type": "Inline", "inline": experts})
+    assert (
+        slower["tpot_seconds"]["mean"] > planned({"type": "Inline", "inline": dense})["tpot_seconds"]["mean"]
+    )

@@ -56,6 +56,8 @@ def inline_profile(fields: StepLawFields) -> EngineProfile:
             per_token_pair_seconds=fields.a_milliseconds_per_token_pair * _MILLI,
             per_kv_token_seconds=fields.e_milliseconds_per_kv_token * _MILLI,
             per_sequence_seconds=fields.h_milliseconds_per_sequence * _MILLI,
+            experts_seconds=fields.m_milliseconds * _MILLI,
+            experts_tokens=float(fields.n0_tokens) or 1.0,
         ),
         kv_capacity_tokens=fields.kv_capacity_tokens,
         frontend_seconds=fields.frontend_milliseconds * _MILLI,
