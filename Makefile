@@ -32,15 +32,10 @@ test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node i
 	@testbed/prepare kind
 	@PENSTOCK_REQUIRE=kind $(BIN)/python -m pytest -m kind $(PYTEST_ARGS)
 
-lint: venv ## Style, types, layers, chart, and that generated files are current
-	@$(BIN)/ruff check
-	@$(BIN)/ruff format --check
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@charts/render --check
-	@$(BIN)/python docs/render --check
-	@if command -v helm >/dev/null; then helm lint --quiet --strict --kube-version 1.34.0 --set prometheus.url=http://prometheus:9090 charts/penstock; \
-	  else echo "lint: no helm found, the chart is not linted"; fi
+LINTS := 'ruff check --quiet' 'ruff format --check --quiet' 'mypy' 'lint-imports' 'charts/render --check' 'testbed/lint'
+lint: venv ## Style, types, layers, chart, scripts, and that generated files are current
+	@export PATH="$$PWD/$(BIN):$$PATH"; failed=0; \
+	for check in $(LINTS); do echo "lint: $$check"; $$check || failed=1; done; exit $$failed
 
 generate: venv ## Write the files that are generated from others (chart's CRD, plain install, API page)
 	@charts/render
