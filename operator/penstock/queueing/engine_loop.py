@@ -17,6 +17,8 @@ from penstock.queueing.engine_profile import EngineProfile
 
 GONE = -2
 _WAITING = -1
+# KV memory is handed out in blocks of 16 tokens: of each sequence half a block is empty on average.
+_HALF_BLOCK = 8
 
 
 @dataclass(slots=True)
@@ -118,7 +120,8 @@ class EngineLoop:
         capacity = profile.kv_capacity_tokens
         preempted = False
         self._reserved += self._decoding
-        while self._reserved > capacity:
+        # The last sequence stays: alone it fits, as the replay has checked.
+        while self._reserved > capacity - _HALF_BLOCK * self.running and self.running > 1:
             self._preempt_last()
             preempted = True
         budget = profile.step_token_budget - self._decoding
@@ -133,7 +136,7 @@ class EngineLoop:
         while waiting and budget > 0 and self.running < self.slots and not preempted:
             request = waiting[0]
             known = requests.known(request)
-            if self._reserved + known > capacity:
+            if self.running and self._reserved + known > capacity - _HALF_BLOCK * (self.running + 1):
                 break
             waiting.popleft()
             self._admitted.append(request)
@@ -159,7 +162,7 @@ class EngineLoop:
     def _stretch(self, capacity: float) -> None:
         """Run until the next sequence leaves, or until KV memory is full."""
         until = self._leave_steps[0] - self._step
-        room = int((capacity - self._reserved) // self._decoding) + 1
+        room = int((capacity - _HALF_BLOCK * self.running - self._reserved) // self._decoding) + 1
         self._steps = max(1, min(until, room))
         self._growth_seconds = self.profile.step_law.per_kv_token_seconds * self._decoding
 

@@ -1,0 +1,123 @@
+"""The table of theory.md section 3 that needs no latencies."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from penstock.queueing.balancer import Balancer
+from penstock.queueing.engine_profile import EngineProfile
+from penstock.queueing.finite_queue import MMcK
+from penstock.queueing.number_in_service import number_in_service
+from penstock.queueing.replica import ReplicaModel
+from penstock.queueing.single_server import MM1
+from penstock.queueing.traffic import TrafficShape
+
+
+def test_saturation_rate_of_the_reference_replica(replica: ReplicaModel) -> None:
+    assert replica.saturation_rate_per_second == pytest.approx(20.6, abs=0.05)
+
+
+def test_memory_has_room_for_353_conversations(replica: ReplicaModel) -> None:
+    assert math.floor(replica.kv_concurrency) in (352, 353)
+    assert replica.kv_concurrency == pytest.approx(353, abs=0.5)
+
+
+def test_running_limit_at_a_tpot_of_30_ms(replica: ReplicaModel) -> None:
+    limit = replica.running_limit(0.030)
+    assert limit == 95
+    assert replica.mean_step_seconds(limit) <= 0.85 * 0.030 < replica.mean_step_seconds(limit + 1)
+
+
+def test_without_a_tpot_objective_the_engine_itself_limits(replica: ReplicaModel) -> None:
+    assert replica.running_limit(None) == 256
+
+
+def test_queue_limit_for_a_ttft_of_500_ms(replica: ReplicaModel) -> None:
+    assert replica.queue_limit(95, 0.5) == 3
+
+
+def test_queue_limit_is_at_least_one_and_one_batch_without_objective(replica: ReplicaModel) -> None:
+    assert replica.queue_limit(95, 0.01) == 1
+    assert replica.queue_limit(95, None) == 95
+
+
+def test_shed_fraction_of_four_replicas_at_load_1_15(replica: ReplicaModel) -> None:
+    rate = 1.15 * 4 * replica.saturation_rate_per_second
+    shed = replica.shed_fraction(4, rate, running_limit=95, queue_limit=3, balancer=Balancer.LEAST_REQUESTS)
+    assert shed == pytest.approx(0.245, abs=0.001)
+
+
+def test_separate_replicas_shed_more_than_a_pool(replica: ReplicaModel) -> None:
+    rate = 0.85 * 4 * replica.saturation_rate_per_second
+    shed = {
+        each: replica.shed_fraction(4, rate, running_limit=95, queue_limit=3, balancer=each)
+        for each in Balancer
+    }
+    assert shed[Balancer.RANDOM] == shed[Balancer.ROUND_ROBIN]
+    assert shed[Balancer.RANDOM] > 2 * shed[Balancer.LEAST_REQUESTS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "limit"),
+    [
+        ({}, (1155, 211), 256),  # slots
+        ({"kv_capacity_tokens": 60_000.0}, (1155, 211), 60_000 / 1372),  # memory
+        ({}, (4000, 50), 8192 / (1 + 4000 / 49)),  # prompts leave no room for more decodes in a step
+    ],
+)
+def test_the_tightest_of_slots_memory_and_step_budget_limits(
+    reference: EngineProfile, changes: dict[str, float], shape: tuple[int, int], limit: float
+) -> None:
+    model = ReplicaModel(replace(reference, **changes), TrafficShape.lognormal(*shape))  # type: ignore[arg-type]
+    assert model.concurrency_limit == pytest.approx(limit, rel=0.005)
+
+
+def test_outputs_of_one_token_saturate_where_prompts_fill_every_step(reference: EngineProfile) -> None:
+    model = ReplicaModel(reference, TrafficShape.constant(1024, 1))
+    prompts = 8192 / 1024
+    step = float(reference.step_law.step_seconds(8192.0, 0.0, prompts * 1024**2 / 2, 0.0))
+    assert model.saturation_rate_per_second == pytest.approx(prompts / step, rel=0.01)
+
+
+def test_twice_as_slow_an_engine_saturates_at_half_the_rate(replica: ReplicaModel) -> None:
+    slow = ReplicaModel(replica.profile.at_speed(2.0), replica.shape)
+    assert slow.saturation_rate_per_second == pytest.approx(replica.saturation_rate_per_second / 2)
+
+
+def test_a_constant_service_rate_makes_the_chain_an_mm1_queue() -> None:
+    completion = np.array([0.0, 10.0])
+    chain = number_in_service(8.0, completion, replicas=1.0, limit=1.0)
+    occupied = 1 - chain.probabilities[0]
+    mean = float(np.arange(chain.probabilities.size) @ chain.probabilities)
+    assert occupied == pytest.approx(0.8, rel=1e-6)
+    assert mean == pytest.approx(8.0 * MM1(8, 10).mean_response, rel=1e-5)
+
+
+def test_a_finite_chain_blocks_like_mmck() -> None:
+    completion = np.arange(5.0)  # four servers of rate 1
+    chain = number_in_service(4.5, completion, replicas=1.0, limit=4.0, places=12)
+    assert chain.blocking == pytest.approx(MMcK(4.5, 1, 4, capacity=12).blocking_probability, rel=1e-9)
+
+
+@pytest.mark.parametrize("replicas", [2, 7, 40])
+def test_a_pool_with_a_perfect_balancer_is_one_queue_with_all_servers(replicas: int) -> None:
+    completion = np.arange(5.0)
+    rate = 0.9 * 4 * replicas
+    chain = number_in_service(rate, completion, replicas=float(replicas), limit=4.0, places=6 * replicas)
+    alike = MMcK(rate, 1, 4 * replicas, capacity=6 * replicas)
+    assert chain.blocking == pytest.approx(alike.blocking_probability, rel=1e-8)
+
+
+def test_more_replicas_at_the_same_utilization_spread_less() -> None:
+    completion = np.arange(101.0)
+    spreads = []
+    for replicas in (1.0, 1.5, 4.0, 16.0):
+        chain = number_in_service(80 * replicas, completion, replicas=replicas, limit=100.0)
+        density = np.arange(chain.probabilities.size) / replicas
+        mean = float(density @ chain.probabilities)
+        spreads.append(math.sqrt(float((density - mean) ** 2 @ chain.probabilities)))
+        assert mean == pytest.approx(80, rel=0.02)
+    assert spreads == sorted(spreads, reverse=True)
+    assert spreads[0] / spreads[-1] == pytest.approx(4, rel=0.2)
