@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
-import gc
 import pstats
 import random
 import re
@@ -22,7 +21,7 @@ import orjson
 
 from penstock.metrics_source.answer import read_instant, read_range
 from penstock.metrics_source.base import DEFAULT_LIMITS, QueryLimits, QueryResult, RangeResult
-from penstock.metrics_source.catalogue import CATALOGUE, PERCENTILES, FleetQuery
+from penstock.metrics_source.catalogue import LENGTHS, PERCENTILES, FleetQuery
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
 from penstock.metrics_source.plan import plan_tick, shard_of
@@ -80,6 +79,11 @@ def fleet(count: int) -> list[Watched]:
     return services
 
 
+def labels_of(watched: Watched) -> dict[str, str]:
+    """Return the labels of a service's series."""
+    return {"namespace": watched.key.namespace, "service": watched.key.name}
+
+
 def record(services: list[Watched]) -> dict[str, bytes]:
     """Return the answer to every query of the turns that follow one another."""
     draw = random.Random(1)
@@ -90,20 +94,20 @@ def record(services: list[Watched]) -> dict[str, bytes]:
         for query, text in plan.queries.items():
             if not text or text in answers:
                 continue
-            if query in (FleetQuery.INPUT_LENGTHS, FleetQuery.OUTPUT_LENGTHS):
+            if query in LENGTHS:
                 some = shard_of(services, SETTINGS, turn)
-                rows = [(each, {"le": bound}, 1.5 * number) for each in some for number, bound in enumerate(BOUNDS)]
+                rows = [(each, {"le": bound}, 1.5 * i) for each in some for i, bound in enumerate(BOUNDS)]
                 rows += [(each, {"le": "sum"}, 4000.0) for each in some]
             elif query in PERCENTILES.values():
                 parts = re.findall(r'"part", "([0-9.]+)"', text)
                 rows = [(each, {"part": part}, draw.random()) for part in parts for each in services]
             elif query is FleetQuery.PULSE:
-                rows = [(each, {"part": part}, 1.0 + draw.random()) for part in (RUNNING, AGE, PODS) for each in services]
+                parts = [RUNNING, AGE, PODS]
+                rows = [(each, {"part": part}, 1 + draw.random()) for part in parts for each in services]
             else:
                 rows = [(each, {}, draw.random() * 20) for each in services]
             samples = [
-                {"metric": {"namespace": each.key.namespace, "service": each.key.name} | more, "value": [AT, repr(value)]}
-                for each, more, value in rows
+                {"metric": labels_of(each) | more, "value": [AT, repr(value)]} for each, more, value in rows
             ]
             if query is FleetQuery.PULSE:
                 samples.append({"metric": {"part": BEFORE}, "value": [AT, "3"]})
@@ -123,7 +127,6 @@ def main(count: int, ticks: int, profile: bool) -> None:
     answers = record(services)
     source = RecordedSource(answers)
     collector = Collector(source, SETTINGS)
-    assert len(CATALOGUE) == 4
 
     async def run() -> list[float]:
         seconds = []

@@ -20,6 +20,7 @@ LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 # rate() needs two samples; with four intervals in the window one lost scrape and the jitter of the
 # other two still leave two.
 SCRAPES_PER_WINDOW = 4
+SCRAPES_UNTIL_STALE = 4
 PART_LABEL = "part"  # tells the branches of a union apart; only ever added by our own queries
 
 
@@ -34,9 +35,9 @@ class IdentifyBy(StrEnum):
 class SeriesSettings:
     """Labels of the series and the times that depend on the scrape interval (seconds).
 
-    `rate_window_seconds` and `stale_after_seconds` default to 60, or to 4 and 3 scrape intervals
-    where that is longer. `matchers` are exact label values added to every selector: ``{"job": "vllm"}``
-    where pods are scraped twice.
+    `rate_window_seconds` defaults to 60 or, where that is longer, to 4 scrape intervals, and
+    `stale_after_seconds` to 4 scrape intervals. `matchers` are exact label values added to every
+    selector: ``{"job": "vllm"}`` where pods are scraped twice.
     """
 
     identify_by: IdentifyBy = IdentifyBy.POD
@@ -67,7 +68,7 @@ class SeriesSettings:
                 f"a rate window of {self.rate_window_seconds:g} s is shorter than {SCRAPES_PER_WINDOW} "
                 f"scrape intervals of {self.scrape_interval_seconds:g} s: use at least {shortest:g} s"
             )
-        stale = self.stale_after_seconds or max(60.0, 3 * self.scrape_interval_seconds)
+        stale = self.stale_after_seconds or SCRAPES_UNTIL_STALE * self.scrape_interval_seconds
         object.__setattr__(self, "stale_after_seconds", stale)
 
 

@@ -1,0 +1,74 @@
+"""Arrival rates of the past, for an operator that was restarted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fakes.scripted_source import ScriptedSource
+from fakes.watched import custom, watched
+from penstock.metrics_source.base import Labels, RangeResult
+from penstock.metrics_source.collector import Collector
+from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
+from penstock.model.spec import EngineType, Signal
+
+CHAT = watched("chat", "chat-7d9f8c6b5d-x2x4z")
+Points = tuple[Labels, list[tuple[float, float]]]
+Series = list[Points]
+
+
+def source_of(series: Series) -> ScriptedSource:
+    return ScriptedSource(lambda _: [], series=RangeResult(series))
+
+
+def pod(
+    name: str, *points: tuple[float, float], namespace: str = "prod"
+) -> tuple[Labels, list[tuple[float, float]]]:
+    return {"namespace": namespace, "pod": name}, list(points)
+
+
+async def test_the_rates_of_a_services_pods_are_added_up_instant_by_instant() -> None:
+    series = [
+        pod("chat-7d9f8c6b5d-x2x4z", (20.0, 2.0), (10.0, 1.0)),
+        pod("chat-7d9f8c6b5d-abcde", (20.0, 3.0), (30.0, 4.0)),  # of the same Deployment, gone by now
+        pod("chat-55c4c87fb6-zzzzz", (10.0, 5.0)),  # of its rollout before
+        pod("chat-small-7d9f8c6b5d-x2x4z", (10.0, 100.0)),  # another Deployment
+        pod("chat-7d9f8c6b5d-abcde", (10.0, 100.0), namespace="other"),
+    ]
+    found = await Collector(source_of(series)).rate_history([CHAT], start=10, end=30, step=10)
+    assert found == {CHAT.key: ((10.0, 6.0), (20.0, 5.0), (30.0, 4.0))}
+
+
+async def test_pods_of_a_stateful_set_are_known_by_their_ordinals() -> None:
+    found = await Collector(source_of([pod("chat-3", (10.0, 1.5))])).rate_history(
+        [watched("chat", "chat-0")], start=10, end=10, step=10
+    )
+    assert found == {CHAT.key: ((10.0, 1.5),)}
+
+
+async def test_by_service_the_label_says_whose_it_is() -> None:
+    series: Series = [({"namespace": "prod", "service": "chat"}, [(10.0, 1.5), (20.0, math.nan)])]
+    collector = Collector(source_of(series), SeriesSettings(identify_by=IdentifyBy.SERVICE))
+    assert await collector.rate_history([CHAT], start=10, end=20, step=10) == {CHAT.key: ((10.0, 1.5),)}
+
+
+async def test_a_service_without_history_is_left_out() -> None:
+    llama = watched("llama", "llama-1", engine=EngineType.LLAMA_CPP)
+    source = source_of([])
+    assert await Collector(source).rate_history([CHAT, llama], start=10, end=20, step=10) == {}
+    assert len(source.asked) == 1
+
+
+async def test_a_custom_rate_has_a_history_too() -> None:
+    own = custom("own", {Signal.ARRIVAL_RATE: "sum(rate(r[1m]))", Signal.RUNNING: "busy"})
+    source = source_of([({}, [(10.0, 1.0), (20.0, -1.0), (30.0, 3.0)])])
+    found = await Collector(source).rate_history([own], start=10, end=30, step=10)
+    assert found == {own.key: ((10.0, 1.0), (30.0, 3.0))}
+    assert source.asked == ['sum ( rate ( r{namespace="prod"} [1m] ) )']
+
+
+@pytest.mark.parametrize("times", [{"start": 20, "end": 10, "step": 5}, {"start": 10, "end": 20, "step": 0}])
+async def test_times_out_of_order_are_a_mistake(times: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="a history needs start <= end and a positive step"):
+        await Collector(source_of([])).rate_history([CHAT], **times)
