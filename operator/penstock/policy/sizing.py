@@ -99,10 +99,8 @@ def size(
     if fewest <= max_replicas:
         guess = _fewest(pools.quickly_hold, max(1, fewest), max_replicas) or max_replicas
         replicas = _fewest(pools.hold, guess, max_replicas)
-        while replicas is not None and replicas > fewest and replicas > 1 and pools.hold(replicas - 1):
-            replicas -= 1
         if replicas is not None:
-            return _sizing(pools, replicas, spare)
+            return _sizing(pools, _fewest_downwards(pools.hold, max(1, fewest), replicas), spare)
     raise pools.too_few(max_replicas)
 
 
@@ -289,6 +287,17 @@ def _fewest(holds: Callable[[int], bool], least: int, most: int) -> int | None:
         else:
             broken = middle
     return count
+
+
+def _fewest_downwards(holds: Callable[[int], bool], least: int, holding: int) -> int:
+    """Return the smallest count in least..holding for which `holds`: the step doubles."""
+    step = 1
+    while holding > least:
+        lower = max(least, holding - step)
+        if not holds(lower):
+            return holding if step == 1 else (_fewest(holds, lower + 1, holding) or holding)
+        holding, step = lower, step * 2
+    return holding
 
 
 def _tightest(slo: Slo, metric: Metric) -> float | None:
