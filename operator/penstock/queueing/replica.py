@@ -58,7 +58,7 @@ class ReplicaModel:
             profile.step_token_budget / (1 + shape.input_mean / steps),
         )
         fluid = FluidLaw(profile, shape)
-        running = np.concatenate([np.arange(math.floor(limit) + 1.0)])
+        running = np.arange(max(1, math.floor(limit)) + 1.0)
         completion = running / (steps * fluid.balanced_step_seconds(running))
         object.__setattr__(self, "fluid", fluid)
         object.__setattr__(self, "concurrency_limit", limit)
@@ -256,8 +256,9 @@ class ReplicaModel:
         return _PoolState(self._chain(rate * spread, spread, limit, places), utilization, shed, limit)
 
     def _chain(self, rate: float, replicas: float, limit: float, places: int | None) -> NumberInService:
-        completion = self._completion[: math.floor(limit) + 1]
-        return number_in_service(rate, completion, replicas=replicas, limit=math.floor(limit), places=places)
+        whole = max(1, math.floor(limit))
+        completion = self._completion[: whole + 1]
+        return number_in_service(rate, completion, replicas=replicas, limit=whole, places=places)
 
     def _dispersion(self, rate: float, shares: Pooling) -> float:
         """Return Var[number in service] against a chain with Poisson arrivals."""

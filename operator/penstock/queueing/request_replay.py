@@ -19,6 +19,7 @@ from penstock.queueing.domain import FloatArray
 
 LARGEST_POOL = 32
 _WARM_UP = 0.2
+_EVEN = 1e-6  # an SCV below is that of a constant
 
 
 def replay_requests(
@@ -41,7 +42,7 @@ def replay_requests(
     """
     together = min(replicas, LARGEST_POOL)
     gaps = np.ones(requests) if arrivals is Arrivals.CONSTANT else random.standard_exponential(requests)
-    factors = random.gamma(1 / scv, scv, requests) if scv else np.ones(requests)
+    factors = random.gamma(1 / scv, scv, requests) if scv > _EVEN else np.ones(requests)
     # The load of the sample is the load asked for: its luck would move waits at 90 % by 20 %.
     times = np.cumsum(gaps / gaps.mean()) / (rate * together)
     factors /= factors.mean()
