@@ -8,13 +8,11 @@ because a decision under way cannot be taken back.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
 import socket
 import time
 from collections.abc import Coroutine
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -30,6 +28,7 @@ from penstock.controller.observed_source import ObservedSource
 from penstock.controller.relist import Relister
 from penstock.controller.settings import OperatorSettings
 from penstock.controller.show import StatusWriter
+from penstock.controller.solver import solver_processes
 from penstock.controller.step import StepContext
 from penstock.controller.tables import CapacityTables
 from penstock.kube.aio_client import connect
@@ -174,12 +173,7 @@ class Operator:
             length_window_seconds=series.length_window_seconds,
         )
         collector = Collector(source, series)
-        # A fork would copy threads and sockets; a spawned solver starts clean.
-        tables = CapacityTables(
-            lambda: ProcessPoolExecutor(
-                settings.solver_processes, mp_context=multiprocessing.get_context("spawn")
-            )
-        )
+        tables = CapacityTables(lambda: solver_processes(settings.solver_processes))
         self._stack.callback(tables.close)
         self._watched = feeds(self._cache, pods_identify=pods_identify, has_keda=has_keda)
         self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces)
