@@ -177,20 +177,22 @@ def _consequence(spec: ServiceSpec, estimate: Estimate, count: int) -> str:
     binding = capacity.binding(count, rate)
     target = next((each for each in spec.slo.objectives if each.name == binding), None)
     if target is None:
-        fewer = (
-            f"{count - 1} carry up to {wording.rate(capacity.max_rate(count - 1))} req/s, "
-            if count > 1
-            else ""
-        )
-        return f"{fewer}{count} up to {wording.rate(capacity.max_rate(count))}"
-    here = f"{count} give {_give(capacity, target, count, rate)}"
-    if count == 1:
-        return here
-    return f"{count - 1} give {_give(capacity, target, count - 1, rate)}, {here}"
+        most = f"{wording.rate(capacity.max_rate(count))} req/s"
+        if count == 1:
+            return f"{_carry(1)} up to {most}"
+        fewer = f"{_carry(count - 1)} up to {wording.rate(capacity.max_rate(count - 1))} req/s"
+        return f"{fewer}, {count} up to {most}"
+    here = _gives(capacity, target, count, rate)
+    return here if count == 1 else f"{_gives(capacity, target, count - 1, rate)}, {here}"
 
 
-def _give(capacity: Capacity, target: Objective, count: int, rate: float) -> str:
-    """Say a percentile against its objective: ``p95 TTFT 820 ms > 500 ms``."""
+def _carry(count: int) -> str:
+    return "1 carries" if count == 1 else f"{count} carry"
+
+
+def _gives(capacity: Capacity, target: Objective, count: int, rate: float) -> str:
+    """Say a percentile against its objective: ``4 give p95 TTFT 820 ms > 500 ms``."""
     value = capacity.predict(target, count, rate)
     sign = ">" if value > target.seconds else "<="
-    return f"{wording.objective(target)} {wording.seconds(value)} {sign} {wording.seconds(target.seconds)}"
+    against = f"{wording.objective(target)} {wording.seconds(value)} {sign} {wording.seconds(target.seconds)}"
+    return f"1 gives {against}" if count == 1 else f"{count} give {against}"
