@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster, DemoError
 from penstock.sandbox.demo.commentary import Kind
 from penstock.sandbox.demo.operator_process import OperatorProcess
 from penstock.sandbox.demo.play import Play
-from penstock.sandbox.demo.scene import Scene, full_scene, inference_service_yaml, quick_scene
+from penstock.sandbox.demo.scene import PROFILE, Scene, full_scene, quick_scene
 from penstock.sandbox.prometheus import PrometheusUnavailableError
 from penstock.sandbox.rest import RestError
 
@@ -57,10 +58,10 @@ def demo(*, quick: bool, keep: bool, api: str, verbose: bool) -> None:
     """
     terminal = Terminal()
     home = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
-    scene = quick_scene() if quick else full_scene()
+    options = Options(quick_scene() if quick else full_scene(), ApiChoice(api), keep, verbose)
     code = FAILED
     try:
-        code = asyncio.run(_run(scene, home, terminal, ApiChoice(api), keep, verbose))
+        code = asyncio.run(_run(options, home, terminal))
     except (DemoError, RestError, ApiServerUnavailableError, PrometheusUnavailableError) as error:
         click.echo(f"The demo failed: {error}", err=True)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -73,9 +74,18 @@ def demo(*, quick: bool, keep: bool, api: str, verbose: bool) -> None:
     sys.exit(code)
 
 
-async def _run(
-    scene: Scene, home: Path, terminal: Terminal, choice: ApiChoice, keep: bool, verbose: bool
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for."""
+
+    scene: Scene
+    api: ApiChoice
+    keep: bool
+    verbose: bool
+
+
+async def _run(options: Options, home: Path, terminal: Terminal) -> int:
+    scene = options.scene
     this = asyncio.current_task()
     loop = asyncio.get_running_loop()
     if this is not None:
@@ -83,41 +93,36 @@ async def _run(
     _introduce(scene, terminal)
     async with AsyncExitStack() as stack:
         cluster = DemoCluster(home, scene, terminal.say)
-        await cluster.open(stack, choice)
+        await cluster.open(stack, options.api)
         log = cluster.logs / "operator.log"
         operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, scene)
         stack.callback(operator.stop)
-        if verbose:
+        if options.verbose:
             following = asyncio.create_task(_follow(log, terminal))
             stack.callback(following.cancel)
         terminal.say(Kind.SETUP, "the operator: penstock run, one tick a second")
-        terminal.say(Kind.APPLY, "a Deployment chat of stand-in engines, its Service, and:")
-        terminal.show_yaml(inference_service_yaml(scene))
-        report = await Play(cluster, operator, scene, terminal.say).run()
+        terminal.say(Kind.SETUP, f"a Deployment chat and its Service: stand-in engines, {PROFILE}")
+        report = await Play(cluster, operator, scene, terminal.say, terminal.show_yaml).run()
         terminal.show_report(report)
-        if report.objection:
-            code = NOT_TRUSTED
-        else:
-            code = FAILED if report.failure else 0
+        code = NOT_TRUSTED if report.objection else FAILED if report.failure else 0
         if report.failure:
             terminal.write(f"\nFailed: {report.failure}.")
         else:
             terminal.write(
-                f"Held: p95 TTFT {report.total.ttft_p95_seconds:.2f} s over the whole run, objective "
-                f"{report.objective_seconds:g} s. ({terminal.seconds:.0f} s in all)"
+                f"The objective was held: p95 TTFT {report.total.ttft_p95_seconds:.2f} s <= "
+                f"{report.objective_seconds:g} s over the whole run."
             )
-        if keep:
+        if options.keep:
             await _keep(cluster, terminal)
     return code
 
 
 def _introduce(scene: Scene, terminal: Terminal) -> None:
     terminal.write("Penstock demo: set objectives, not thresholds.")
-    terminal.write(
-        f"Objective: 95 % of requests get their first token within {scene.ttft_p95_seconds:g} s. About "
-        f"{scene.load_seconds + 20:.0f} s."
-    )
-    terminal.write()
+    terminal.write("Real: the operator, Prometheus, the traffic and the latencies it gets.")
+    terminal.write("Played: the GPUs. The engines are local processes with the timing of Llama 3.1")
+    terminal.write("8B on an L40S, and times of minutes are cut to seconds.")
+    terminal.write(f"It takes about {scene.load_seconds + 15:.0f} s; Ctrl-C ends everything.\n")
 
 
 async def _keep(cluster: DemoCluster, terminal: Terminal) -> None:

@@ -68,12 +68,13 @@ class Terminal:
         console.print(table)
         self.write()
         used, static = report.used_replica_seconds, report.static_replica_seconds
-        self.write(
-            f"Replica-hours: {used / 3600:.3f} used; a static fleet of the peak's "
-            f"{report.peak_replicas} replicas: {static / 3600:.3f}"
-        )
         saved = 1 - used / static if static else 0.0
-        self.write(f"({saved:.0%} saved; starting and draining replicas count as used).")
+        self.write(f"Replica-hours: {used / 3600:.3f} used, starting and draining included; a static fleet")
+        self.write(f"of the peak's {report.peak_replicas} replicas: {static / 3600:.3f}. Saved: {saved:.0%}.")
+        if report.engine_lag_ratio is not None:
+            self.write(
+                f"Trust: the engines' steps ended late by {report.engine_lag_ratio:.1%} of their duration."
+            )
 
 
 def _cells(row: Row, objective_seconds: float) -> tuple[str, ...]:

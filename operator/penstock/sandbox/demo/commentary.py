@@ -36,6 +36,7 @@ class Remark:
 
 Say = Callable[[Kind, str], None]
 # Ready and Accepted say that the resource is acted upon; in a demo that is seen anyway.
+# The status in which somebody should look.
 _WRONG = {"MetricsAvailable": "False", "ObjectivesMet": "False", "ScalingLimited": "True"}
 
 
@@ -49,8 +50,7 @@ def remarks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Rem
         earlier = stood.get(name, {})
         if (earlier.get("status"), earlier.get("reason")) == (condition["status"], condition["reason"]):
             continue
-        was_wrong = earlier.get("status") == _WRONG[name]
-        is_wrong = condition["status"] == _WRONG[name]
+        was_wrong, is_wrong = _is_wrong(earlier), _is_wrong(condition)
         if is_wrong or was_wrong:
             text = f"{name}={condition['status']} ({condition['reason']}): {condition['message']}"
             yield Remark(Kind.CONDITION, text)
@@ -61,6 +61,13 @@ def _decision(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[R
     if not new or _identity(before, old) == _identity(after, new):
         return
     yield Remark(Kind.DECISION, f"{new['reason']}: {new['message']}")
+
+
+def _is_wrong(condition: Mapping[str, Any]) -> bool:
+    # Every new replica is ready some seconds before Prometheus has found it: that is no trouble here.
+    if condition.get("reason") == "PartialReporting":
+        return False
+    return bool(condition) and condition["status"] == _WRONG[condition["type"]]
 
 
 def _identity(status: Mapping[str, Any], decision: Mapping[str, Any]) -> tuple[object, ...]:

@@ -45,6 +45,11 @@ class OperatorProcess:
         ]
 
     @property
+    def pid(self) -> int:
+        """Process id of the one started last; 0 before."""
+        return self._child.pid if self._child else 0
+
+    @property
     def running(self) -> bool:
         """Whether it lives."""
         return self._child is not None and self._child.running

@@ -18,7 +18,7 @@ from penstock.engine.arrivals import ArrivalProcess, scheduled
 from penstock.engine.load_generator import LoadGenerator, LoadLimits
 from penstock.engine.stream_client import RequestShape
 from penstock.engine.targets import Balancing, Targets
-from penstock.kube.api import DEPLOYMENTS, INFERENCE_SERVICES, SERVICES, Object
+from penstock.kube.api import DEPLOYMENTS, INFERENCE_SERVICES, LEASES, SERVICES, Object
 from penstock.sandbox.demo.cluster import DemoCluster, DemoError
 from penstock.sandbox.demo.commentary import Kind, PodCounts, Say, remarks
 from penstock.sandbox.demo.operator_process import OperatorProcess
@@ -30,14 +30,17 @@ from penstock.sandbox.demo.scene import (
     Scene,
     deployment,
     inference_service,
+    inference_service_yaml,
     service,
 )
 from penstock.sandbox.demo.usage import ReplicaUse
 
 SAMPLE_SECONDS = 0.25
 READY_WITHIN_SECONDS = 60.0
-LOOK_SECONDS = 4.0  # at what Observe says, before Enforce
-AWAY_SECONDS = 3.0  # from the operator's death to its successor
+HISTORY_SECONDS = 6.0  # beyond a rate window: Prometheus needs up to 5 s to find its targets
+LOOK_SECONDS = 3.0  # at what Observe says, before Enforce
+LEADS_WITHIN_SECONDS = 40.0
+AWAY_SECONDS = 2.0  # from the operator's death to its successor
 # What the operator says while it has nothing to decide from.
 _NOT_YET = ("", "Learning", "MetricsMissing")
 SEED = 1
@@ -51,7 +54,7 @@ class Play:
     operator: OperatorProcess
     scene: Scene
     say: Say
-    on_load: Callable[[], None] = lambda: None
+    show_yaml: Callable[[str], None]
     _use: ReplicaUse = field(default_factory=ReplicaUse)
     _status: dict[str, Any] = field(default_factory=dict)
     _target: int = 0
@@ -91,7 +94,6 @@ class Play:
             READY_WITHIN_SECONDS,
             "the first replicas were not ready",
         )
-        await cluster.apply(INFERENCE_SERVICES, inference_service(scene))
         targets = Targets(
             (),
             file=cluster.urls_file,
@@ -108,10 +110,9 @@ class Play:
             chance=np.random.default_rng(SEED),
         )
         self._began = asyncio.get_running_loop().time()
-        self.on_load()
         beats = [
             asyncio.create_task(self._announce_phases()),
-            asyncio.create_task(self._enforce()),
+            asyncio.create_task(self._hand_over()),
             asyncio.create_task(self._lose_the_operator()),
         ]
         try:
@@ -132,23 +133,33 @@ class Play:
             self.say(Kind.LOAD, phase.says)
             at += phase.seconds
 
-    async def _enforce(self) -> None:
-        """Let Observe show what it would do, then set Enforce, as a user would."""
-        if self.scene.first_mode != "Observe":
+    async def _hand_over(self) -> None:
+        """Apply the InferenceService to the service that runs already; Observe first, then Enforce."""
+        scene = self.scene
+        await self._sleep_until(scene.rate_window_seconds + HISTORY_SECONDS)
+        self.say(
+            Kind.APPLY,
+            f"the objective: 95 % of requests get their first token within {scene.ttft_p95_seconds:g} s. "
+            "This YAML is the whole interface:",
+        )
+        self.show_yaml(inference_service_yaml(scene))
+        await self.cluster.apply(INFERENCE_SERVICES, inference_service(scene))
+        if scene.first_mode != "Observe":
             return
         await self._until(
             lambda: self._reason() not in _NOT_YET,
-            self.scene.phases[0].seconds - LOOK_SECONDS,
+            scene.phases[0].seconds,
             "the operator reached no decision while it observed",
         )
+        await asyncio.sleep(LOOK_SECONDS)
         self.say(
             Kind.NOTE,
-            f"mode Observe: Penstock says what it would do and leaves the Deployment at {self._target}. "
-            "Looks right? Then let it:",
+            f"mode Observe: Penstock has said what it would do and left the Deployment at {self._target}. "
+            "That looks right, so let it:",
         )
-        await asyncio.sleep(LOOK_SECONDS)
         self.say(Kind.APPLY, f'kubectl patch psvc {NAME} --type merge -p \'{{"spec":{{"mode":"Enforce"}}}}\'')
-        await self.cluster.rest.merge(INFERENCE_SERVICES.path(NAMESPACE, NAME), {"spec": {"mode": "Enforce"}})
+        path = INFERENCE_SERVICES.path(NAMESPACE, NAME)
+        await self.cluster.rest.merge(path, {"spec": {"mode": "Enforce"}})
 
     async def _lose_the_operator(self) -> None:
         """Kill the operator under load: nothing may change, and a successor must go on."""
@@ -156,22 +167,35 @@ class Play:
         if at is None:
             return
         await self._sleep_until(at)
-        before = self._target
         self.say(
             Kind.OPERATOR,
             "kill -9 of the operator, under full load. Nobody decides now; the engines serve on, and "
             "the Deployment keeps its replicas.",
         )
         await asyncio.to_thread(self.operator.kill)
+        before = await self._replicas()
         await asyncio.sleep(AWAY_SECONDS)
-        if self._target != before:
-            raise DemoError(f"the target went from {before} to {self._target} without an operator")
         self.operator.start()
         self.say(
             Kind.OPERATOR,
-            f"started again; it takes over when the Lease of the dead one has run out (15 s). Still "
-            f"{self._target} replicas.",
+            "started again. It may decide only when the Lease of the dead one has run out (15 s).",
         )
+        async with asyncio.timeout(LEADS_WITHIN_SECONDS):
+            while not await self._leads(self.operator.pid):
+                if (now := await self._replicas()) != before:
+                    raise DemoError(f"the target went from {before} to {now} without an operator")
+                await asyncio.sleep(SAMPLE_SECONDS)
+        self.say(Kind.OPERATOR, f"the new one leads and goes on from the {before} replicas it found.")
+
+    async def _replicas(self) -> int:
+        """Ask the API for the Deployment's ``spec.replicas``."""
+        body = await self.cluster.rest.get(DEPLOYMENTS.path(NAMESPACE, NAME))
+        return int(body["spec"]["replicas"])
+
+    async def _leads(self, pid: int) -> bool:
+        """Ask the API whether the Lease is held by a process; its identity ends with its id."""
+        lease = await self.cluster.rest.get(LEASES.path(NAMESPACE, "penstock"))
+        return str(lease["spec"].get("holderIdentity", "")).endswith(f"-{pid}")
 
     async def _follow_service(self) -> None:
         async for changes in self.cluster.rest.follow(INFERENCE_SERVICES.path(NAMESPACE)):
@@ -185,9 +209,10 @@ class Play:
         async for changes in self.cluster.rest.follow(DEPLOYMENTS.path(NAMESPACE)):
             for change in changes:
                 target = int(change.body["spec"]["replicas"])
-                if self._target and target != self._target:
-                    self.say(Kind.REPLICAS, f"Deployment {NAME} scaled: {self._target} -> {target}")
-                self._target = target
+                before, self._target = self._target, target
+                if before and target != before:
+                    await asyncio.sleep(SAMPLE_SECONDS)  # the reason first: it is written a moment later
+                    self.say(Kind.REPLICAS, f"Deployment {NAME} scaled from {before} to {target}")
 
     async def _sample(self) -> None:
         while True:

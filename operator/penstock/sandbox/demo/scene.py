@@ -14,11 +14,13 @@ import yaml
 
 from penstock.engine.arrivals import Lengths, RateStep
 from penstock.kube.api import Object
+from penstock.model.duration import format_duration
 
 NAMESPACE = "demo"
 NAME = "chat"
 PROFILE = "llama-3.1-8b-l40s"
 MODEL = "llama-3.1-8b"
+LENGTHS = Lengths(input_tokens=2000, output_tokens=40, scv=0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,11 @@ class Scene:
     max_replicas: int = 8
     startup_seconds: float = 4.0
     initial_startup_seconds: int = 8
-    scale_down_window_seconds: int = 20
+    scale_down_window_seconds: int = 15
     tick_seconds: float = 1.0
     scrape_interval_seconds: float = 1.0
     rate_window_seconds: float = 12.0
-    lengths: Lengths = Lengths(input_tokens=2000, output_tokens=40, scv=0.3)
+    lengths: Lengths = LENGTHS
 
     @property
     def rates(self) -> tuple[RateStep, ...]:
@@ -70,27 +72,32 @@ class Scene:
 
 
 def full_scene() -> Scene:
-    """Return the whole performance: Observe, Enforce, a step of 4.5x, a killed operator, and down again."""
+    """Return the whole performance: Observe, Enforce, a load step, a killed operator, and down again."""
     return Scene(
         phases=(
-            Phase("quiet", 2, 42, "2 requests/s, one replica."),
+            Phase(
+                "quiet",
+                2,
+                44,
+                "2 requests/s at one replica, and nobody who scales it: the service as Penstock finds it.",
+            ),
             Phase(
                 "step",
                 9,
-                64,
-                "the load jumps from 2 to 9 requests/s, more than two replicas can serve within the "
-                "objective. New ones need some 6 s to start: what counts is how fast and how far.",
+                58,
+                "the load jumps from 2 to 9 requests/s. Two replicas only just bear it; new ones need "
+                "some 6 s to start, so what counts is to see it at once and to order enough.",
             ),
             Phase(
                 "after",
                 2,
-                78,
+                80,
                 "the load falls back to 2 requests/s. Replicas go only after fewer have been enough "
                 "for the whole scaleDownWindow, and the least busy ones first.",
             ),
         ),
         first_mode="Observe",
-        operator_killed_after_seconds=72.0,
+        operator_killed_after_seconds=66.0,
     )
 
 
@@ -98,8 +105,8 @@ def quick_scene() -> Scene:
     """Return the shortest performance that shows a scale-up and a scale-down."""
     return Scene(
         phases=(
-            Phase("quiet", 2, 20, "2 requests/s."),
-            Phase("step", 8, 24, "the load jumps from 2 to 8 requests/s."),
+            Phase("quiet", 2, 24, "2 requests/s at two replicas, and nobody who scales them."),
+            Phase("step", 9, 24, "the load jumps from 2 to 9 requests/s."),
             Phase("after", 2, 26, "the load falls back to 2 requests/s."),
         ),
         initial_replicas=2,
@@ -150,7 +157,6 @@ def inference_service(scene: Scene) -> Object:
 
 def inference_service_yaml(scene: Scene) -> str:
     """Return the YAML that is shown and applied."""
-    milliseconds = round(scene.ttft_p95_seconds * 1000)
     return f"""\
 apiVersion: serving.penstock.dev/v1alpha1
 kind: InferenceService
@@ -161,15 +167,15 @@ spec:
     targetRef: {{kind: Deployment, name: {NAME}}}
     modelNames: [{MODEL}]
   slo:
-    ttft: {{p95: {milliseconds}ms}}       # time to first token of 95 % of requests
+    ttft: {{p95: {format_duration(scene.ttft_p95_seconds)}}}            # of 95 % of the requests
   engine:
     type: VLLM
     profile: {{type: Named, name: {PROFILE}}}
   replicas:
     min: 1
     max: {scene.max_replicas}
-    spare: 1                   # holds with one replica lost
-    initialStartup: {scene.initial_startup_seconds}s
-    scaleDownWindow: {scene.scale_down_window_seconds}s       # minutes in production
+    spare: 1                   # the objective holds with one replica lost
+    initialStartup: {scene.initial_startup_seconds}s         # until it has been measured
+    scaleDownWindow: {scene.scale_down_window_seconds}s       # minutes, where starting takes minutes
   routing: {{type: None, balancer: LeastRequests}}
 """
