@@ -114,15 +114,17 @@ def test_in_virtual_time_the_scheduler_agrees_with_the_model(rho: float):
     assert np.quantile(tpot, 0.95) == pytest.approx(predicted.tpot.quantile(0.95), rel=0.10)
 
 
-SPEED = 0.2  # a replica then makes 360 to 510 tokens a second
-ENGINES = 3
-SECONDS = 75.0
-WARMUP_SECONDS = 10.0
+# Slow steps (120 to 170 ms) make a busy machine's delays small beside them; five replicas at once, with
+# 180 to 250 tokens a second each, make up for the smaller sample of each.
+SPEED = 0.1
+ENGINES = 5
+SECONDS = 80.0
+WARMUP_SECONDS = 15.0
 LENGTHS = Lengths(300, 30, 0.5)
 
 
 async def measured(rate: float, directory: Path) -> list[LoadResult]:
-    """Load three replicas at once, each with arrivals of its own: three independent samples."""
+    """Load all replicas at once, each with arrivals of its own: independent samples of one law."""
     runtime = LocalRuntime(directory)
     engines: list[Container] = []
     try:
@@ -151,7 +153,7 @@ async def measured(rate: float, directory: Path) -> list[LoadResult]:
 
 def objection(results: list[LoadResult]) -> str:
     together = LoadResult(engine_lag=sum((result.engine_lag for result in results), StepLag()))
-    trust = Trust(max_send_lag_seconds=0.02, max_engine_lag_ratio=MAX_LAG_RATIO / 2)
+    trust = Trust(max_send_lag_seconds=0.04, max_engine_lag_ratio=MAX_LAG_RATIO / 2)
     return "; ".join(filter(None, (trust.objection(result) for result in (together, *results))))
 
 
