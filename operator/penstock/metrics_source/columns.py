@@ -120,14 +120,14 @@ class ServiceIndex:
         found: dict[int, dict[float, float]] = {}
         rows, namespace_label, label = self.rows, self.namespace_label, self.label
         for labels, value in samples:
-            row = rows.get(labels.get(namespace_label, ""), NOBODY).get(labels.get(label, ""))
-            if row is None or math.isnan(value):
+            try:
+                row, text = rows[labels[namespace_label]][labels[label]], labels["le"]
+            except KeyError:
                 continue
-            text = labels.get("le", "")
             if text not in bounds:
                 bounds[text] = _bound(text)
             bound = bounds[text]
-            if bound is None:
+            if bound is None or math.isnan(value):
                 continue
             buckets = found.setdefault(row, {})
             buckets[bound] = buckets.get(bound, 0.0) + value

@@ -104,13 +104,14 @@ class Assembly:
             totals = index.totals_by_part(samples)
             running, ages, pods = (totals.get(part) or index.empty() for part in (RUNNING, AGE, PODS))
         before = [value for labels, value in samples if labels.get(PART_LABEL) == BEFORE]
+        gone = [row for row, age in enumerate(ages) if age is None or not age <= bound]
         return _Pulse(
             running=running,
             ages=[_UNREAD if age is None else Reading(age) for age in ages],
             pods=[Reading(each or 0.0) for each in pods],
-            gone=[row for row, age in enumerate(ages) if age is None or not age <= bound],
+            gone=gone,
             window_filled=any(age <= self.settings.rate_window_seconds / 2 for age in before),
-            hint=self._hint(samples),
+            hint=self._hint(samples) if gone else "",
         )
 
     def _tpot_mean(self) -> Column | Reading:
