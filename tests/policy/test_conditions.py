@@ -87,7 +87,8 @@ def test_each_kind_of_missing_metric_is_its_own_reason_with_its_detail(absence: 
 
 def test_partial_reporting_and_warnings_are_told() -> None:
     partial = conditions(
-        seen(0, pool(3), load=HEALTHY), believed=estimate(10.0, partial="2 of 3 ready pods report")
+        seen(0, pool(3), load=HEALTHY),
+        believed=estimate(10.0, partial="2 of 3 ready pods report", partial_seconds=60.0),
     )
     warned = conditions(seen(0, pool(3), load=replace(HEALTHY, warnings=("store-2 timed out",))))
     assert (partial["MetricsAvailable"].reason, partial["MetricsAvailable"].message) == (
@@ -98,6 +99,12 @@ def test_partial_reporting_and_warnings_are_told() -> None:
         Status.TRUE,
         "store-2 timed out",
     )
+
+
+def test_pods_that_are_ready_before_their_first_scrape_are_no_trouble() -> None:
+    believed = estimate(10.0, partial="2 of 4 ready pods report", partial_seconds=15.0)
+    found = conditions(seen(0, pool(4), load=HEALTHY), believed=believed)
+    assert found["MetricsAvailable"].reason == "Available"
 
 
 def test_a_missing_target_says_what_to_create() -> None:

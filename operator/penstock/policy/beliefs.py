@@ -69,7 +69,10 @@ def observe(
                 speed = observe_speed(
                     speed, measured_seconds=load.tpot_mean.value, expected_seconds=expected, at=seen.at
                 )
-    return ServiceMemory(demand, lead, speed, lengths, memory.replicas)
+    partial_since = None
+    if pool is not None and _silent_pods(load, pool):
+        partial_since = seen.at if memory.partial_since is None else memory.partial_since
+    return ServiceMemory(demand, lead, speed, lengths, memory.replicas, partial_since)
 
 
 def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> CapacityProblem | None:
@@ -111,6 +114,7 @@ def estimate(
         speed_ratio=memory.speed.in_force,
         unreachable=capacity.unreachable,
         partial=_partial(load, pool),
+        partial_seconds=0.0 if memory.partial_since is None else seen.at - memory.partial_since,
     )
 
 
@@ -158,11 +162,16 @@ def _backlog(waiting: Reading, pool: Pool | None, capacity: Capacity, ahead: flo
     return max(0.0, excess) / max(ahead, SHORTEST_DRAIN_SECONDS)
 
 
+def _silent_pods(load: Load, pool: Pool) -> bool:
+    """Whether fewer pods report than are ready."""
+    reporting = load.reporting_pods.value
+    return reporting is not None and reporting < pool.ready
+
+
 def _partial(load: Load, pool: Pool | None) -> str:
     """Say why the load may be under-counted; empty when it is not."""
-    reporting = load.reporting_pods.value
-    if pool is not None and reporting is not None and reporting < pool.ready:
-        return f"{reporting:.0f} of {pool.ready} ready pods report"
+    if pool is not None and _silent_pods(load, pool):
+        return f"{load.reporting_pods.value:.0f} of {pool.ready} ready pods report"
     if load.queue_growth.value is None:
         return f"the growth of the queue is not known: {load.queue_growth.detail}"
     return ""

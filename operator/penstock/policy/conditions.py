@@ -41,7 +41,7 @@ def findings(
     return (
         _ready(spec, accepted),
         accepted,
-        _metrics_available(seen, estimate),
+        _metrics_available(seen, estimate, window_seconds),
         _objectives_met(
             spec, seen.load, estimate, missed_before=missed_before, window_seconds=window_seconds
         ),
@@ -91,12 +91,13 @@ def _ready(spec: ServiceSpec, accepted: Finding) -> Finding:
     return Finding("Ready", Status.TRUE, *does[spec.mode])
 
 
-def _metrics_available(seen: Observation, estimate: Estimate) -> Finding:
+def _metrics_available(seen: Observation, estimate: Estimate, window_seconds: float) -> Finding:
     load = seen.load
     for reading in (load.arrival_rate, load.waiting, load.running):
         if reading.absence is not None:
             return Finding("MetricsAvailable", Status.FALSE, reading.absence.value, reading.detail)
-    if estimate.partial:
+    if estimate.partial and estimate.partial_seconds >= window_seconds:
+        # Every scale-up is partial until the new pods are scraped; that is no trouble.
         return Finding("MetricsAvailable", Status.FALSE, Absence.PARTIAL.value, estimate.partial)
     if load.warnings:
         return Finding("MetricsAvailable", Status.TRUE, "Warnings", "; ".join(load.warnings))

@@ -49,6 +49,7 @@ class Estimate:
     learning: bool = False  # nothing is broken, there is just not enough seen yet
     unreachable: tuple[str, ...] = ()  # objectives no count can meet, each with its best value
     partial: str = ""  # why the load may be under-counted: no scale-down on it
+    partial_seconds: float = 0.0  # for how long already: a pod is ready before its first scrape
 
     @property
     def rate_to_serve(self) -> float:

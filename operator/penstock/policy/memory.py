@@ -32,7 +32,10 @@ class ServiceMemory:
     speed: SpeedMemory = NO_SPEED
     lengths: LengthMemory = NO_LENGTHS
     replicas: ReplicaMemory = NO_REPLICAS
+    partial_since: float | None = None  # since when fewer pods report than are ready, Unix seconds
 
     def with_replicas(self, replicas: ReplicaMemory) -> ServiceMemory:
         """Return the memory after a replica decision."""
-        return ServiceMemory(self.demand, self.lead, self.speed, self.lengths, replicas)
+        return ServiceMemory(
+            self.demand, self.lead, self.speed, self.lengths, replicas, self.partial_since
+        )
