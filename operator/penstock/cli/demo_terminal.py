@@ -15,6 +15,7 @@ from penstock.sandbox.demo.commentary import Kind
 from penstock.sandbox.demo.report import DemoReport, Row
 
 LONGEST_LINE = 100
+INDENT = 17  # time and label
 _COLOURS = {
     Kind.DECISION: "green",
     Kind.CONDITION: "yellow",
@@ -40,10 +41,10 @@ class Terminal:
         """Write one remark, wrapped under its own column."""
         minutes, seconds = divmod(int(self.seconds), 60)
         label = click.style(f"{kind:<9}", fg=_COLOURS.get(kind), bold=kind in _COLOURS)
-        first, *rest = textwrap.wrap(text, self._width - 16, break_on_hyphens=False) or [""]
+        first, *rest = textwrap.wrap(text, self._width - INDENT, break_on_hyphens=False) or [""]
         self.write(f"{minutes:2d}:{seconds:02d}  {label} {first}")
         for line in rest:
-            self.write(" " * 17 + line)
+            self.write(" " * INDENT + line)
 
     def write(self, text: str = "") -> None:
         """Write a line as it is."""
@@ -63,7 +64,7 @@ class Terminal:
         for title in ("load", "replicas", "requests", "p95 TTFT", f"SLO {objective}", f"within {objective}"):
             table.add_column(title, justify="right")
         for row in (*report.phases, report.total):
-            table.add_row(*_cells(row, report.objective_seconds))
+            table.add_row(*_cells(row, report))
         self.write()
         console.print(table)
         self.write()
@@ -77,7 +78,7 @@ class Terminal:
             )
 
 
-def _cells(row: Row, objective_seconds: float) -> tuple[str, ...]:
+def _cells(row: Row, report: DemoReport) -> tuple[str, ...]:
     ttft, within = row.ttft_p95_seconds, row.within_ratio
     fewest, most, last = row.replicas
     replicas = str(most) if fewest == most else f"{fewest}-{most}, end {last}"
@@ -87,6 +88,12 @@ def _cells(row: Row, objective_seconds: float) -> tuple[str, ...]:
         replicas,
         f"{row.requests}" + (f" ({row.failed} failed)" if row.failed else ""),
         "-" if ttft is None else f"{ttft:.2f} s",
-        "-" if ttft is None else "held" if ttft <= objective_seconds else "missed",
+        _verdict(ttft, report),
         "-" if within is None else f"{within:.1%}",
     )
+
+
+def _verdict(ttft_seconds: float | None, report: DemoReport) -> str:
+    if report.objection or ttft_seconds is None:
+        return "not judged"
+    return "held" if ttft_seconds <= report.objective_seconds else "missed"
