@@ -167,7 +167,7 @@ spec:
     targetRef: {{kind: Deployment, name: {NAME}}}
     modelNames: [{MODEL}]
   slo:
-    ttft: {{p95: {format_duration(scene.ttft_p95_seconds)}}}            # of 95 % of the requests
+    ttft: {{p95: {format_duration(scene.ttft_p95_seconds)}}}            # TTFT: time to first token
   engine:
     type: VLLM
     profile: {{type: Named, name: {PROFILE}}}
