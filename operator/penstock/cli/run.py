@@ -225,4 +225,9 @@ def run(
         kubeconfig=kubeconfig,
     )
     configure_logging("json" if log_format == "json" else "console", log_level)
-    sys.exit(run_operator(settings))
+    try:
+        code = run_operator(settings)
+    except (ValueError, OSError) as error:
+        # A wrong URL, label, file or an address in use: the user's to mend, not a traceback.
+        raise click.ClickException(str(error)) from error
+    sys.exit(code)

@@ -36,6 +36,7 @@ from penstock.kube.api import SCALED_OBJECTS, KubeApi, KubeError, NotFound
 from penstock.kube.events import EventRecorder
 from penstock.kube.lease import LeaseElector, LeaseLost
 from penstock.metrics_source.adapters import prometheus_source
+from penstock.metrics_source.ask import CollectLimits
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.connection import Connection
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
@@ -141,8 +142,10 @@ class Operator:
         end_watches.set()
         for ended in (*ours, *ends, signals):
             await _cancelled(ended)
+        # Not wait_for: on Python 3.11 it can swallow a cancellation that meets the end of the task.
         with suppress(asyncio.CancelledError, TimeoutError):
-            await asyncio.wait_for(watches, 10.0)
+            async with asyncio.timeout(10.0):
+                await watches
         return code
 
     def _build_loop(self, kube: KubeApi, *, has_keda: bool) -> None:
@@ -172,7 +175,9 @@ class Operator:
             rate_window_seconds=series.rate_window_seconds,
             length_window_seconds=series.length_window_seconds,
         )
-        collector = Collector(source, series)
+        collector = Collector(
+            source, series, CollectLimits(query_timeout_seconds=prometheus.timeout_seconds)
+        )
         tables = CapacityTables(lambda: solver_processes(settings.solver_processes))
         self._stack.callback(tables.close)
         self._watched = feeds(self._cache, pods_identify=pods_identify, has_keda=has_keda)
