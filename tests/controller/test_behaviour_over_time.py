@@ -181,3 +181,12 @@ async def test_every_condition_is_there_from_the_first_look_on(mode: str) -> Non
     await world.run(15)
     kinds = [each["type"] for each in world.status["conditions"]]
     assert kinds == ["Ready", "Accepted", "MetricsAvailable", "ObjectivesMet", "ScalingLimited"]
+
+
+async def test_a_service_that_never_had_traffic_goes_to_its_minimum() -> None:
+    world = World(rate=lambda _: 0.0, spec=chat(min=2), target=5)
+    await world.run(270)
+    assert world.target == 5
+    await world.run(300)
+    assert world.target == 2
+    assert world.status["decision"]["reason"] == "AtMinimum"

@@ -196,6 +196,7 @@ def run(
             param_hint="--rate-window",
         )
     from penstock.controller.app import run_operator
+    from penstock.kube.api import KubeError
     from penstock.telemetry.logging import configure_logging
 
     settings = OperatorSettings(
@@ -227,7 +228,7 @@ def run(
     configure_logging("json" if log_format == "json" else "console", log_level)
     try:
         code = run_operator(settings)
-    except (ValueError, OSError) as error:
+    except (KubeError, ValueError, OSError) as error:
         # A wrong URL, label, file or an address in use: the user's to mend, not a traceback.
         raise click.ClickException(str(error)) from error
     sys.exit(code)

@@ -13,7 +13,7 @@ from penstock.model.reading import Reading
 from penstock.model.spec import ServiceSpec
 from penstock.policy.capacity_problem import CapacityProblem, Engine, expected_step_seconds
 from penstock.policy.demand import expected_demand, observe_rate
-from penstock.policy.estimate import Capacity, Estimate
+from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
 from penstock.policy.lengths import LengthMemory, observe_lengths, observe_means
 from penstock.policy.memory import ServiceMemory
@@ -105,6 +105,8 @@ def estimate(
         return Estimate(None, None, missing=load.arrival_rate.detail)
     ahead = _lead(spec, memory.lead, seen.at, times)
     demand = expected_demand(memory.demand, lead_seconds=ahead, window_seconds=times.rate_window_seconds)
+    if capacity is None and demand.bound_per_second == 0 and load.waiting.value == 0:
+        capacity = NothingToCarry()
     if capacity is None:
         return Estimate(demand, None, missing=_still_learning(engine, memory), learning=True)
     return Estimate(

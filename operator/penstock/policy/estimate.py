@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,34 @@ class Capacity(Protocol):
 
     def max_rate(self, replicas: int) -> float:
         """Return the highest rate (1/s) that `replicas` carry within the objectives."""
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToCarry:
+    """Capacity of a service without any traffic: one replica carries that, whatever the engine.
+
+    Without it a service whose lengths were never learned would be held at its count for ever.
+    """
+
+    queue_limit: float = 0.0
+    saturation_rate_per_second: float = math.inf
+    unreachable: tuple[str, ...] = ()
+
+    def replicas_for(self, rate_per_second: float) -> int:
+        """Return one."""
+        return 1
+
+    def binding(self, replicas: int, rate_per_second: float) -> str:
+        """Return that nothing but the smallest count binds."""
+        return "minimum"
+
+    def predict(self, objective: Objective, replicas: int, rate_per_second: float) -> float:
+        """Return that nothing is known of latencies."""
+        return math.nan
+
+    def max_rate(self, replicas: int) -> float:
+        """Return the only rate that is known to be carried."""
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)

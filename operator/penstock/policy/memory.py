@@ -36,6 +36,4 @@ class ServiceMemory:
 
     def with_replicas(self, replicas: ReplicaMemory) -> ServiceMemory:
         """Return the memory after a replica decision."""
-        return ServiceMemory(
-            self.demand, self.lead, self.speed, self.lengths, replicas, self.partial_since
-        )
+        return ServiceMemory(self.demand, self.lead, self.speed, self.lengths, replicas, self.partial_since)
