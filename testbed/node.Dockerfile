@@ -1,5 +1,6 @@
 # The node of a kind cluster before Kubernetes is put into it: Debian's containerd, kind's own files.
-FROM debian:bookworm-slim
+ARG BASE=debian:bookworm-slim
+FROM ${BASE}
 COPY files/usr/local/bin/ /usr/local/bin/
 COPY files/kind/ /kind/
 RUN chmod 755 /usr/local/bin/* /kind/bin/* /kind /kind/bin && apt-get update -qq \
