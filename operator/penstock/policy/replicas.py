@@ -133,14 +133,16 @@ def _size(
         return explanation.sized(spec, estimate, needed=needed, value=value, said=memory.said), memory
 
     ceiling = min(bounds.max, pool.target)
-    if estimate.partial:
-        return explanation.kept(ceiling, value, Reason.PARTIAL_METRICS, estimate.partial), memory
-    if pool.rolling_out and not pool.rollout_failed:
-        why = f"{spec.target} is rolling out"
-        return explanation.kept(ceiling, value, Reason.ROLLOUT_IN_PROGRESS, why), memory
+    # First what holds most often and longest: a reason that comes and goes with every new pod's
+    # first scrape would be a write of status each time.
     reach = highest(window, now, window_seconds)
     if reach is None or reach >= ceiling:
         return explanation.stabilizing(ceiling, value, reach, window_seconds), memory
+    if pool.rolling_out and not pool.rollout_failed:
+        why = f"{spec.target} is rolling out"
+        return explanation.kept(ceiling, value, Reason.ROLLOUT_IN_PROGRESS, why), memory
+    if estimate.partial:
+        return explanation.kept(ceiling, value, Reason.PARTIAL_METRICS, estimate.partial), memory
     value = max(value, reach)
     return explanation.sized(spec, estimate, needed=needed, value=value, said=memory.said), memory
 
