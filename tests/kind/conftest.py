@@ -1,0 +1,60 @@
+"""One cluster for all kind tests; made by testbed/kind-up, removed at the end.
+
+PENSTOCK_KEEP_CLUSTER=1 keeps it, and the next run uses it again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.kind_cluster import CACHE, MONITORING, ROOT, SYSTEM, Cluster
+
+NAME = "penstock-test"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    path = f"{os.environ['PATH']}:{CACHE}"
+    missing = [
+        tool for tool in ("docker", "kind", "kubectl", "helm") if shutil.which(tool, path=path) is None
+    ]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)}: `make test-kind` prepares the machine")
+    if subprocess.run(
+        ["docker", "image", "inspect", "penstock:dev"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no Docker engine or no image penstock:dev: `make test-kind` prepares the machine")
+    kubeconfig = Path(tmp_path_factory.mktemp("kind")) / "kubeconfig"
+    found = Cluster(NAME, kubeconfig)
+    found.run(str(ROOT / "testbed" / "kind-up"), NAME, seconds=400)
+    try:
+        _install(found)
+        yield found
+    finally:
+        if not os.environ.get("PENSTOCK_KEEP_CLUSTER"):
+            found.run(str(ROOT / "testbed" / "kind-down"), NAME, check=False)
+
+
+def _install(cluster: Cluster) -> None:
+    """Install Prometheus and the chart; the operator's namespace refuses what is not restricted."""
+    cluster.kubectl("apply", "-f", "manifests/kind/prometheus.yaml")
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": SYSTEM, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }
+    )
+    cluster.kubectl(
+        "wait", "-n", "kube-system", "--for=condition=Available", "deploy/coredns", "--timeout=90s"
+    )
+    cluster.kubectl(
+        "wait", "-n", MONITORING, "--for=condition=Available", "deploy/prometheus", "--timeout=90s"
+    )
+    cluster.install()
