@@ -139,7 +139,7 @@ def test_a_table_for_64_replicas_is_solved_in_seconds() -> None:
 def test_an_slo_of_availability_alone_is_solved() -> None:
     solved = capacity_table(chat(), Slo((), 0.999), balancer=Balancer.RANDOM, max_replicas=4)
     # Without a latency objective a whole batch may wait, so nothing is shed below saturation.
-    assert solved.max_rate(1) == pytest.approx(solved.saturation_rate_per_second, rel=1e-3)
+    assert solved.max_rate(1) == pytest.approx(solved.saturation_rate_per_second, rel=0.01)
     assert solved.binding(2, 1.01 * solved.saturation_rate_per_second) == "saturation"
 
 
