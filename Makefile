@@ -9,6 +9,7 @@ export PATH := $(PATH):$(CACHE)/bin
 CLUSTER ?= local#   demo: `local` processes, or `kind`
 NAME ?= penstock#   kind-up, kind-down: the cluster's name
 PYTEST_ARGS ?=#     test: more arguments for pytest, e.g. PYTEST_ARGS='-k lease -x'
+BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
 .PHONY: help demo test test-kind lint generate bench bench-accuracy image kind-up kind-down lock venv clean
@@ -45,7 +46,7 @@ bench: venv ## Ticks at 1,000 and 10,000 services: time, memory, requests
 	@$(BIN)/python tests/bench/fleet.py
 
 bench-accuracy: venv ## The engine model against real measurements
-	@$(BIN)/python tests/bench/accuracy.py
+	@$(BIN)/python tests/bench/accuracy.py $(BENCH_ARGS)
 
 image: ## Build penstock:dev (operator and stand-in engine)
 	@testbed/build-image
