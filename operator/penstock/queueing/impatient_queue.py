@@ -105,7 +105,8 @@ class ErlangA:
         still_patient = math.exp(-self.patience_rate * seconds)
         stages = np.arange(1, self._waiting.size + 1)
         full_speed = self.servers * self.service_rate / self.patience_rate
-        return still_patient * float(special.betainc(full_speed, stages, still_patient) @ self._waiting)
+        # The sum of probabilities may end a rounding above 1.
+        return min(1.0, still_patient * float(special.betainc(full_speed, stages, still_patient) @ self._waiting))
 
 
 def _queue_states(queue: ErlangA) -> int:
