@@ -59,7 +59,7 @@ class ErlangA:
     @property
     def wait_probability(self) -> float:
         """Probability that an arrival has to wait."""
-        return float(self._waiting.sum())
+        return min(1.0, float(self._waiting.sum()))  # overloaded, the sum rounds to 1 + 2e-16
 
     @property
     def mean_queue_length(self) -> float:
@@ -105,8 +105,8 @@ class ErlangA:
         still_patient = math.exp(-self.patience_rate * seconds)
         stages = np.arange(1, self._waiting.size + 1)
         full_speed = self.servers * self.service_rate / self.patience_rate
-        # The sum of probabilities may end a rounding above 1.
-        return min(1.0, still_patient * float(special.betainc(full_speed, stages, still_patient) @ self._waiting))
+        late = float(special.betainc(full_speed, stages, still_patient) @ self._waiting)
+        return min(1.0, still_patient * late)  # a sum of probabilities may end a rounding above 1
 
 
 def _queue_states(queue: ErlangA) -> int:
