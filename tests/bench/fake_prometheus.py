@@ -64,9 +64,7 @@ class FakePrometheus:
             ]
         if "histogram_quantile" in query:
             value = "0.21" if "first_token" in query else "0.021"
-            return [
-                {"metric": self._labels(name, part="0.95"), "value": [at, value]} for name in rates
-            ]
+            return [{"metric": self._labels(name, part="0.95"), "value": [at, value]} for name in rates]
         factor = {
             "deriv": 0.0,
             "num_requests_waiting": 0.0,
@@ -77,7 +75,8 @@ class FakePrometheus:
         for mark, times in factor.items():
             if mark in query:
                 return [
-                    {"metric": self._labels(name), "value": [at, str(rate * times)]} for name, rate in rates.items()
+                    {"metric": self._labels(name), "value": [at, str(rate * times)]}
+                    for name, rate in rates.items()
                 ]
         if "time_per_output_token" in query:
             return [{"metric": self._labels(name), "value": [at, "0.0125"]} for name in rates]
@@ -102,4 +101,5 @@ class FakePrometheus:
 
 
 def _answer(data: dict[str, object]) -> web.Response:
-    return web.Response(body=orjson.dumps({"status": "success", "data": data}), content_type="application/json")
+    body = orjson.dumps({"status": "success", "data": data})
+    return web.Response(body=body, content_type="application/json")

@@ -16,7 +16,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def test_every_metric_is_documented_and_no_other() -> None:
     documented = set(re.findall(r"^\| `(penstock_\w+)`", (DOCS / "metrics.md").read_text(), re.MULTILINE))
     process = {
-        family.name + ("_total" if family.type == "counter" else "") for family in OperatorMetrics().registry.collect()
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in OperatorMetrics().registry.collect()
     }
     fleet = {f"penstock_service_{name}" for name in (*GAUGES, *BY_OBJECTIVE, "decision")}
     assert documented == process | fleet

@@ -175,9 +175,7 @@ class Operator:
             rate_window_seconds=series.rate_window_seconds,
             length_window_seconds=series.length_window_seconds,
         )
-        collector = Collector(
-            source, series, CollectLimits(query_timeout_seconds=prometheus.timeout_seconds)
-        )
+        collector = Collector(source, series, CollectLimits(query_timeout_seconds=prometheus.timeout_seconds))
         tables = CapacityTables(lambda: solver_processes(settings.solver_processes))
         self._stack.callback(tables.close)
         self._watched = feeds(self._cache, pods_identify=pods_identify, has_keda=has_keda)
