@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -66,7 +67,9 @@ class Cluster:
         )
 
     @contextmanager
-    def namespace(self, name: str) -> Iterator[str]:
+    def namespace(self, prefix: str) -> Iterator[str]:
+        """Create a namespace for one test; a kept cluster may still be deleting that of the last run."""
+        name = f"{prefix}-{secrets.token_hex(2)}"
         self.kubectl("create", "namespace", name)
         try:
             yield name

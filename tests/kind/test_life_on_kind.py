@@ -60,8 +60,8 @@ def test_the_operator_may_do_what_it_needs_and_no_more(cluster: Cluster) -> None
         )
 
     allowed = [
-        ("patch", "deployments/scale"),
-        ("patch", "inferenceservices.serving.penstock.dev/status"),
+        ("patch", "deployments.apps", "--subresource=scale"),
+        ("patch", "inferenceservices.serving.penstock.dev", "--subresource=status"),
         ("create", "events.events.k8s.io"),
         ("list", "pods"),
     ]
@@ -70,12 +70,13 @@ def test_the_operator_may_do_what_it_needs_and_no_more(cluster: Cluster) -> None
         ("patch", "deployments"),
         ("delete", "pods"),
         ("patch", "inferenceservices.serving.penstock.dev"),
-        ("create", "pods/exec"),
+        ("create", "pods", "--subresource=exec"),
     ]
     assert [words for words in allowed if not may(*words)] == []
     assert [words for words in refused if may(*words)] == []
-    logs = cluster.kubectl("logs", "-n", SYSTEM, "deploy/penstock").stdout
-    assert "orbidden" not in logs
+    logs = cluster.kubectl("logs", "-n", SYSTEM, "deploy/penstock").stdout.splitlines()
+    # A namespace that is being deleted takes no Events; that is no missing permission.
+    assert [line for line in logs if "orbidden" in line and "being terminated" not in line] == []
 
 
 def test_beside_kserve_the_plain_name_is_still_kserves(cluster: Cluster) -> None:

@@ -34,7 +34,7 @@ def test_replicas_follow_a_step_up_before_the_slo_breaks_and_later_down(cluster:
         cluster.wait(
             "a replica is added", lambda: cluster.replicas(namespace) >= 3, namespace=namespace, seconds=110
         )
-        report = job_result(cluster, namespace, seconds=150)
+        report = job_result(cluster, namespace, seconds=220)
         cluster.wait(
             "replicas go down again",
             lambda: cluster.replicas(namespace) <= 2,
@@ -51,7 +51,7 @@ def test_without_prometheus_it_holds_and_says_so_and_recovers(cluster: Cluster) 
         cluster.apply(load(namespace, f"2:{60 + OUTAGE_SECONDS + 40:.0f}"))
         cluster.wait(
             "it has sized",
-            lambda: cluster.replicas(namespace) == 2 and cluster.ready(namespace) == 2,
+            lambda: cluster.ready(namespace) == cluster.replicas(namespace) >= 2,
             namespace=namespace,
             seconds=90,
         )
@@ -64,8 +64,12 @@ def test_without_prometheus_it_holds_and_says_so_and_recovers(cluster: Cluster) 
                 seconds=60,
             )
             assert cluster.status(namespace)["decision"]["reason"] == "MetricsMissing"
+            held = cluster.replicas(namespace)
             cluster.stays(
-                "held", lambda: cluster.replicas(namespace) == 2, namespace=namespace, seconds=OUTAGE_SECONDS
+                "held",
+                lambda: cluster.replicas(namespace) == held,
+                namespace=namespace,
+                seconds=OUTAGE_SECONDS,
             )
         finally:
             cluster.kubectl("scale", "deploy/prometheus", "-n", MONITORING, "--replicas=1")
@@ -75,7 +79,7 @@ def test_without_prometheus_it_holds_and_says_so_and_recovers(cluster: Cluster) 
             namespace=namespace,
             seconds=60 + WINDOW_SECONDS,
         )
-        assert cluster.replicas(namespace) == 2
+        assert cluster.replicas(namespace) >= 2
 
 
 def test_an_operator_killed_in_the_middle_of_a_scale_up_loses_nothing(cluster: Cluster) -> None:
@@ -170,7 +174,7 @@ def test_leaving_an_hpa_through_observe_is_no_jump(cluster: Cluster) -> None:
     hpa = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "chat", "namespace": "migrated"},
+        "metadata": {"name": "chat"},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "chat"},
             "minReplicas": 4,
@@ -183,6 +187,7 @@ def test_leaving_an_hpa_through_observe_is_no_jump(cluster: Cluster) -> None:
         return (found.get("status"), found.get("reason")) == (status, reason)
 
     with cluster.namespace("migrated") as namespace:
+        hpa["metadata"] = {"name": "chat", "namespace": namespace}
         cluster.apply(*deployment(namespace, replicas=4), hpa, service(namespace, mode="Observe"))
         cluster.wait(
             "the HPA is named in Observe",

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 LEVEL_HALF_LIFE_WINDOWS = 1.0  # of the window that rates are counted over, 60 s by default
-CHANGE_HALF_LIFE_SECONDS = 900.0
+CHANGE_HALF_LIFE_WINDOWS = 15.0
 NORMAL_95 = 1.645
 # Jump to the newest rate beyond three standard errors: 2 would jump once in half an hour of steady
 # Poisson load (30 independent 1-minute windows x 2.5 %), 3 once in a working day.
@@ -79,7 +79,7 @@ def observe_rate(
 
     change_square, weight = memory.change_square, memory.weight
     if lagged is not None:
-        gain = -math.expm1(-elapsed * math.log(2) / CHANGE_HALF_LIFE_SECONDS)
+        gain = -math.expm1(-elapsed * math.log(2) / (CHANGE_HALF_LIFE_WINDOWS * window_seconds))
         rise = max(0.0, rate_per_second - lagged)
         change_square += gain * (rise * rise - change_square)
         weight += gain * (1.0 - weight)
