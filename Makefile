@@ -21,7 +21,7 @@ demo: venv ## Operator, engines, Prometheus and a load step on this machine (CLU
 ifeq ($(strip $(CLUSTER)),kind)
 	@testbed/prepare kind
 	@testbed/build-image
-	@$(BIN)/penstock demo --cluster kind
+	@testbed/kind-demo
 else
 	@$(BIN)/penstock demo
 endif

@@ -18,6 +18,7 @@ from penstock.cli.demo_terminal import Terminal
 from penstock.sandbox.apiserver import ApiServerUnavailableError
 from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster, DemoError
 from penstock.sandbox.demo.commentary import Kind
+from penstock.sandbox.demo.kind_cluster import KindCluster, OperatorPod
 from penstock.sandbox.demo.operator_process import OperatorProcess
 from penstock.sandbox.demo.play import Play
 from penstock.sandbox.demo.scene import PROFILE, Scene, full_scene, quick_scene
@@ -34,6 +35,7 @@ Examples:
   penstock demo --quick         1.5 minutes: a load step
   penstock demo --keep          then leave it running, to play with kubectl
   penstock demo --api fake      without etcd and kube-apiserver even where they are found
+  make demo CLUSTER=kind        on a real cluster
 
 \b
 Exit status: 0 the objective was held; 1 it was missed, or a part failed; 4 this machine was too
@@ -49,7 +51,14 @@ busy to tell; 130 Ctrl-C. Nothing is left running, whatever happens."""
     help="A real kube-apiserver, or the small fake one; auto: real where its binaries are found.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show the operator's log lines too.")
-def demo(*, quick: bool, keep: bool, api: str, verbose: bool) -> None:
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    hidden=True,
+    help="A cluster that testbed/kind-demo has prepared; run in its node's network.",
+)
+def demo(*, quick: bool, keep: bool, api: str, verbose: bool, kubeconfig: Path | None) -> None:
     """Run everything together on this machine, with live traffic and a commentary.
 
     The real operator against a Kubernetes API, a real Prometheus and stand-in engines, all of them
@@ -58,7 +67,9 @@ def demo(*, quick: bool, keep: bool, api: str, verbose: bool) -> None:
     """
     terminal = Terminal()
     home = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
-    options = Options(quick_scene() if quick else full_scene(), ApiChoice(api), keep, verbose)
+    options = Options(
+        quick_scene() if quick else full_scene(), ApiChoice(api), keep, verbose, kubeconfig=kubeconfig
+    )
     code = FAILED
     try:
         code = asyncio.run(_run(options, home, terminal))
@@ -82,6 +93,7 @@ class Options:
     api: ApiChoice
     keep: bool
     verbose: bool
+    kubeconfig: Path | None = None  # None: a cluster of local processes
 
 
 async def _run(options: Options, home: Path, terminal: Terminal) -> int:
@@ -90,12 +102,17 @@ async def _run(options: Options, home: Path, terminal: Terminal) -> int:
     loop = asyncio.get_running_loop()
     if this is not None:
         loop.add_signal_handler(signal.SIGTERM, this.cancel)
-    _introduce(scene, terminal)
+    _introduce(options, terminal)
     async with AsyncExitStack() as stack:
-        cluster = DemoCluster(home, scene, terminal.say)
-        await cluster.open(stack, options.api)
-        log = cluster.logs / "operator.log"
-        operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, scene)
+        log = home / "logs" / "operator.log"
+        if options.kubeconfig is None:
+            cluster = DemoCluster(home, scene, terminal.say)
+            await cluster.open(stack, options.api)
+            operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, scene)
+        else:
+            cluster = kind = KindCluster(home, scene, terminal.say, options.kubeconfig)
+            await cluster.open(stack, options.api)
+            operator = OperatorPod(options.kubeconfig, cluster.prometheus.url, log, scene, cluster=kind)
         stack.callback(operator.stop)
         if options.verbose:
             following = asyncio.create_task(_follow(log, terminal))
@@ -117,12 +134,13 @@ async def _run(options: Options, home: Path, terminal: Terminal) -> int:
     return code
 
 
-def _introduce(scene: Scene, terminal: Terminal) -> None:
+def _introduce(options: Options, terminal: Terminal) -> None:
+    where = "local processes" if options.kubeconfig is None else "pods"
     terminal.write("Penstock demo: set objectives, not thresholds.")
     terminal.write("Real: the operator, Prometheus, the traffic and the latencies it gets.")
-    terminal.write("Played: the GPUs. The engines are local processes with the timing of Llama 3.1")
+    terminal.write(f"Played: the GPUs. The engines are {where} with the timing of Llama 3.1")
     terminal.write("8B on an L40S, and times of minutes are cut to seconds.")
-    terminal.write(f"It takes about {scene.load_seconds + 15:.0f} s; Ctrl-C ends everything.\n")
+    terminal.write(f"It takes about {options.scene.load_seconds + 15:.0f} s; Ctrl-C ends everything.\n")
 
 
 async def _keep(cluster: DemoCluster, terminal: Terminal) -> None:

@@ -50,6 +50,11 @@ class OperatorProcess:
         return self._child.pid if self._child else 0
 
     @property
+    def lease_suffix(self) -> str:
+        """How the Lease's holder ends while this process holds it."""
+        return f"-{self.pid}"
+
+    @property
     def running(self) -> bool:
         """Whether it lives."""
         return self._child is not None and self._child.running

@@ -181,7 +181,7 @@ class Play:
             "started again. It may decide only when the Lease of the dead one has run out (15 s).",
         )
         async with asyncio.timeout(LEADS_WITHIN_SECONDS):
-            while not await self._leads(self.operator.pid):
+            while not await self._leads():
                 if (now := await self._replicas()) != before:
                     raise DemoError(f"the target went from {before} to {now} without an operator")
                 await asyncio.sleep(SAMPLE_SECONDS)
@@ -192,10 +192,10 @@ class Play:
         body = await self.cluster.rest.get(DEPLOYMENTS.path(NAMESPACE, NAME))
         return int(body["spec"]["replicas"])
 
-    async def _leads(self, pid: int) -> bool:
-        """Ask the API whether the Lease is held by a process; its identity ends with its id."""
+    async def _leads(self) -> bool:
+        """Ask the API whether the Lease is held by the present operator."""
         lease = await self.cluster.rest.get(LEASES.path(NAMESPACE, "penstock"))
-        return str(lease["spec"].get("holderIdentity", "")).endswith(f"-{pid}")
+        return str(lease["spec"].get("holderIdentity", "")).endswith(self.operator.lease_suffix)
 
     async def _follow_service(self) -> None:
         async for changes in self.cluster.rest.follow(INFERENCE_SERVICES.path(NAMESPACE)):
