@@ -25,6 +25,7 @@ LOWEST_LOAD = 0.01  # of saturation: what an idle pool gives is the best any cou
 # Round robin over so many takes apart even 40 requests of a trace with one time stamp, which a single
 # idle replica would serve one behind the other.
 _IDLE_REPLICAS = 256
+_GRAINS = 250  # counts above are found to 0.4 %: each look costs a second, and the model knows no better
 _HALVINGS = 12  # of the bracket in which the highest rate lies: 1/4096 of it
 
 
@@ -98,9 +99,11 @@ def size(
     fewest = math.ceil(arrival_rate / model.saturation_rate_per_second)
     if fewest <= max_replicas:
         guess = _fewest(pools.quickly_hold, max(1, fewest), max_replicas) or max_replicas
-        replicas = _fewest(pools.hold, guess, max_replicas)
+        grain = max(1, guess // _GRAINS)
+        replicas = _fewest(pools.hold, guess, max_replicas, grain)
         if replicas is not None:
-            return _sizing(pools, _fewest_downwards(pools.hold, max(1, fewest), replicas), spare)
+            replicas = _fewest_downwards(pools.hold, max(1, fewest), replicas, grain)
+            return _sizing(pools, replicas, spare)
     raise pools.too_few(max_replicas)
 
 
@@ -256,7 +259,7 @@ def _sizing(pools: _Pools, replicas: int, spare: int) -> Sizing:
     fails = pools.broken(replicas)
     binding = fails
     if fails is None and replicas > 1:
-        binding = pools.broken(replicas - 1)
+        binding = pools.broken(replicas - max(1, replicas // _GRAINS))
     return Sizing(
         replicas=replicas,
         replicas_with_spare=replicas + spare,
@@ -272,15 +275,17 @@ def _sizing(pools: _Pools, replicas: int, spare: int) -> Sizing:
     )
 
 
-def _fewest(holds: Callable[[int], bool], least: int, most: int) -> int | None:
-    """Return the smallest count in least..most for which `holds` (monotone); None if there is none."""
-    step, broken = 1, least - 1
+def _fewest(holds: Callable[[int], bool], least: int, most: int, grain: int = 1) -> int | None:
+    """Return the smallest count in least..most for which `holds`, to `grain`; None if there is none."""
+    step, broken = grain, least - 1
     count = least
     while not holds(count):
         if count == most:
             return None
         broken, count, step = count, min(count + step, most), step * 2
-    while count - broken > 1:
+    if broken < least:
+        return count
+    while count - broken > grain:
         middle = (count + broken) // 2
         if holds(middle):
             count = middle
@@ -289,13 +294,13 @@ def _fewest(holds: Callable[[int], bool], least: int, most: int) -> int | None:
     return count
 
 
-def _fewest_downwards(holds: Callable[[int], bool], least: int, holding: int) -> int:
-    """Return the smallest count in least..holding for which `holds`: the step doubles."""
-    step = 1
+def _fewest_downwards(holds: Callable[[int], bool], least: int, holding: int, grain: int) -> int:
+    """Return the smallest count in least..holding for which `holds`, to `grain`: the step doubles."""
+    step = grain
     while holding > least:
         lower = max(least, holding - step)
         if not holds(lower):
-            return holding if step == 1 else (_fewest(holds, lower + 1, holding) or holding)
+            return holding if step == grain else (_fewest(holds, lower + 1, holding, grain) or holding)
         holding, step = lower, step * 2
     return holding
 
