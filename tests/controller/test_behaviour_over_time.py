@@ -190,3 +190,9 @@ async def test_a_service_that_never_had_traffic_goes_to_its_minimum() -> None:
     await world.run(300)
     assert world.target == 2
     assert world.status["decision"]["reason"] == "AtMinimum"
+
+
+async def test_an_idle_service_says_that_there_are_no_requests() -> None:
+    world = World(rate=lambda _: 0.0, spec=chat(), target=1)
+    await world.run(60)
+    assert world.status["decision"]["message"] == "1 replica: no requests, and none have been seen"

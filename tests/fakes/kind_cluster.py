@@ -60,9 +60,12 @@ class Cluster:
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def install(self) -> None:
+        """Install the chart; a newer image of the same tag restarts the operator."""
+        image = self.run("docker", "image", "inspect", "-f", "{{.Id}}", "penstock:dev").stdout.strip()
         self.run(
             *("helm", "upgrade", "--install", "penstock", "charts/penstock", "-n", SYSTEM),
-            *("-f", "manifests/kind/values.yaml", "--wait", "--timeout", "120s"),
+            *("-f", "manifests/kind/values.yaml", "--set-string", f"podAnnotations.image={image}"),
+            *("--wait", "--timeout", "120s"),
             seconds=150,
         )
 

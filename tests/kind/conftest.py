@@ -1,11 +1,13 @@
 """One cluster for all kind tests; made by testbed/kind-up, removed at the end.
 
-PENSTOCK_KEEP_CLUSTER=1 keeps it, and the next run uses it again.
+PENSTOCK_KEEP_CLUSTER=1 keeps it, and the next run that says so uses it again. Otherwise each run has
+a cluster of its own: tests that stop Prometheus and the operator would disturb another run's.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +17,8 @@ import pytest
 
 from fakes.kind_cluster import CACHE, MONITORING, ROOT, SYSTEM, Cluster
 
-NAME = "penstock-test"
+KEEP = bool(os.environ.get("PENSTOCK_KEEP_CLUSTER"))
+NAME = "penstock-test" if KEEP else f"penstock-test-{secrets.token_hex(2)}"
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         _install(found)
         yield found
     finally:
-        if not os.environ.get("PENSTOCK_KEEP_CLUSTER"):
+        if not KEEP:
             found.run(str(ROOT / "testbed" / "kind-down"), NAME, check=False)
 
 

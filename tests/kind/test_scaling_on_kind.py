@@ -23,6 +23,7 @@ def job_result(cluster: Cluster, namespace: str, *, seconds: float) -> dict[str,
 
     cluster.wait("the load ends", ended, namespace=namespace, seconds=seconds)
     text = cluster.kubectl("logs", "job/load", "-n", namespace).stdout
+    assert "{" in text, f"the load was not reported: {text}"
     return dict(json.loads(text[text.index("{") :]))
 
 

@@ -48,6 +48,10 @@ class FleetCache:
         """Take in an InferenceService; an unreadable spec becomes a value, not an error."""
         metadata = body["metadata"]
         key = ServiceKey(metadata["namespace"], metadata["name"])
+        if "deletionTimestamp" in metadata:
+            # Its namespace goes, or a finalizer of somebody else's holds it: no more decisions for it.
+            self.services.pop(key, None)
+            return
         known = self.services.get(key)
         if known is not None and known.uid == metadata["uid"] and _older(body, known.resource_version):
             return

@@ -14,7 +14,7 @@ from penstock.model.decision import Decision, Reason
 from penstock.model.spec import Objective, ServiceSpec
 from penstock.policy import wording
 from penstock.policy.demand import Demand
-from penstock.policy.estimate import Capacity, Estimate
+from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,11 @@ def scaled_to_zero(spec: ServiceSpec) -> Verdict:
     return Verdict(None, Reason.SCALED_TO_ZERO, lambda: message)
 
 
-def held(estimate: Estimate, value: int) -> Verdict:
-    """There is nothing to decide from."""
+def held(estimate: Estimate, value: int, target: int) -> Verdict:
+    """There is nothing to decide from: keep the target in force, inside the user's bounds."""
     reason = Reason.LEARNING if estimate.learning else Reason.METRICS_MISSING
-    return Verdict(value, reason, lambda: f"{wording.replicas(value)} held: {estimate.missing}")
+    how = "held" if value == target else "(replicas.min)" if value > target else "(replicas.max)"
+    return Verdict(value, reason, lambda: f"{wording.replicas(value)} {how}: {estimate.missing}")
 
 
 def sized(
@@ -93,6 +94,8 @@ def sized(
         if wanted < bounds.min:
             return f"{wording.replicas(value)} (replicas.min): {_load(estimate)}, {wanted} would do"
         spare = f" ({bounds.spare} of them spare)" if bounds.spare else ""
+        if isinstance(capacity, NothingToCarry):
+            return f"{wording.replicas(value)}{spare}: no requests, and none have been seen"
         return f"{wording.replicas(value)}{spare}: {_load(estimate)}, {_consequence(spec, estimate, needed)}"
 
     return Verdict(value, reason, say, estimate)

@@ -111,7 +111,7 @@ def _notice_foreign_hand(
 def _hold(spec: ServiceSpec, pool: Pool, estimate: Estimate) -> Verdict:
     """Hold the target inside the user's bounds while there is nothing to decide from."""
     held = min(max(pool.target, spec.replicas.min), spec.replicas.max)
-    return explanation.held(estimate, held)
+    return explanation.held(estimate, held, pool.target)
 
 
 def _size(
