@@ -208,6 +208,8 @@ class Play:
     async def _follow_deployment(self) -> None:
         async for changes in self.cluster.rest.follow(DEPLOYMENTS.path(NAMESPACE)):
             for change in changes:
+                if change.body["metadata"]["name"] != NAME:
+                    continue  # on a real cluster the operator's own Deployment is here too
                 target = int(change.body["spec"]["replicas"])
                 before, self._target = self._target, target
                 if before and target != before:
