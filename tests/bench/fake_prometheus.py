@@ -1,11 +1,13 @@
 """A Prometheus API over a fleet that exists only as numbers: for the scale benchmark.
 
 It recognises a query by the metrics in it and answers with one series per service, as `--identity
-service` asks for. Everything is steady unless a service's load is changed.
+service` asks for. Everything is steady unless a service's load is changed. Answers are joined from
+prepared bytes, 10 ms each at 10,000 services: a server of its own would not take the operator's cores.
 """
 
 from __future__ import annotations
 
+import math
 import re
 
 import orjson
@@ -13,15 +15,24 @@ from aiohttp import web
 
 LENGTH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 INPUT_TOKENS, OUTPUT_TOKENS = 1155.0, 211.0
+# Value of a sample by a mark in the query: requests per second times this.
+PER_REQUEST = {
+    "deriv": 0.0,
+    "num_requests_waiting": 0.0,
+    "time_to_first_token_seconds_count": 1.0,
+    "prompt_tokens_total": INPUT_TOKENS,
+    "generation_tokens_total": OUTPUT_TOKENS,
+}
 
 
 class FakePrometheus:
     """Serves ``/api/v1/query``; `rates` are requests per second by service name."""
 
     def __init__(self, namespace: str, services: list[str], rate: float, pods: int) -> None:
-        self.namespace, self.services, self.pods = namespace, services, pods
+        self.namespace, self.pods = namespace, pods
         self.rates = dict.fromkeys(services, rate)
         self.queries = 0
+        self._heads: dict[str, list[bytes]] = {}
 
     def app(self) -> web.Application:
         """Return the application."""
@@ -38,68 +49,65 @@ class FakePrometheus:
             {"metric": self._labels(name), "values": [[at, str(rate)] for at in times]}
             for name, rate in self.rates.items()
         ]
-        return _answer({"resultType": "matrix", "result": series})
+        data = {"resultType": "matrix", "result": series}
+        body = orjson.dumps({"status": "success", "data": data})
+        return web.Response(body=body, content_type="application/json")
 
     async def _query(self, request: web.Request) -> web.Response:
         form = await request.post()
         self.queries += 1
-        at = float(str(form["time"]))
-        return _answer({"resultType": "vector", "result": self._vector(str(form["query"]), at)})
+        result = b",".join(self._vector(str(form["query"])))
+        body = b'{"status":"success","data":{"resultType":"vector","result":[' + result + b"]}}"
+        return web.Response(body=body, content_type="application/json")
 
     def _labels(self, service: str, **more: str) -> dict[str, str]:
         return {"namespace": self.namespace, "service": service, **more}
 
-    def _vector(self, query: str, at: float) -> list[dict[str, object]]:
-        rates = self.rates
+    def _series(self, values: list[bytes], **more: str) -> list[bytes]:
+        """Return the samples of all services, in their order."""
+        key = str(more)
+        if key not in self._heads:
+            self._heads[key] = [
+                b'{"metric":' + orjson.dumps(self._labels(name, **more)) + b',"value":[0,"'
+                for name in self.rates
+            ]
+        return [head + value + b'"]}' for head, value in zip(self._heads[key], values, strict=True)]
+
+    def _same(self, value: float, **more: str) -> list[bytes]:
+        return self._series([b"%.9g" % value] * len(self.rates), **more)
+
+    def _vector(self, query: str) -> list[bytes]:
         if "request_prompt_tokens" in query or "request_generation_tokens" in query:
-            mean = INPUT_TOKENS if "prompt" in query else OUTPUT_TOKENS
-            return self._lengths(query, mean, at)
+            return self._lengths(query, INPUT_TOKENS if "prompt" in query else OUTPUT_TOKENS)
         if "time() - timestamp" in query:
+            scraped_before = b'{"metric":{"part":"before"},"value":[0,"5"]}'
             parts = {"running": 8.0, "age": 5.0, "pods": float(self.pods)}
-            scraped_before = {"metric": {"part": "before"}, "value": [at, "5"]}
-            return [scraped_before] + [
-                {"metric": self._labels(name, part=part), "value": [at, str(value)]}
-                for part, value in parts.items()
-                for name in rates
+            return [
+                scraped_before,
+                *(each for part, value in parts.items() for each in self._same(value, part=part)),
             ]
         if "histogram_quantile" in query:
-            value = "0.21" if "first_token" in query else "0.021"
-            return [{"metric": self._labels(name, part="0.95"), "value": [at, value]} for name in rates]
-        factor = {
-            "deriv": 0.0,
-            "num_requests_waiting": 0.0,
-            "time_to_first_token_seconds_count": 1.0,
-            "prompt_tokens_total": INPUT_TOKENS,
-            "generation_tokens_total": OUTPUT_TOKENS,
-        }
-        for mark, times in factor.items():
+            return self._same(0.21 if "first_token" in query else 0.021, part="0.95")
+        for mark, times in PER_REQUEST.items():
             if mark in query:
-                return [
-                    {"metric": self._labels(name), "value": [at, str(rate * times)]}
-                    for name, rate in rates.items()
-                ]
+                return self._series([b"%.9g" % (rate * times) for rate in self.rates.values()])
         if "time_per_output_token" in query:
-            return [{"metric": self._labels(name), "value": [at, "0.0125"]} for name in rates]
+            return self._same(0.0125)
         raise web.HTTPBadRequest(text=f"the fake does not know {query}")
 
-    def _lengths(self, query: str, mean: float, at: float) -> list[dict[str, object]]:
+    def _lengths(self, query: str, mean: float) -> list[bytes]:
         """Answer only the services that the query's matcher names, as a real server would."""
         matcher = re.search(r'service=~"([^"]*)"', query)
         wanted = matcher.group(1).replace("\\", "").split("|") if matcher else list(self.rates)
-        result: list[dict[str, object]] = []
+        samples = []
         for name in wanted:
             rate = self.rates.get(name)
             if rate is None:
                 continue
-            for bound in LENGTH_BOUNDS:
-                share = 1.0 - 2.718281828 ** (-bound / mean)
-                labels = self._labels(name, le=f"{float(bound)}")
-                result.append({"metric": labels, "value": [at, str(rate * share)]})
-            result.append({"metric": self._labels(name, le="+Inf"), "value": [at, str(rate)]})
-            result.append({"metric": self._labels(name, le="sum"), "value": [at, str(rate * mean)]})
-        return result
-
-
-def _answer(data: dict[str, object]) -> web.Response:
-    body = orjson.dumps({"status": "success", "data": data})
-    return web.Response(body=body, content_type="application/json")
+            values = {f"{float(bound)}": rate * -math.expm1(-bound / mean) for bound in LENGTH_BOUNDS}
+            values |= {"+Inf": rate, "sum": rate * mean}
+            samples += [
+                orjson.dumps({"metric": self._labels(name, le=le), "value": [0, str(value)]})
+                for le, value in values.items()
+            ]
+        return samples
