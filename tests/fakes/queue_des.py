@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 
 import numpy as np
+
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.service_time_model import RequestModel
 
