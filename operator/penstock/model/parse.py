@@ -18,6 +18,7 @@ from penstock.model.spec import (
     Mode,
     Objective,
     ReplicaSpec,
+    RoutingSpec,
     RoutingType,
     ServiceKey,
     ServiceRef,
@@ -84,7 +85,7 @@ def parse_service(obj: Mapping[str, object]) -> ServiceSpec:
         slo=_slo(slo),
         engine=parse_engine(engine),
         replicas=_replicas(spec.section("replicas")),
-        routing_type=routing.choice("type", RoutingType, RoutingType.NONE),
+        routing=RoutingSpec(routing.choice("type", RoutingType, RoutingType.NONE)),
         balancer=routing.choice("balancer", Balancer, Balancer.RANDOM),
         cost=_cost(spec.section("cost")) if spec.has("cost") else None,
     )

@@ -1,0 +1,1 @@
+"""What enforces decisions per request: Envoy by xDS, or weights of an HTTPRoute."""
