@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 import click
 
-from penstock.controller.settings import OperatorSettings, PrometheusSettings
+from penstock.controller.settings import GatewaySettings, OperatorSettings, PrometheusSettings
 
 
 def _header(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -24,7 +25,7 @@ def _listen(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int
     """Split ``host:port``."""
     host, mark, port = value.rpartition(":")
     if not mark or not port.isdigit() or int(port) > 65535:
-        raise click.BadParameter(f"{value!r}: write it as 0.0.0.0:8080")
+        raise click.BadParameter(f"{value!r}: write it as host:port, for example 0.0.0.0:8080")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - probes come from outside the pod
 
 
@@ -139,6 +140,32 @@ Examples:
 )
 @click.option("--lease-name", default="penstock", show_default=True, help="Name of the Lease.")
 @click.option(
+    "--gateways",
+    type=click.Choice(["off", "namespace", "cluster", "external"]),
+    default="off",
+    show_default=True,
+    help="Envoy gateways for services with routing.type Envoy: a group per namespace, one for the cluster, "
+    "or proxies that you start yourself.",
+)
+@click.option(
+    "--xds-listen",
+    default="0.0.0.0:18000",
+    show_default=True,
+    callback=_listen,
+    help="Address on which gateways ask for their configuration.",
+)
+@click.option(
+    "--xds-address", default="", help="host:port under which gateways reach the leader; required for groups."
+)
+@click.option(
+    "--gateway-key-file",
+    default="",
+    help="File with the secret that gateways' tokens are derived from; required for gateways.",
+)
+@click.option(
+    "--gateway-template", default="", help="YAML file: image, replicas, resources of the gateway pods."
+)
+@click.option(
     "--kubeconfig",
     default="",
     envvar="KUBECONFIG",
@@ -180,6 +207,11 @@ def run(
     leader_election: bool,
     lease_namespace: str,
     lease_name: str,
+    gateways: Literal["off", "namespace", "cluster", "external"],
+    xds_listen: tuple[str, int],
+    xds_address: str,
+    gateway_key_file: str,
+    gateway_template: str,
     kubeconfig: str,
     log_format: str,
     log_level: str,
@@ -195,6 +227,10 @@ def run(
             f"would read as no data; use at least {4 * scrape_interval:g}",
             param_hint="--rate-window",
         )
+    if gateways != "off" and not gateway_key_file:
+        raise click.BadParameter("gateways need a key to know them by", param_hint="--gateway-key-file")
+    if gateways in ("namespace", "cluster") and not xds_address:
+        raise click.BadParameter("gateway pods must know whom to ask", param_hint="--xds-address")
     from penstock.controller.app import run_operator
     from penstock.kube.api import KubeError
     from penstock.telemetry.logging import configure_logging
@@ -224,6 +260,14 @@ def run(
         lease_namespace=lease_namespace or "default",
         lease_name=lease_name,
         kubeconfig=kubeconfig,
+        gateways=GatewaySettings(
+            scope=gateways,
+            xds_listen_host=xds_listen[0],
+            xds_listen_port=xds_listen[1],
+            xds_address=xds_address,
+            key_file=gateway_key_file,
+            template_file=gateway_template,
+        ),
     )
     configure_logging("json" if log_format == "json" else "console", log_level)
     try:

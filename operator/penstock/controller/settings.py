@@ -24,6 +24,25 @@ class PrometheusSettings:
     service_label: str = "service"
 
 
+GatewayScope = Literal["off", "namespace", "cluster", "external"]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """The Envoy gateways this process serves.
+
+    `scope`: one group per namespace, one for the cluster, or `external`: proxies that somebody else
+    starts (the demo, a laptop); nothing is created in the cluster for those.
+    """
+
+    scope: GatewayScope = "off"
+    xds_listen_host: str = "0.0.0.0"  # noqa: S104 - proxies dial in; each must show its group's token
+    xds_listen_port: int = 18000
+    xds_address: str = ""  # host:port under which proxies reach the leader
+    key_file: str = ""  # secret that the groups' tokens are derived from
+    template_file: str = ""  # YAML: image, replicas, concurrency, resources of gateway pods
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
     """One operator process."""
@@ -41,3 +60,4 @@ class OperatorSettings:
     kubeconfig: str = ""
     relist_seconds: float = 600.0
     solver_processes: int = 1
+    gateways: GatewaySettings = GatewaySettings()

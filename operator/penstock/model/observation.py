@@ -28,6 +28,7 @@ class Load:
     """Signals of one service at one evaluation instant. Rates are per second, times in seconds."""
 
     arrival_rate: Reading = _NOT_READ  # requests that got their first token, per second
+    offered_rate: Reading = _NOT_READ  # counted at a gateway: admitted, shed and spilled; else missing
     queue_growth: Reading = _NOT_READ  # d(waiting)/dt, requests per second: offered = arrival + growth
     waiting: Reading = _NOT_READ  # requests in the engines' queues, whole pool
     running: Reading = _NOT_READ  # requests being served, whole pool

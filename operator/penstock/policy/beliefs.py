@@ -51,7 +51,7 @@ def observe(
     if arrival is not None:
         if lengths.cell is None:
             lengths = _means(lengths, load, arrival, times)
-        offered = max(0.0, arrival + load.queue_growth.otherwise(0.0))
+        offered = offered_rate(load, arrival)
         ahead = _lead(spec, lead, seen.at, times)
         demand = observe_rate(
             demand, offered, seen.at, lead_seconds=ahead, window_seconds=times.rate_window_seconds
@@ -120,6 +120,17 @@ def estimate(
     )
 
 
+def offered_rate(load: Load, arrival_rate: float) -> float:
+    """Return what users send, 1/s: as a gateway counts it at the door, else what the engines reveal.
+
+    Engines never see what was shed or sent elsewhere: sized by them alone, a pool that sheds would
+    look content and never grow.
+    """
+    if load.offered_rate.value is not None:
+        return load.offered_rate.value
+    return max(0.0, arrival_rate + load.queue_growth.otherwise(0.0))
+
+
 def nothing(missing: str) -> Estimate:
     """Return the estimate of a service of which nothing can be believed."""
     return Estimate(None, None, missing=missing)
@@ -174,6 +185,6 @@ def _partial(load: Load, pool: Pool | None) -> str:
     """Say why the load may be under-counted; empty when it is not."""
     if pool is not None and _silent_pods(load, pool):
         return f"{load.reporting_pods.value:.0f} of {pool.ready} ready pods report"
-    if load.queue_growth.value is None:
+    if load.queue_growth.value is None and load.offered_rate.value is None:
         return f"the growth of the queue is not known: {load.queue_growth.detail}"
     return ""
