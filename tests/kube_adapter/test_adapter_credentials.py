@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.config import incluster_config
 
+from penstock.kube import aio_client
 from penstock.kube.aio_client import AioKubeApi, connect
 from penstock.kube.answers import CallLimits
 from penstock.kube.api import PODS, Forbidden, KubeError, Unavailable
@@ -248,3 +249,21 @@ def _tls_kubeconfig(directory: Path, url: str, ca: str) -> str:
     }
     path.write_text(json.dumps(config))
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "kubernetes.default"}, None),
+    ],
+)
+def test_a_proxy_is_taken_from_the_environment_once(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], proxy: str | None
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert aio_client._proxy_for("https://kubernetes.default:443") == proxy

@@ -14,7 +14,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import yaml
@@ -244,11 +245,21 @@ async def connect(
         files = files or kubernetes_config.KUBE_CONFIG_DEFAULT_LOCATION
         configuration = await _kubeconfig(files)
         credentials = KubeconfigCredentials(files, configuration)
+    # aiohttp would look for a proxy and into netrc anew for each request, in two threads: a third of the
+    # request's time; and an entry of the API server's host there would contradict our token.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or _proxy_for(str(configuration.host))
     try:
         client = ApiClient(configuration)
     except OSError as error:  # ssl.SSLError is one
         raise KubeError(f"cannot use the API server's CA or the client certificate: {error}") from None
     return AioKubeApi(client, credentials, limits=limits, on_request=on_request)
+
+
+def _proxy_for(address: str) -> str | None:
+    """Return the proxy that HTTP(S)_PROXY and NO_PROXY ask for; None for a direct connection."""
+    url = urlsplit(address)
+    return None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
 
 
 def _in_cluster() -> Configuration:
