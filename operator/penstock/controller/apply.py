@@ -30,8 +30,19 @@ class ScaleWriter:
         self._kube = kube
         self._in_flight = in_flight
 
-    async def write(self, outcome: Outcome, state: ServiceState, replicas: int, now: float) -> bool:
-        """Set the target; whether it was written. A refusal is kept in ``state.write_error``."""
+    async def write(
+        self,
+        outcome: Outcome,
+        state: ServiceState,
+        replicas: int,
+        now: float,
+        *,
+        victims: frozenset[str] | None = None,
+    ) -> bool:
+        """Set the target; whether it was written. A refusal is kept in ``state.write_error``.
+
+        `victims` are the pods to lose, drained already; None: those with the least in flight.
+        """
         spec, pool = outcome.spec, outcome.seen.pool
         assert pool is not None  # noqa: S101 - a decision to write has seen the pool
         namespace, name = spec.key.namespace, spec.target.name
@@ -40,8 +51,11 @@ class ScaleWriter:
             scale = await self._kube.get_scale(resource, namespace, name)
             if scale.replicas != pool.target:
                 return False
-            if replicas < pool.ready and spec.target.kind == "Deployment":
-                await self._mark_victims(outcome, scale.selector, pool.target - replicas)
+            if spec.target.kind == "Deployment":
+                if victims is not None:
+                    await self._mark_drained(outcome, scale.selector, victims)
+                elif replicas < pool.ready:
+                    await self._mark_victims(outcome, scale.selector, pool.target - replicas)
             written = await self._kube.patch_scale(
                 resource, namespace, name, replicas=replicas, resource_version=scale.resource_version
             )
@@ -66,21 +80,31 @@ class ScaleWriter:
     async def _mark_victims(self, outcome: Outcome, selector: str, count: int) -> None:
         """Let the ReplicaSet controller remove the pods with the least in flight.
 
-        The cost is an annotation on the pods; unready pods go first whatever their cost. Without
-        permission, or when the query fails, Kubernetes chooses: a scale-down is not worth failing.
+        Unready pods go first whatever their cost. Without permission, or when the query fails,
+        Kubernetes chooses: a scale-down is not worth failing.
         """
         spec = outcome.spec
         try:
             pods = await self.list_pods(spec, selector)
             load = await self._in_flight(spec, [pod.name for pod in pods], outcome.seen.at)
-            victims = set(choose_victims(pods, load, count))
-            for pod in pods:
-                cost = VICTIM_COST if pod.name in victims else None
-                if cost == (pod.deletion_cost or None):
-                    continue
-                if cost is None and pod.deletion_cost != VICTIM_COST:
-                    continue  # a cost of the user's own
-                body = {"metadata": {"annotations": {DELETION_COST: cost}}}
-                await self._kube.patch(PODS, spec.key.namespace, pod.name, body)
+            await self._set_costs(spec, pods, frozenset(choose_victims(pods, load, count)))
         except KubeError as error:
             log.warning("victims could not be chosen", service=str(spec.key), error=error.message)
+
+    async def _mark_drained(self, outcome: Outcome, selector: str, victims: frozenset[str]) -> None:
+        """Make sure that the drained pods go and no others. Raises `KubeError`: then nothing may go."""
+        pods = await self.list_pods(outcome.spec, selector)
+        unready = [pod.name for pod in pods if not (pod.ready or pod.terminating or pod.name in victims)]
+        if unready:
+            # It would go before any victim, and it may have streams.
+            raise Conflict(f"{unready[0]} has turned unready")
+        await self._set_costs(outcome.spec, pods, victims)
+
+    async def _set_costs(self, spec: ServiceSpec, pods: Sequence[PodState], victims: frozenset[str]) -> None:
+        """Annotate the pods: lowest cost for the victims; a cost of the user's own stays."""
+        for pod in pods:
+            cost = VICTIM_COST if pod.name in victims else None
+            if cost == (pod.deletion_cost or None) or (cost is None and pod.deletion_cost != VICTIM_COST):
+                continue
+            body = {"metadata": {"annotations": {DELETION_COST: cost}}}
+            await self._kube.patch(PODS, spec.key.namespace, pod.name, body)

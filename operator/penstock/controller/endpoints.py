@@ -19,6 +19,7 @@ class EndpointCache:
 
     def __init__(self, changed: Callable[[Place], None] = lambda _: None) -> None:
         self._slices: dict[Place, dict[str, Object]] = {}
+        self._ports: dict[Place, tuple[tuple[str, int], ...]] = {}
         self._place_of: dict[tuple[str, str], Place] = {}
         self._changed = changed
 
@@ -46,24 +47,39 @@ class EndpointCache:
             del self._slices[place]
         self._changed(place)
 
-    def of(
-        self, namespace: str, service: str, *, port_name: str = "", draining: Iterable[str] = ()
-    ) -> tuple[Endpoint, ...]:
-        """Return the endpoints of a Service in the order of their pods; a pod listed twice counts once.
+    def see_service(self, body: Object) -> None:
+        """Take in a Service: slices name its ports, users number them."""
+        metadata = body["metadata"]
+        self._ports[metadata["namespace"], metadata["name"]] = tuple(
+            (each.get("name") or "", int(each["port"]))
+            for each in (body.get("spec") or {}).get("ports") or ()
+            if each.get("protocol", "TCP") == "TCP"
+        )
 
-        `port_name` is the Service port's name, where it has several.
-        """
+    def forget_service(self, namespace: str, name: str) -> None:
+        """Drop a deleted Service."""
+        self._ports.pop((namespace, name), None)
+
+    def ports(self, namespace: str, service: str) -> tuple[int, ...]:
+        """Return the TCP ports of a Service; empty where it does not exist."""
+        return tuple(number for _, number in self._ports.get((namespace, service), ()))
+
+    def of(
+        self, namespace: str, service: str, port: int, *, draining: Iterable[str] = ()
+    ) -> tuple[Endpoint, ...]:
+        """Return the endpoints behind a Service's `port` in the order of their pods, each pod once."""
         leaving = frozenset(draining)
+        numbered = {number: name for name, number in self._ports.get((namespace, service), ())}
         found: dict[str, Endpoint] = {}
         for entry in self._slices.get((namespace, service), {}).values():
             ports = dict(entry["ports"])
-            port = ports.get(port_name) or next(iter(ports.values()), None)
-            if port is None:
+            port_number = ports.get(numbered.get(port, ""))
+            if port_number is None:
                 continue
             for pod, address, ready, terminating in entry["endpoints"]:
                 # A terminating pod still finishes its streams: it drains, it is not gone.
                 found[pod] = Endpoint(
-                    pod, address, int(port), ready or terminating, pod in leaving or terminating
+                    pod, address, int(port_number), ready or terminating, pod in leaving or terminating
                 )
         return tuple(found[pod] for pod in sorted(found))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from penstock.controller.gateway_state import GatewayState
 from penstock.controller.pod_state import NONE_STUCK, StuckPods
 from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
@@ -58,4 +59,5 @@ class ServiceState:
     shown_at: float = 0.0
     shown_numbers: tuple[float | None, ...] = ()
     written_status_at: float = 0.0
+    gateway: GatewayState = field(default_factory=GatewayState)
     announced: dict[tuple[str, str], float] = field(default_factory=dict)  # (condition, reason) told when

@@ -1,0 +1,70 @@
+"""Carry out a scale-down behind a gateway: close the victims, wait, remove exactly them.
+
+Runs in the one-second task, between ticks; decided anew each time from the pods there are, so a pod
+that turns unready, or a demand that comes back, changes the plan before anything is cut.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from penstock.controller.apply import ScaleWriter
+from penstock.controller.gateway_state import GatewayState
+from penstock.controller.pod_state import PodState
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.kube.api import KubeError
+from penstock.policy.drain import DrainMemory, PodLoad, Removal, decide_drain
+from penstock.policy.gateway_load import STALE_SECONDS
+
+log = structlog.get_logger(__name__)
+# A victim stays closed so long after /scale: the ReplicaSet controller deletes it within seconds. One
+# that is still there then was not taken, and serves again.
+CLOSED_AFTER_SCALE_SECONDS = 20.0
+
+
+class Drainer:
+    """Lowers targets without cutting streams."""
+
+    def __init__(self, scale: ScaleWriter) -> None:
+        self._scale = scale
+
+    async def step(
+        self, outcome: Outcome, state: ServiceState, selector: str, wanted: int, now: float
+    ) -> bool:
+        """Close, wait or remove; whether the target was lowered."""
+        gateway, pool, spec = state.gateway, outcome.seen.pool, outcome.spec
+        assert pool is not None  # noqa: S101 - a scale-down has seen the pool
+        try:
+            pods = await self._scale.list_pods(spec, selector)
+        except KubeError as error:
+            log.warning("pods cannot be listed", service=str(spec.key), error=error.message)
+            return False
+        alive = [pod for pod in pods if not pod.terminating]
+        removal = Removal.HIGHEST_ORDINAL if spec.target.kind == "StatefulSet" else Removal.BY_COST
+        step, memory = decide_drain(
+            pool.target, wanted, _loads(alive, gateway, now), gateway.drain, now, removal=removal
+        )
+        for name in memory.names - gateway.drain.names:
+            log.info("draining", service=str(spec.key), pod=name, waiting_for=step.waiting_for)
+        for name in gateway.drain.names - memory.names:
+            log.info("reopened", service=str(spec.key), pod=name)
+        gateway.drain, gateway.overdue = memory, step.overdue
+        if not step.remove:
+            return False
+        if step.overdue:
+            log.warning("streams outlive the drain deadline", service=str(spec.key), pods=step.overdue)
+        if not await self._scale.write(outcome, state, step.replicas, now, victims=memory.names):
+            return False
+        gateway.leaving = dict.fromkeys(memory.names, now + CLOSED_AFTER_SCALE_SECONDS)
+        gateway.drain = DrainMemory()
+        return True
+
+
+def _loads(pods: list[PodState], gateway: GatewayState, now: float) -> list[PodLoad]:
+    """Return the pods with their requests in flight; None where the gateways are silent."""
+    readings = gateway.memory.readings
+    latest = readings[-1] if readings and now - readings[-1].at <= STALE_SECONDS else None
+    return [
+        PodLoad(pod.name, pod.ready, None if latest is None else latest.by_pod.get(pod.name, 0.0))
+        for pod in pods
+    ]
