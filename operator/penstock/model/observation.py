@@ -28,7 +28,6 @@ class Load:
     """Signals of one service at one evaluation instant. Rates are per second, times in seconds."""
 
     arrival_rate: Reading = _NOT_READ  # requests that got their first token, per second
-    offered_rate: Reading = _NOT_READ  # counted at a gateway: admitted, shed and spilled; else missing
     queue_growth: Reading = _NOT_READ  # d(waiting)/dt, requests per second: offered = arrival + growth
     waiting: Reading = _NOT_READ  # requests in the engines' queues, whole pool
     running: Reading = _NOT_READ  # requests being served, whole pool
@@ -43,6 +42,7 @@ class Load:
     input_lengths: Histogram | None = None  # refreshed in turns, not at every tick
     output_lengths: Histogram | None = None
     warnings: tuple[str, ...] = ()
+    offered_rate: Reading = _NOT_READ  # counted at a gateway: admitted, shed and spilled; else missing
 
 
 @dataclass(frozen=True, slots=True)
