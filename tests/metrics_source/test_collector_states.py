@@ -90,9 +90,11 @@ async def load_of(answers: dict[str, QueryResult | QueryError | Samples], **more
 
 
 def signals(load: Load) -> dict[str, Reading]:
-    """Return every reading of a load by name; percentiles as ``ttft.0.95``."""
+    """Return every reading of a load that Prometheus gives, by name; percentiles as ``ttft.0.95``."""
     found: dict[str, Reading] = {}
     for each in fields(load):
+        if each.name == "offered_rate":
+            continue  # a gateway's
         value = getattr(load, each.name)
         if isinstance(value, Reading):
             found[each.name] = value
