@@ -1,0 +1,188 @@
+"""The static configuration a proxy starts with: where to ask for everything else, and who may see its statistics.
+
+The xDS cluster has two priorities: the operator's Service (health checked), then the agent beside the proxy, which knows the last
+plans. The admin port is on loopback. The statistics listener passes four exact paths on and nothing else: the admin
+interface can stop the process and show its configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from penstock.dataplane.envoy.names import RUNTIME_LAYER, XDS_CLUSTER, XDS_HEALTH_PATH
+
+#: Beside ``-c <bootstrap>``: one worker, because pools and queues are per worker; no shared memory between restarts.
+ARGUMENTS: Final = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
+#: Of the statistics listener: the gauges and counters of all services, as ``name: value`` lines.
+POLLED_STATS_PATH: Final = "/stats/penstock"
+READY_PATH: Final = "/ready"
+PROMETHEUS_PATH: Final = "/stats/prometheus"
+
+# What `POLLED_STATS_PATH` shows of clusters, virtual clusters (classes), HTTP managers and configuration.
+_POLLED: Final = (
+    r"^(cluster\.[^.]+\.(upstream_rq_active|upstream_rq_pending_active|upstream_rq_total|upstream_rq_drop_overload"
+    r"|endpoint\.[^ ]+\.rq_active|update_rejected)"
+    r"|vhost\.[^.]+\.vcluster\..+\.upstream_rq_total"
+    r"|http\.[^.]+\.(downstream_rq_(total|active|5xx)|rds\.[^.]+\.update_rejected)"
+    r"|(cluster_manager\.cds|listener_manager\.lds)\.update_rejected"
+    r"|listener_manager\.listener_create_failure|runtime\.load_error)$"
+)
+
+
+def xds_source() -> dict[str, Any]:
+    """Return the ConfigSource of every resource: JSON over HTTP, held by the server until something changes."""
+    return {
+        "resource_api_version": "V3",
+        "api_config_source": {
+            "api_type": "REST",
+            "transport_api_version": "V3",
+            "cluster_names": [XDS_CLUSTER],
+            "refresh_delay": "0.02s",  # between a reply and the next question: the whole delay of a change
+            "request_timeout": "30s",  # longer than the server holds a question
+        },
+    }
+
+
+def bootstrap(
+    *,
+    group: str,
+    token: str,
+    xds_host: str,
+    xds_port: int,
+    agent_port: int,
+    admin_port: int = 9901,
+    stats_port: int = 9902,
+    node_id: str = "",
+    listen_address: str = "0.0.0.0",  # noqa: S104 - a gateway is there to be reached
+) -> dict[str, Any]:
+    """Return the bootstrap of a proxy of `group`.
+
+    `node_id` "": given on the command line, ``--service-node $(POD_NAME)``, so that pods share one file.
+    `listen_address` is where the statistics listener is bound; services' listeners come by LDS.
+    """
+    node: dict[str, Any] = {"cluster": group, "metadata": {"token": token}}
+    if node_id:
+        node["id"] = node_id
+    source = xds_source()
+    return {
+        "node": node,
+        "admin": {"address": _address("127.0.0.1", admin_port)},
+        "dynamic_resources": {"cds_config": source, "lds_config": source},
+        "layered_runtime": {
+            "layers": [{"name": RUNTIME_LAYER, "rtds_layer": {"name": RUNTIME_LAYER, "rtds_config": source}}]
+        },
+        "static_resources": {
+            "clusters": [
+                _xds_cluster(xds_host=xds_host, xds_port=xds_port, agent_port=agent_port),
+                _admin_cluster(admin_port),
+            ],
+            "listeners": [_stats_listener(listen_address, stats_port)],
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections"
+                        ".v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": 50_000,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def _address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _xds_cluster(*, xds_host: str, xds_port: int, agent_port: int) -> dict[str, Any]:
+    def priority(number: int, host: str, port: int) -> dict[str, Any]:
+        return {"priority": number, "lb_endpoints": [{"endpoint": {"address": _address(host, port)}}]}
+
+    return {
+        "name": XDS_CLUSTER,
+        "type": "STRICT_DNS",
+        "connect_timeout": "1s",
+        "respect_dns_ttl": True,
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [priority(0, xds_host, xds_port), priority(1, "127.0.0.1", agent_port)],
+        },
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": "1s",
+                "no_traffic_interval": "1s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "http_health_check": {"path": XDS_HEALTH_PATH},
+            }
+        ],
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": {
+            # Each EDS cluster holds a question of its own: 200 services with a fallback are about 1000 connections.
+            "thresholds": [
+                {name: 1_000_000 for name in ("max_connections", "max_pending_requests", "max_requests")}
+            ]
+        },
+        "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5}},
+    }
+
+
+def _admin_cluster(admin_port: int) -> dict[str, Any]:
+    return {
+        "name": "admin",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": "admin",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address("127.0.0.1", admin_port)}}]}],
+        },
+    }
+
+
+def _stats_listener(address: str, port: int) -> dict[str, Any]:
+    def passed(path: str, rewritten: str = "") -> dict[str, Any]:
+        route: dict[str, Any] = {"cluster": "admin", "timeout": "5s"}
+        if rewritten:
+            route["prefix_rewrite"] = rewritten
+        return {
+            "match": {"path": path, "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+            "route": route,
+        }
+
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "stats",
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+                },
+            }
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "stats",
+                    "domains": ["*"],
+                    "routes": [
+                        passed(PROMETHEUS_PATH),
+                        passed(READY_PATH),
+                        passed(POLLED_STATS_PATH, f"/stats?filter={_POLLED}"),
+                    ],
+                }
+            ]
+        },
+    }
+    return {
+        "name": "stats",
+        "address": _address(address, port),
+        "ignore_global_conn_limit": True,  # a full gateway must still be seen
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }

@@ -1,0 +1,106 @@
+"""What things are called in Envoy: clusters, listeners, statistics, type URLs.
+
+No dots in cluster names: runtime keys and statistics are dotted. Kubernetes names hold no underscore, so
+``<namespace>_<name>`` cannot be mistaken for another service's, nor ``_spill_<class>`` for a part of a name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from penstock.model.spec import ServiceKey
+from penstock.model.traffic import Backend, RoutePlan
+
+_TYPE: Final = "type.googleapis.com/envoy."
+CDS: Final = _TYPE + "config.cluster.v3.Cluster"
+LDS: Final = _TYPE + "config.listener.v3.Listener"
+RDS: Final = _TYPE + "config.route.v3.RouteConfiguration"
+EDS: Final = _TYPE + "config.endpoint.v3.ClusterLoadAssignment"
+RTDS: Final = _TYPE + "service.runtime.v3.Runtime"
+SDS: Final = _TYPE + "extensions.transport_sockets.tls.v3.Secret"
+
+#: Type URL by the last part of the path that Envoy posts to: ``/v3/discovery:<resources>``.
+DISCOVERY: Final = {
+    "clusters": CDS,
+    "listeners": LDS,
+    "routes": RDS,
+    "endpoints": EDS,
+    "runtime": RTDS,
+    "secrets": SDS,
+}
+#: What must be in a proxy before what refers to it is sent.
+ORDER: Final = (CDS, EDS, SDS, LDS, RTDS, RDS)
+
+RUNTIME_LAYER: Final = "penstock"  # the one RTDS resource of a group
+XDS_CLUSTER: Final = "xds"  # of the bootstrap: the operator, then the agent
+XDS_HEALTH_PATH: Final = "/healthz"  # the proxies ask it of the operator and of the agent
+METADATA: Final = "penstock"  # namespace of our metadata in clusters and routes
+UNCLASSED: Final = "default"  # the one class of services that define none
+
+SERVED_BY: Final = "x-penstock-served-by"
+REASON: Final = "x-penstock-reason"
+OPT_OUT: Final = "x-penstock-fallback"  # `never`: rather a 429 than another model
+
+# Values of `x-penstock-reason`: why this one answered.
+REASON_PRIMARY: Final = "primary"
+REASON_OVERLOAD: Final = "overload"  # the fallback, because the primary is at its limit or will be
+REASON_ERROR: Final = "error"  # the fallback, because the primary failed before the first byte
+REASON_SHED: Final = "shed"  # nobody: 429
+REASON_UNAVAILABLE: Final = "unavailable"  # nobody: no endpoint, or none that answers
+NOBODY: Final = "-"  # `x-penstock-served-by` when no model served; no Kubernetes name is a dash
+
+
+def cluster_name(key: ServiceKey) -> str:
+    """Return the cluster of a service's own pool; also its listener's and its route's name."""
+    return f"{key.namespace}_{key.name}"
+
+
+def spill_cluster(key: ServiceKey, request_class: str) -> str:
+    """Return the cluster that carries a class's overload to the fallback."""
+    return f"{cluster_name(key)}_spill_{request_class}"
+
+
+def rescue_cluster(key: ServiceKey) -> str:
+    """Return the cluster that carries what the primary failed to the fallback."""
+    return f"{cluster_name(key)}_rescue"
+
+
+def any_cluster(key: ServiceKey) -> str:
+    """Return the composite of primary and rescue: first the one, on failure the other."""
+    return f"{cluster_name(key)}_any"
+
+
+def shed_cluster(key: ServiceKey, request_class: str) -> str:
+    """Return the cluster that drops everything: its counters are the class's 429."""
+    return f"{cluster_name(key)}_shed_{request_class}"
+
+
+def endpoints_name(backend: Backend) -> str:
+    """Return the EDS resource of a Kubernetes Service's port; all clusters into it share it."""
+    return f"{backend.namespace}_{backend.service}_{backend.port}"
+
+
+def secret_name(namespace: str, secret: str) -> str:
+    """Return the SDS resource of a TLS Secret that the gateway pods mount."""
+    return f"{namespace}_{secret}"
+
+
+def request_classes(plan: RoutePlan) -> tuple[str, ...]:
+    """Return the names of a plan's classes: `UNCLASSED` alone where it defines none."""
+    return tuple(share.name for share in plan.classes) or (UNCLASSED,)
+
+
+def classes_that_may_spill(plan: RoutePlan) -> tuple[str, ...]:
+    """Return the classes whose excess may go to the fallback, in the plan's order."""
+    if plan.fallback is None:
+        return ()
+    allowed = plan.fallback.classes
+    return tuple(name for name in request_classes(plan) if not allowed or name in allowed)
+
+
+def clusters_into_fallback(plan: RoutePlan) -> tuple[str, ...]:
+    """Return the clusters by which this service sends into its fallback's pool."""
+    if plan.fallback is None:
+        return ()
+    spills = (spill_cluster(plan.key, name) for name in classes_that_may_spill(plan))
+    return (*spills, rescue_cluster(plan.key))
