@@ -19,7 +19,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
         family.name + ("_total" if family.type == "counter" else "")
         for family in OperatorMetrics().registry.collect()
     }
-    fleet = {f"penstock_service_{name}" for name in (*GAUGES, *BY_OBJECTIVE, "decision")}
+    fleet = {f"penstock_service_{name}" for name in (*GAUGES, *BY_OBJECTIVE, "decision", "requests_total")}
     assert documented == process | fleet
 
 

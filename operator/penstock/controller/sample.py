@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import utilization
+from penstock.model.traffic import GatewayReading
 from penstock.policy.conditions import measured
 from penstock.telemetry.fleet_metrics import ServiceSample
 
@@ -12,6 +13,8 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
     """Return the sample of a service; what is not known is None, so that it has no series."""
     spec, seen, believed = outcome.spec, outcome.seen, outcome.estimate
     pool, demand = seen.pool, believed.demand
+    gateway = state.gateway
+    latest = gateway.memory.readings[-1] if gateway.memory.readings else None
     readings = {each.name: measured(seen.load, each) for each in spec.slo.objectives}
     return ServiceSample(
         namespace=spec.key.namespace,
@@ -28,6 +31,9 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
         lead_seconds=demand.lead_seconds if demand else None,
         speed_ratio=state.memory.speed.in_force if state.memory.speed.believed else None,
         cost_per_hour=spec.cost.per_replica_hour * pool.target if spec.cost and pool else None,
+        in_flight_limit=gateway.limit.in_flight if gateway.limit else None,
+        in_flight=latest.in_flight if latest else None,
+        requests={} if latest is None else requests_by_outcome(latest),
         measured_seconds={
             name: reading.value
             for name, reading in readings.items()
@@ -35,3 +41,13 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
         },
         objective_seconds={each.name: each.seconds for each in spec.slo.objectives},
     )
+
+
+def requests_by_outcome(reading: GatewayReading) -> dict[tuple[str, str], float]:
+    """Return the requests of each class by what became of them."""
+    counts: dict[tuple[str, str], float] = {}
+    for name, count in reading.classes.items():
+        counts[name, "admitted"] = max(0.0, count.offered - count.shed - count.spilled)
+        counts[name, "shed"] = count.shed
+        counts[name, "spilled"] = count.spilled
+    return counts

@@ -33,6 +33,11 @@ class ServiceSample:
     lead_seconds: float | None = None
     speed_ratio: float | None = None
     cost_per_hour: float | None = None
+    in_flight_limit: float | None = None
+    in_flight: float | None = None
+    fallback_ratio: float | None = None
+    # Requests since the gateways started, by (class, outcome): admitted, shed or spilled.
+    requests: Mapping[tuple[str, str], float] = field(default_factory=dict)
     measured_seconds: Mapping[str, float] = field(default_factory=dict)
     objective_seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -48,12 +53,16 @@ GAUGES = {
     "queue_depth": "Requests that wait in the engines' queues",
     "lead_seconds": "Time planned ahead: from a scale-up to ready",
     "speed_ratio": "Measured step time divided by the profile's: above 1 is a slower engine",
+    "in_flight_limit": "Requests that the gateways let be in flight, running and queued; none: no limit",
+    "in_flight": "Requests in flight through the gateways, running and queued",
+    "fallback_ratio": "Share of the requests that are sent to the fallback whatever the load",
     "cost_per_hour": "Cost of the replicas in force per hour, in the currency of spec.cost",
 }
 BY_OBJECTIVE = {
     "measured_seconds": "Measured percentile",
     "objective_seconds": "Objective of the percentile",
 }
+REQUESTS = "Requests at the gateways by class and outcome: admitted, shed (429) or spilled to the fallback"
 DECISION = "1 for the reason in force"
 
 
@@ -64,6 +73,10 @@ async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
         name: [f"# HELP penstock_service_{name} {text}", f"# TYPE penstock_service_{name} gauge"]
         for name, text in helps.items()
     }
+    lines["requests_total"] = [
+        f"# HELP penstock_service_requests_total {REQUESTS}",
+        "# TYPE penstock_service_requests_total counter",
+    ]
     for index, sample in enumerate(samples):
         labels = f'{{namespace="{sample.namespace}",name="{sample.name}"'
         for name in GAUGES:
@@ -71,6 +84,10 @@ async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
             if value is not None:
                 lines[name].append(f"penstock_service_{name}{labels}}} {value}")
         lines["decision"].append(f'penstock_service_decision{labels},reason="{sample.reason}"}} 1')
+        for (name, outcome), count in sample.requests.items():
+            lines["requests_total"].append(
+                f'penstock_service_requests_total{labels},class="{name}",outcome="{outcome}"}} {count}'
+            )
         for which, seconds in sample.measured_seconds.items():
             lines["measured_seconds"].append(
                 f'penstock_service_measured_seconds{labels},objective="{which}"}} {seconds}'
