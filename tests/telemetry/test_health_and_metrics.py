@@ -45,8 +45,15 @@ async def test_a_service_shows_what_is_known_and_no_zero_for_what_is_not() -> No
 
 
 async def test_every_declared_gauge_is_a_field_and_every_field_is_exposed() -> None:
-    fields = set(ServiceSample.__dataclass_fields__) - {"namespace", "name", "reason"}
+    fields = set(ServiceSample.__dataclass_fields__) - {"namespace", "name", "reason", "requests"}
     assert fields == set(GAUGES) | set(BY_OBJECTIVE)
+
+
+async def test_requests_are_counted_by_class_and_outcome() -> None:
+    sample = ServiceSample("prod", "chat", "AtMinimum", requests={("batch", "shed"): 3.0})
+    families = await scrape([sample])
+    labels = {"namespace": "prod", "name": "chat", "class": "batch", "outcome": "shed"}
+    assert (labels, 3.0) in families["penstock_service_requests"]
 
 
 async def test_counters_with_known_labels_start_at_zero() -> None:
