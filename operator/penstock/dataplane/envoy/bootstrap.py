@@ -1,17 +1,17 @@
-"""The static configuration a proxy starts with: where to ask for everything else, and who may see its statistics.
+"""The static configuration a proxy starts with: where to ask for all else, and who sees its statistics.
 
-The xDS cluster has two priorities: the operator's Service (health checked), then the agent beside the proxy, which knows the last
-plans. The admin port is on loopback. The statistics listener passes four exact paths on and nothing else: the admin
-interface can stop the process and show its configuration.
+The xDS cluster has two priorities: the operator's Service (health checked), then the agent beside the proxy,
+which knows the last plans. The admin port is on loopback. The statistics listener passes three exact paths on
+and nothing else: the admin interface can stop the process and show its configuration.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from penstock.dataplane.envoy.names import RUNTIME_LAYER, XDS_CLUSTER, XDS_HEALTH_PATH
+from penstock.dataplane.envoy.names import EXTENSION, RUNTIME_LAYER, XDS_CLUSTER, XDS_HEALTH_PATH
 
-#: Beside ``-c <bootstrap>``: one worker, because pools and queues are per worker; no shared memory between restarts.
+#: Beside ``-c <bootstrap>``: one worker, because pools and queues are per worker.
 ARGUMENTS: Final = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
 #: Of the statistics listener: the gauges and counters of all services, as ``name: value`` lines.
 POLLED_STATS_PATH: Final = "/stats/penstock"
@@ -30,7 +30,7 @@ _POLLED: Final = (
 
 
 def xds_source() -> dict[str, Any]:
-    """Return the ConfigSource of every resource: JSON over HTTP, held by the server until something changes."""
+    """Return the ConfigSource of every resource: JSON by HTTP, held by the server until something changes."""
     return {
         "resource_api_version": "V3",
         "api_config_source": {
@@ -83,8 +83,8 @@ def bootstrap(
                 {
                     "name": "envoy.resource_monitors.global_downstream_max_connections",
                     "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections"
-                        ".v3.DownstreamConnectionsConfig",
+                        "@type": EXTENSION
+                        + "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
                         "max_active_downstream_connections": 50_000,
                     },
                 }
@@ -105,7 +105,6 @@ def _xds_cluster(*, xds_host: str, xds_port: int, agent_port: int) -> dict[str, 
         "name": XDS_CLUSTER,
         "type": "STRICT_DNS",
         "connect_timeout": "1s",
-        "respect_dns_ttl": True,
         "load_assignment": {
             "cluster_name": XDS_CLUSTER,
             "endpoints": [priority(0, xds_host, xds_port), priority(1, "127.0.0.1", agent_port)],
@@ -122,9 +121,9 @@ def _xds_cluster(*, xds_host: str, xds_port: int, agent_port: int) -> dict[str, 
         ],
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": {
-            # Each EDS cluster holds a question of its own: 200 services with a fallback are about 1000 connections.
+            # Each EDS cluster holds a question of its own: 200 services with a fallback: 800 connections.
             "thresholds": [
-                {name: 1_000_000 for name in ("max_connections", "max_pending_requests", "max_requests")}
+                dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), 1_000_000)
             ]
         },
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5}},
@@ -154,14 +153,12 @@ def _stats_listener(address: str, port: int) -> dict[str, Any]:
         }
 
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": EXTENSION + "filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "stats",
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-                },
+                "typed_config": {"@type": EXTENSION + "filters.http.router.v3.Router"},
             }
         ],
         "route_config": {

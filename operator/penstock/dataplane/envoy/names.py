@@ -12,6 +12,7 @@ from penstock.model.spec import ServiceKey
 from penstock.model.traffic import Backend, RoutePlan
 
 _TYPE: Final = "type.googleapis.com/envoy."
+EXTENSION: Final = _TYPE + "extensions."
 CDS: Final = _TYPE + "config.cluster.v3.Cluster"
 LDS: Final = _TYPE + "config.listener.v3.Listener"
 RDS: Final = _TYPE + "config.route.v3.RouteConfiguration"

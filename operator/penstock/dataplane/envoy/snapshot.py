@@ -1,13 +1,25 @@
-"""Everything one proxy is to have: resources by type URL and name, built from plans and its shares."""
+"""Everything one proxy is to have: resources by type URL and name, built from plans and its shares.
+
+Resources of services that did not change come from a cache and are the same objects as before: a server may
+compare by identity first. Nobody may change them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
+from penstock.dataplane.envoy import names
+from penstock.dataplane.envoy.certificates import tls_secret
+from penstock.dataplane.envoy.clusters import clusters
+from penstock.dataplane.envoy.endpoints import load_assignment
+from penstock.dataplane.envoy.listeners import listener
+from penstock.dataplane.envoy.routes import Room, route_configuration
+from penstock.dataplane.envoy.runtime import breaker_keys, pool_keys, rescue_keys, runtime
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import FleetLimit, RouteState
+from penstock.model.traffic import Backend, Endpoint, FleetLimit, RoutePlan, RouteState
 
 Resource = dict[str, Any]
 
@@ -16,8 +28,8 @@ Resource = dict[str, Any]
 class ProxyShare:
     """What one proxy may let in of a service's limits.
 
-    `limit` None: everything passes. `fallback_in_flight`: requests of this service's in the fallback's pool.
-    `pool_limit`: in the whole of that pool, the fallback's own clients included; None: it has no limit of ours.
+    `limit` None: everything passes. `fallback_in_flight`: of this service's requests in the fallback's pool.
+    `pool_limit`: of all requests in that pool, its own clients' included; None: it has no limit of ours.
     """
 
     limit: FleetLimit | None
@@ -42,4 +54,102 @@ def render(
 
     Raises KeyError when a service has no share.
     """
-    raise NotImplementedError
+    pools = clusters_by_pool([state.plan for state in states])
+    by_type: dict[str, dict[str, Resource]] = {type_url: {} for type_url in names.ORDER}
+    layers: list[Mapping[str, int]] = []
+    for state in states:
+        plan, share = state.plan, shares[state.plan.key]
+        name, structure = names.cluster_name(plan.key), _structure(plan)
+        by_type[names.CDS].update(_clusters(structure))
+        by_type[names.LDS][name] = _listener(structure, listen_address)
+        by_type[names.RDS][name] = _route(plan, room(state, share, pools))
+        by_type[names.EDS].update(_endpoints(state))
+        if plan.tls_secret:
+            secret = names.secret_name(plan.key.namespace, plan.tls_secret)
+            by_type[names.SDS][secret] = _secret(plan.key.namespace, plan.tls_secret)
+        layers.append(_breakers(structure, share))
+    for state in states:  # a pool's own service knows its endpoints, whoever else falls back to it
+        by_type[names.EDS][names.endpoints_name(state.plan.backend)] = _assignment(
+            state.plan.backend, state.endpoints
+        )
+    by_type[names.RTDS][names.RUNTIME_LAYER] = runtime(layers)
+    return Snapshot(by_type)
+
+
+def clusters_by_pool(plans: Sequence[RoutePlan]) -> dict[ServiceKey, tuple[str, ...]]:
+    """Return every cluster that sends into a service's pool: its own, then those that fall back to it."""
+    pools = {plan.key: [names.cluster_name(plan.key)] for plan in plans}
+    for plan in plans:
+        if plan.fallback is not None and plan.fallback.service in pools:
+            pools[plan.fallback.service] += names.clusters_into_fallback(plan)
+    return {key: tuple(into) for key, into in pools.items()}
+
+
+def room(state: RouteState, share: ProxyShare, pools: Mapping[ServiceKey, tuple[str, ...]]) -> Room:
+    """Return what a proxy may let in of a service as things are now."""
+    plan = state.plan
+    fallback_serves = any(endpoint.serving for endpoint in state.fallback_endpoints)
+    into = plan.fallback.service if plan.fallback is not None else None
+    return Room(
+        limit=share.limit,
+        has_endpoints=any(endpoint.serving for endpoint in state.endpoints),
+        own_pool=pools[plan.key],
+        # Without endpoints it would answer 503 where a 429 with Retry-After is true.
+        fallback_in_flight=share.fallback_in_flight if fallback_serves else 0,
+        fallback_pool=pools.get(into, ()) if into is not None else (),
+        pool_limit=share.pool_limit,
+    )
+
+
+def _structure(plan: RoutePlan) -> RoutePlan:
+    # What clusters and listeners are made of: no number that moves.
+    fallback = plan.fallback and replace(plan.fallback, planned_ratio=0.0, in_flight_limit=0)
+    return replace(plan, per_replica=None, limit=None, retry_after_seconds=1, fallback=fallback)
+
+
+def _endpoints(state: RouteState) -> Iterator[tuple[str, Resource]]:
+    if state.plan.fallback is not None:
+        into = state.plan.fallback.backend
+        yield names.endpoints_name(into), _assignment(into, state.fallback_endpoints)
+
+
+@lru_cache(maxsize=4096)
+def _clusters(structure: RoutePlan) -> Mapping[str, Resource]:
+    return clusters(structure)
+
+
+@lru_cache(maxsize=4096)
+def _listener(structure: RoutePlan, address: str) -> Resource:
+    return listener(structure, address)
+
+
+@lru_cache(maxsize=8192)
+def _route(plan: RoutePlan, room: Room) -> Resource:
+    return route_configuration(plan, room)
+
+
+@lru_cache(maxsize=8192)
+def _assignment(backend: Backend, endpoints: tuple[Endpoint, ...]) -> Resource:
+    return load_assignment(backend, endpoints)
+
+
+@lru_cache(maxsize=1024)
+def _secret(namespace: str, secret: str) -> Resource:
+    return tls_secret(namespace, secret)
+
+
+@lru_cache(maxsize=8192)
+def _breakers(structure: RoutePlan, share: ProxyShare) -> Mapping[str, int]:
+    keys: dict[str, int] = {}
+    if share.limit is not None:
+        keys |= pool_keys(
+            names.cluster_name(structure.key), running=share.limit.running, queued=share.limit.queued
+        )
+    if structure.fallback is not None:
+        allowed = share.fallback_in_flight
+        for cluster in names.clusters_into_fallback(structure):
+            keys |= breaker_keys(
+                cluster, max_connections=allowed, max_pending_requests=allowed, max_requests=allowed
+            )
+        keys |= rescue_keys(names.any_cluster(structure.key), in_flight=allowed)
+    return keys

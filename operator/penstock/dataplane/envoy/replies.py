@@ -1,0 +1,65 @@
+"""What the gateway answers itself: 429 when shed, 503 when there is nobody to ask; as OpenAI's errors look.
+
+Envoy's response flags tell them apart: DO the shed cluster, UO a circuit breaker (429, with the route's
+``Retry-After``, so that it may change); all others a failure towards the engine (their status stays).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.dataplane.envoy import names
+from penstock.dataplane.envoy.names import METADATA
+
+_RETRY_AFTER = f"%METADATA(ROUTE:{METADATA}:retry_after_seconds)%"
+
+
+def local_replies() -> dict[str, Any]:
+    """Return the ``local_reply_config`` of every listener."""
+    return {
+        "mappers": [
+            {
+                "filter": {"response_flag_filter": {"flags": ["DO", "UO"]}},
+                "status_code": 429,
+                "headers_to_add": [
+                    _set("retry-after", _RETRY_AFTER),
+                    _set(names.SERVED_BY, names.NOBODY),
+                    _set(names.REASON, names.REASON_SHED),
+                ],
+                "body_format_override": _error(
+                    message=f"This service is at its limit. Try again in {_RETRY_AFTER} s.",
+                    kind="rate_limit_error",
+                    code="overloaded",
+                ),
+            },
+            {
+                "filter": {"status_code_filter": _at_least(500)},
+                "headers_to_add": [
+                    _set(names.SERVED_BY, names.NOBODY),
+                    _set(names.REASON, names.REASON_UNAVAILABLE),
+                ],
+                "body_format_override": _error(
+                    message="No replica of this service answered: %RESPONSE_CODE_DETAILS%.",
+                    kind="server_error",
+                    code="unavailable",
+                ),
+            },
+        ]
+    }
+
+
+def _set(key: str, value: str) -> dict[str, Any]:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _at_least(status: int) -> dict[str, Any]:
+    return {
+        "comparison": {
+            "op": "GE",
+            "value": {"default_value": status, "runtime_key": "penstock.failure_status"},
+        }
+    }
+
+
+def _error(*, message: str, kind: str, code: str) -> dict[str, Any]:
+    return {"json_format": {"error": {"message": message, "type": kind, "param": None, "code": code}}}
