@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Reading
 from penstock.model.spec import Metric, Mode, Objective, ReplicaSpec, ServiceKey, ServiceSpec, Slo, TargetRef
+from penstock.policy.admission_law import AdmissionLaw
 from penstock.policy.demand import Demand
 from penstock.policy.estimate import Estimate
 
@@ -47,6 +48,7 @@ class LinearCapacity:
     """Each replica carries `per_replica` requests a second; TTFT is 100 ms x load/capacity."""
 
     per_replica: float = 4.0
+    admission: AdmissionLaw | None = None
 
     def replicas_for(self, rate_per_second: float) -> int:
         return max(1, math.ceil(rate_per_second / self.per_replica - 1e-9))

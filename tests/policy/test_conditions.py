@@ -177,4 +177,6 @@ def test_a_spec_that_cannot_be_read_still_has_every_condition() -> None:
         "MetricsAvailable",
         "ObjectivesMet",
         "ScalingLimited",
+        "AdmissionLimited",
+        "FallbackActive",
     ]

@@ -32,6 +32,35 @@ class Reason(StrEnum):
     PAUSED = "Paused"
 
 
+class TrafficReason(StrEnum):
+    """Why requests are let in, sent elsewhere or refused; the reasons of the traffic's conditions too."""
+
+    ADMISSION_LIMITED = "AdmissionLimited"  # more is offered than the limit lets in
+    WITHIN_LIMIT = "WithinLimit"
+    NO_READY_REPLICA = "NoReadyReplica"  # the limit of one, so that recovery can begin
+    FALLBACK_ACTIVE = "FallbackActive"  # requests go to the fallback, as planned or by spilling over
+    IDLE = "Idle"  # the fallback stands by
+    NO_ROOM = "NoRoom"  # the fallback is wanted, and full with its own load
+    NO_FALLBACK = "NoFallback"
+    OBSERVING = "Observing"  # computed and shown, not enforced
+    NO_GATEWAY = "NoGateway"  # nothing in the request path could enforce it
+    OFF = "Off"
+    PAUSED = "Paused"
+    LEARNING = "Learning"  # no model yet: everything is let in
+    METRICS_MISSING = "MetricsMissing"
+    TARGET_MISSING = "TargetMissing"
+    EQUAL_PRIORITIES = "EqualPriorities"
+    UNKNOWN_DEFAULT_CLASS = "UnknownDefaultClass"
+    UNKNOWN_CLASS = "UnknownClass"
+    FALLBACK_IS_ITSELF = "FallbackIsItself"
+    FALLBACK_NOT_FOUND = "FallbackNotFound"
+    FALLBACK_LOOP = "FallbackLoop"
+    FALLBACK_OTHER_API = "FallbackOtherAPI"
+    FALLBACK_NOT_ROUTED = "FallbackNotRouted"
+    FALLBACK_UNCHECKED = "FallbackUnchecked"  # its model names have not been asked for yet
+    MODEL_NOT_SERVED = "ModelNotServed"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[T]):
     """`value` with its reason, one sentence with its numbers, the inputs that mattered, what bound it.
@@ -40,7 +69,7 @@ class Decision(Generic[T]):
     """
 
     value: T | None
-    reason: Reason
+    reason: Reason | TrafficReason
     message: str
     inputs: Mapping[str, float] = field(default_factory=dict)
     binding: str = ""

@@ -72,7 +72,9 @@ def observe(
     partial_since = None
     if pool is not None and _silent_pods(load, pool):
         partial_since = seen.at if memory.partial_since is None else memory.partial_since
-    return ServiceMemory(demand, lead, speed, lengths, memory.replicas, partial_since)
+    return ServiceMemory(
+        demand, lead, speed, lengths, memory.replicas, partial_since, memory.admission, memory.fallback
+    )
 
 
 def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> CapacityProblem | None:

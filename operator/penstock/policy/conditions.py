@@ -13,6 +13,7 @@ from penstock.model.reading import Absence, Reading
 from penstock.model.spec import Metric, Mode, Objective, ServiceSpec
 from penstock.policy import wording
 from penstock.policy.estimate import Estimate
+from penstock.policy.traffic_conditions import ADMISSION_LIMITED, FALLBACK_ACTIVE
 
 # A percentile of fewer requests than this moves by itself; it neither meets nor misses anything.
 FEWEST_REQUESTS = 20.0
@@ -31,11 +32,12 @@ def findings(
     write_error: tuple[str, str] | None,
     missed_before: bool,
     window_seconds: float,
+    traffic: tuple[Finding, ...] = (),
 ) -> tuple[Finding, ...]:
     """Return all conditions.
 
     `refusal` and `write_error` are (reason, message): what the spec asks in vain, and why the API
-    server refused the last write to /scale.
+    server refused the last write to /scale. `traffic` is what ``policy/traffic_conditions.py`` found.
     """
     accepted = _accepted(spec, seen, refusal)
     return (
@@ -46,6 +48,7 @@ def findings(
             spec, seen.load, estimate, missed_before=missed_before, window_seconds=window_seconds
         ),
         _scaling_limited(seen, decision, write_error),
+        *traffic,
     )
 
 
@@ -58,6 +61,8 @@ def not_accepted(reason: str, message: str) -> tuple[Finding, ...]:
         Finding("MetricsAvailable", Status.UNKNOWN, "NotAccepted", waiting),
         Finding("ObjectivesMet", Status.UNKNOWN, "NotAccepted", waiting),
         Finding("ScalingLimited", Status.UNKNOWN, "NotAccepted", waiting),
+        Finding(ADMISSION_LIMITED, Status.UNKNOWN, "NotAccepted", waiting),
+        Finding(FALLBACK_ACTIVE, Status.UNKNOWN, "NotAccepted", waiting),
     )
 
 

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.model.spec import Objective
+from penstock.policy.admission_law import AdmissionLaw
 from penstock.policy.demand import Demand
 
 
 class Capacity(Protocol):
     """The solved model of one service: what N replicas can carry within the objectives."""
+
+    @property
+    def admission(self) -> AdmissionLaw | None:
+        """Return the limits per replica and what they turn away; None: nothing to limit by."""
 
     @property
     def queue_limit(self) -> float:
@@ -45,6 +50,7 @@ class NothingToCarry:
     Without it a service whose lengths were never learned would be held at its count for ever.
     """
 
+    admission: AdmissionLaw | None = None
     queue_limit: float = 0.0
     saturation_rate_per_second: float = math.inf
     unreachable: tuple[str, ...] = ()

@@ -82,7 +82,12 @@ def sized(
         reason = Reason.AT_MINIMUM
     elif estimate.backlog_per_second > demand.rise_per_second:
         reason = Reason.BACKLOG
-    elif said is not None and said.value == value and said.reason in _OF_THE_MODEL:
+    elif (
+        said is not None
+        and said.value == value
+        and isinstance(said.reason, Reason)
+        and said.reason in _OF_THE_MODEL
+    ):
         reason = said.reason
     else:
         reason = reason_of_binding(capacity.binding(needed, estimate.rate_to_serve))

@@ -37,3 +37,9 @@ def objective(of: Objective) -> str:
 def replicas(count: int) -> str:
     """Write a replica count: ``1 replica``, ``5 replicas``."""
     return f"{count} replica" if count == 1 else f"{count} replicas"
+
+
+def percent(ratio: float) -> str:
+    """Write a share, given as 0..1: ``18 %``, ``0.52 %``, ``100 %``."""
+    value = 100 * ratio
+    return f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"

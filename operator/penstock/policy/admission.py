@@ -1,0 +1,205 @@
+"""Decide how many requests may be in flight: (spec, seen, estimate, memory, now) -> (decision, memory).
+
+    limit = ready, non-draining replicas x (c* + q)
+
+c* and q come from the table that sizes the replicas in the same tick, so the two agree: while scaling
+waits (replicas.max, missing nodes) the limit follows the replicas that are there. Without a model
+there is no limit, never a limit of zero. What is decided here is a target; ``policy/ramp.py`` walks to it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from penstock.model.decision import Decision, TrafficReason
+from penstock.model.observation import Observation
+from penstock.model.spec import AdmissionPolicy, Mode, RoutingType, ServiceSpec
+from penstock.model.traffic import FleetLimit
+from penstock.policy import traffic_explanation as explanation
+from penstock.policy.admission_law import AdmissionLaw
+from penstock.policy.estimate import Estimate
+from penstock.policy.gateway_load import GatewayRates
+from penstock.policy.modes import weaker
+from penstock.policy.queue_trim import UNTRIMMED, TrimMemory, queue_pressure, trim
+
+SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1, 60
+LEAST_LIMITED = 0.001  # of the offered requests: a shed request in a thousand is worth saying
+# Once limited, a pool is so until it sheds half of what made it so: the share wanders by its own noise.
+RECOVERY_RATIO = 0.5
+SAID_SHED = 0.1  # the sentence is said anew when the shed share moved by this much
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the gateways are to enforce. `per_replica` is c* and q; `queue_ratio` what q is multiplied by."""
+
+    per_replica: FleetLimit
+    serving: int  # replicas that are ready and not draining
+    enforced: bool  # else only published
+    queue_ratio: float = 1.0
+    shed_ratio: float | None = None  # expected at the offered rate; None: no model of this limit
+    retry_after_seconds: int = SHORTEST_RETRY_SECONDS
+
+    @property
+    def limit(self) -> FleetLimit:
+        """Return the limit of the whole pool as it is now."""
+        return fleet_limit(self.per_replica, self.serving, self.queue_ratio)
+
+    @property
+    def enforced_limit(self) -> FleetLimit | None:
+        """Return the limit to put in force; None: everything passes."""
+        return self.limit if self.enforced else None
+
+    def with_serving(self, serving: int) -> Admission:
+        """Return the decision for another number of serving replicas: endpoints change between ticks."""
+        return Admission(
+            self.per_replica,
+            serving,
+            self.enforced,
+            self.queue_ratio,
+            self.shed_ratio,
+            self.retry_after_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionMemory:
+    """What the next decision must know: limits per replica outlive the model that gave them."""
+
+    per_replica: FleetLimit | None = None
+    enforcing: bool = False  # what Paused freezes
+    limited: bool = False
+    trim: TrimMemory = UNTRIMMED
+    said: Decision[Admission] | None = None
+
+
+def fleet_limit(per_replica: FleetLimit, serving: int, queue_ratio: float = 1.0) -> FleetLimit:
+    """Return the limit of `serving` replicas; of one where none serves, so that recovery can begin."""
+    count = max(1, serving)
+    return FleetLimit(count * per_replica.running, round(count * per_replica.queued * queue_ratio))
+
+
+def decide_admission(
+    spec: ServiceSpec,
+    seen: Observation,
+    estimate: Estimate,
+    memory: AdmissionMemory,
+    now: float,
+    *,
+    draining: int = 0,
+    rates: GatewayRates | None = None,
+) -> tuple[Decision[Admission], AdmissionMemory]:
+    """Return the limit to head for and the memory to keep. `value` None: there is no limit.
+
+    `draining` ready replicas get no new requests; `rates` is what the gateways measured, if they serve.
+    """
+    mode = weaker(spec.mode, spec.admission.mode)
+    law = estimate.capacity.admission if estimate.capacity is not None else None
+    per_replica = _per_replica(spec, mode, law, memory)
+    if spec.admission.policy is AdmissionPolicy.OFF or per_replica is None or seen.pool is None:
+        reason, message = explanation.no_limit(spec, seen.pool, mode, estimate)
+        kept = AdmissionMemory(per_replica, memory.enforcing, memory.limited, memory.trim)
+        return Decision(None, reason, message), kept
+
+    pool = seen.pool
+    routed = spec.routing.type is RoutingType.ENVOY
+    enforcing = memory.enforcing if mode is Mode.PAUSED else mode is Mode.ENFORCE
+    trimmed = memory.trim
+    if rates is not None and spec.admission.policy is AdmissionPolicy.AUTO:
+        trimmed = trim(trimmed, queue_pressure(spec.slo, seen.load, rates), now)
+    serving = max(0, pool.ready - draining)
+    ours = law is not None and law.running == per_replica.running and law.queued == per_replica.queued
+    offered = estimate.demand.offered_per_second if estimate.demand is not None else None
+    shed = law.shed_ratio(serving, offered) if ours and law is not None and offered is not None else None
+    value = Admission(
+        per_replica=per_replica,
+        serving=serving,
+        enforced=enforcing and routed,
+        queue_ratio=round(1 + trimmed.ratio, 2),
+        shed_ratio=shed,
+        retry_after_seconds=_retry_after(per_replica, law),
+    )
+    limited = _is_limited(spec, shed, rates, memory)
+    reason = _reason(mode, value, routed=routed, limited=limited)
+    said = _said(memory.said, value, reason)
+    if said is None:
+        message = explanation.admission(spec, value, reason, estimate, rates=rates, draining=draining)
+        said = Decision(value, reason, message, explanation.admission_inputs(value, offered))
+    kept = AdmissionMemory(per_replica, enforcing, limited, trimmed, said)
+    if said.value == value:
+        return said, kept
+    return Decision(value, reason, said.message, said.inputs), kept
+
+
+def _per_replica(
+    spec: ServiceSpec, mode: Mode, law: AdmissionLaw | None, memory: AdmissionMemory
+) -> FleetLimit | None:
+    """Return c* and q; what was last known while the model is away, and while Paused."""
+    if mode is Mode.PAUSED:
+        return memory.per_replica
+    if spec.admission.policy is AdmissionPolicy.STATIC and spec.admission.static_in_flight_per_replica:
+        return FleetLimit(spec.admission.static_in_flight_per_replica, 0)
+    if law is None:
+        return memory.per_replica
+    known = memory.per_replica
+    if known is not None and known.running == law.running and known.queued == law.queued:
+        return known
+    return FleetLimit(law.running, law.queued)
+
+
+def _retry_after(per_replica: FleetLimit, law: AdmissionLaw | None) -> int:
+    """Return whole seconds in which a full replica works off what it holds.
+
+    The queue alone is gone in half the TTFT objective, and 1 s for everybody would bring a crowd back
+    into a pool that is still full: its places come free over one such time.
+    """
+    if law is None:
+        return SHORTEST_RETRY_SECONDS
+    seconds = math.ceil(per_replica.in_flight / law.completion_rate_per_second - 1e-9)
+    return min(LONGEST_RETRY_SECONDS, max(SHORTEST_RETRY_SECONDS, seconds))
+
+
+def _is_limited(
+    spec: ServiceSpec, shed: float | None, rates: GatewayRates | None, memory: AdmissionMemory
+) -> bool:
+    """Whether the limit turns requests away: as measured, else as expected beyond what the SLO allows."""
+    if rates is not None:
+        share, least = turned_away(rates), LEAST_LIMITED
+    else:
+        share, least = shed or 0.0, max(LEAST_LIMITED, 1 - spec.slo.availability_ratio)
+    return share > (least * RECOVERY_RATIO if memory.limited else least)
+
+
+def turned_away(rates: GatewayRates) -> float:
+    """Return the share of the offered requests that got a 429, 0..1."""
+    return rates.shed / rates.offered if rates.offered > 0 else 0.0
+
+
+def _reason(mode: Mode, value: Admission, *, routed: bool, limited: bool) -> TrafficReason:
+    if not routed:
+        return TrafficReason.NO_GATEWAY
+    if mode is Mode.OBSERVE:
+        return TrafficReason.OBSERVING
+    if mode is Mode.PAUSED:
+        return TrafficReason.PAUSED
+    if value.serving == 0:
+        return TrafficReason.NO_READY_REPLICA
+    return TrafficReason.ADMISSION_LIMITED if limited else TrafficReason.WITHIN_LIMIT
+
+
+def _said(
+    said: Decision[Admission] | None, value: Admission, reason: TrafficReason
+) -> Decision[Admission] | None:
+    """Return what was last said while it still holds: same limit, same reason, about the same share."""
+    before = None if said is None else said.value
+    if said is None or before is None or said.reason is not reason:
+        return None
+    if before is value or before == value:
+        return said
+    if before.serving != value.serving or before.per_replica != value.per_replica:
+        return None
+    if before.queue_ratio != value.queue_ratio or before.enforced != value.enforced:
+        return None
+    moved = abs((before.shed_ratio or 0.0) - (value.shed_ratio or 0.0))
+    return said if moved < SAID_SHED else None

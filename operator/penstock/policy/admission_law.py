@@ -1,0 +1,82 @@
+"""What admission does to a pool: c* and q of one replica, and the share that they turn away.
+
+    load a = lambda / (N mu(c*));   shed = 1 - carried(a)/a,   carried(a) = a (1 - p_K(a)),   K = N (c* + q)
+
+`carried` rises smoothly from a to 1, so a few solved chains interpolate it within 0.3 points of shed
+where the shed fraction itself bends too sharply near a = 1. Solved with the capacity table, read at
+every tick: 10,000 services must not each solve a chain of thousands of states.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.queueing.balancer import Balancer
+from penstock.queueing.engine_model import EngineModel
+
+_LOADS = (0.0, 0.5, 0.7, 0.8, 0.88, 0.94, 0.98, 1.02, 1.06, 1.12, 1.2, 1.32, 1.5, 1.8, 2.4, 4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLaw:
+    """Limits per replica and what they do; `carried[count][load]` in units of N mu(c*)."""
+
+    running: int  # c*
+    queued: int  # q
+    completion_rate_per_second: float  # mu(c*) of one replica
+    counts: tuple[int, ...]
+    carried: tuple[tuple[float, ...], ...]
+    loads: tuple[float, ...] = _LOADS
+
+    def shed_ratio(self, replicas: int, rate_per_second: float) -> float:
+        """Return the share (0..1) of `rate_per_second` that `replicas` with these limits turn away."""
+        load = rate_per_second / (max(1, replicas) * self.completion_rate_per_second)
+        if load <= self.loads[1]:
+            return 0.0
+        if load >= self.loads[-1]:
+            return 1 - self.carried[-1][-1] / load
+        k = bisect.bisect_right(self.loads, load) - 1
+        share = (load - self.loads[k]) / (self.loads[k + 1] - self.loads[k])
+        below, above, weight = self._bracket(replicas)
+        low = self.carried[below]
+        carried = low[k] + share * (low[k + 1] - low[k])
+        if weight:
+            high = self.carried[above]
+            carried += weight * (high[k] + share * (high[k + 1] - high[k]) - carried)
+        return max(0.0, 1 - carried / load)
+
+    def _bracket(self, replicas: int) -> tuple[int, int, float]:
+        counts = self.counts
+        if replicas >= counts[-1]:
+            return len(counts) - 1, len(counts) - 1, 0.0
+        k = max(0, bisect.bisect_right(counts, replicas) - 1)
+        return k, k + 1, math.log(max(1, replicas) / counts[k]) / math.log(counts[k + 1] / counts[k])
+
+
+def admission_law(
+    model: EngineModel, *, running: int, queued: int, counts: tuple[int, ...], balancer: Balancer
+) -> AdmissionLaw:
+    """Solve the chains of `counts` replicas (ascending, from 1) with these limits per replica."""
+    completion = model.completion_rate(running)
+    # Separate queues, which a random split leaves, shed alike whatever their number.
+    counts = (1,) if balancer in (Balancer.RANDOM, Balancer.ROUND_ROBIN) else counts
+
+    def carried(count: int, load: float) -> float:
+        if load == 0:
+            return 0.0
+        shed = model.shed_fraction(
+            count,
+            load * count * completion,
+            running_limit=running,
+            queue_limit=queued,
+            balancer=balancer,
+        )
+        return load * (1 - shed)
+
+    rows = np.array([[carried(count, load) for load in _LOADS] for count in counts])
+    rows = np.maximum.accumulate(np.maximum.accumulate(rows, axis=1), axis=0)
+    return AdmissionLaw(running, queued, completion, counts, tuple(tuple(row) for row in rows.tolist()))

@@ -1,0 +1,219 @@
+"""Decide what share goes to the fallback, and how much of it at once: planned, spilled, or nothing.
+
+    planned = 1 - max_rate(replicas that can be up within the lead time) / offered
+
+is diverted ahead of any queue, because no scaling will help in time. What exceeds the limit for
+moments spills at the gateway, request by request. Both stay inside the fallback's own spare capacity
+and `maxPercent`. The planned share goes up at once and down only after a minute of agreement.
+
+    Idle --wanted and room--> FallbackActive --nothing wanted for a minute--> Idle
+      +---wanted, no room---> NoRoom <--room gone--+
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from penstock.model.decision import Decision, TrafficReason
+from penstock.model.observation import Observation, Pool
+from penstock.model.spec import FallbackSpec, Mode, RoutingType, ServiceSpec
+from penstock.policy import fallback_explanation as explanation
+from penstock.policy.admission import Admission
+from penstock.policy.estimate import Estimate
+from penstock.policy.fallback_room import FallbackRoom
+from penstock.policy.gateway_load import GatewayRates
+from penstock.policy.modes import weaker
+from penstock.policy.request_classes import Refusal
+from penstock.policy.stabilization import EMPTY_WINDOW, WindowMemory, recommend
+
+HOLD_SECONDS = 60.0
+LEAST_PERCENT = 2  # less is within what the offered rate wanders by itself; spilling takes care of it
+SAID_PERCENT = 5  # the sentence is said anew when the planned share moved by this much
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackShare:
+    """What the gateways are to send elsewhere: a ratio (0..1) of those that may go, and how many at once."""
+
+    planned_ratio: float
+    in_flight_limit: int
+    enforced: bool  # else only published
+
+    @property
+    def active_ratio(self) -> float:
+        """Return the planned share in force."""
+        return self.planned_ratio if self.enforced else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackMemory:
+    """Planned percentages of the last minute, and what was last said."""
+
+    window: WindowMemory = EMPTY_WINDOW
+    said: Decision[FallbackShare] | None = None
+
+
+NOTHING_REMEMBERED = FallbackMemory()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Why a share is planned: `offered` against what `replicas` carry, requests per second."""
+
+    offered: float
+    carried: float
+    replicas: int
+    percent: int  # of all offered requests; 0: the replicas will do
+
+
+def decide_fallback(
+    spec: ServiceSpec,
+    seen: Observation,
+    estimate: Estimate,
+    memory: FallbackMemory,
+    now: float,
+    *,
+    admission: Decision[Admission],
+    room: FallbackRoom | None,
+    refusal: Refusal | None = None,
+    rates: GatewayRates | None = None,
+) -> tuple[Decision[FallbackShare], FallbackMemory]:
+    """Return the share to send to the fallback and the memory to keep. `value` None: nothing goes there.
+
+    `room` is what the fallback can take (None: not known), `refusal` why it cannot be used at all.
+    """
+    fallback = spec.fallback
+    if fallback is None:
+        return explanation.NONE_SET, NOTHING_REMEMBERED
+    if refusal is not None:
+        return Decision(None, *refusal), NOTHING_REMEMBERED
+    mode = weaker(spec.mode, fallback.mode)
+    if mode is Mode.PAUSED:
+        # Weights stay as they are.
+        said = memory.said
+        value = None if said is None else said.value
+        return explanation.paused(value), memory
+    if room is None:
+        return explanation.unknown_room(fallback), NOTHING_REMEMBERED
+
+    need = needed(spec, seen, estimate, rates)
+    window = recommend(memory.window, need.percent if need else 0, now, HOLD_SECONDS)
+    held = window.falling[0][1]
+    planned = _bounded(held, fallback, room, need, rates)
+    value = FallbackShare(
+        planned_ratio=_of_the_eligible(planned, fallback, rates),
+        in_flight_limit=_at_once(fallback, room, admission.value),
+        enforced=mode is Mode.ENFORCE and spec.routing.type is not RoutingType.NONE,
+    )
+    wanted = held > 0 or (rates is not None and rates.shed > 0)
+    spilling = rates is not None and rates.spilled > 0
+    reason = _reason(spec, mode, value, wanted=wanted, active=value.planned_ratio > 0 or spilling)
+    said = _said(memory.said, value, reason)
+    if said is None:
+        said = Decision(
+            value,
+            reason,
+            explanation.share(
+                spec, fallback, value, reason, need=need, room=room, rates=rates, percent=planned
+            ),
+            explanation.share_inputs(need, room),
+        )
+    kept = FallbackMemory(window, said)
+    if said.value == value:
+        return said, kept
+    return Decision(value, reason, said.message, said.inputs), kept
+
+
+def needed(
+    spec: ServiceSpec, seen: Observation, estimate: Estimate, rates: GatewayRates | None
+) -> Need | None:
+    """Return what the replicas that can be up within the lead time leave over; None where unknown.
+
+    Against what is offered now, not against the forecast's bound: that is 95 % sure to be too high,
+    and a request answered by the smaller model for nothing is a cost too. Spilling covers the rest.
+    """
+    pool, demand, capacity = seen.pool, estimate.demand, estimate.capacity
+    if pool is None or demand is None or capacity is None or capacity.admission is None:
+        return None
+    offered = rates.offered if rates is not None else demand.offered_per_second
+    replicas = reachable(spec, seen, pool, demand.lead_seconds)
+    carried = capacity.max_rate(replicas) if replicas else 0.0
+    excess = 0.0 if offered <= carried else 1 - carried / offered
+    percent = math.ceil(100 * excess - 1e-9)
+    return Need(offered, carried, replicas, percent if percent >= LEAST_PERCENT else 0)
+
+
+def reachable(spec: ServiceSpec, seen: Observation, pool: Pool, lead_seconds: float) -> int:
+    """Return how many replicas can be up within the lead time.
+
+    Stuck ones say that no more will come by ordering more; where scaling is not ours only what was
+    ordered comes; `maxAddedPerMinute` bounds what can be ordered.
+    """
+    coming = pool.ready + pool.starting
+    if pool.stuck or spec.mode is not Mode.ENFORCE or seen.conflict or pool.target == 0:
+        return coming
+    most = spec.replicas.max
+    pace = spec.replicas.max_added_per_minute
+    if pace is not None:
+        most = min(most, pool.target + math.floor(pace * lead_seconds / 60.0))
+    return max(coming, most)
+
+
+def _bounded(
+    held: int, fallback: FallbackSpec, room: FallbackRoom, need: Need | None, rates: GatewayRates | None
+) -> int:
+    """Return the planned percentage of all offered requests inside `maxPercent` and the room."""
+    percent = min(held, fallback.max_percent) if room.in_flight > 0 else 0
+    offered = need.offered if need is not None else rates.offered if rates is not None else 0.0
+    if room.rate_per_second is not None and percent * offered > 100 * room.rate_per_second:
+        percent = math.floor(100 * room.rate_per_second / offered)
+    return percent
+
+
+def _of_the_eligible(percent: int, fallback: FallbackSpec, rates: GatewayRates | None) -> float:
+    """Return the ratio to draw among the requests whose class may go, so that `percent` of all go."""
+    if not percent:
+        return 0.0
+    if not fallback.classes or rates is None or rates.offered <= 0:
+        return percent / 100
+    eligible = sum(rates.classes[name].offered for name in fallback.classes if name in rates.classes)
+    if eligible <= 0:
+        return 0.0
+    return round(min(1.0, percent / 100 * rates.offered / eligible), 2)
+
+
+def _at_once(fallback: FallbackSpec, room: FallbackRoom, admission: Admission | None) -> int:
+    """Return how many of ours may be in flight there: its room, and `maxPercent` of all that are.
+
+    With alike response times shares of requests are shares in flight: s / (limit + s) = maxPercent.
+    """
+    if admission is None or fallback.max_percent >= 100:
+        return room.in_flight
+    share = fallback.max_percent / 100
+    return min(room.in_flight, math.floor(admission.limit.in_flight * share / (1 - share)))
+
+
+def _reason(
+    spec: ServiceSpec, mode: Mode, value: FallbackShare, *, wanted: bool, active: bool
+) -> TrafficReason:
+    if spec.routing.type is RoutingType.NONE:
+        return TrafficReason.NO_GATEWAY
+    if mode is Mode.OBSERVE:
+        return TrafficReason.OBSERVING
+    if active:
+        return TrafficReason.FALLBACK_ACTIVE
+    return TrafficReason.NO_ROOM if wanted and value.in_flight_limit == 0 else TrafficReason.IDLE
+
+
+def _said(
+    said: Decision[FallbackShare] | None, value: FallbackShare, reason: TrafficReason
+) -> Decision[FallbackShare] | None:
+    """Return what was last said while it still holds: same reason, about the same share and room."""
+    before = None if said is None else said.value
+    if said is None or before is None or said.reason is not reason or before.enforced != value.enforced:
+        return None
+    if 100 * abs(before.planned_ratio - value.planned_ratio) >= SAID_PERCENT:
+        return None
+    near = abs(before.in_flight_limit - value.in_flight_limit) <= 0.25 * before.in_flight_limit
+    return said if near else None

@@ -1,0 +1,15 @@
+"""How far a knob may go: the weaker of what the service and the knob itself say."""
+
+from __future__ import annotations
+
+from penstock.model.spec import Mode
+
+
+def weaker(service: Mode, knob: Mode) -> Mode:
+    """Return the mode of one knob: Observe over Paused over Enforce.
+
+    A knob that only observes has nothing in force that Paused could freeze.
+    """
+    if Mode.OBSERVE in (service, knob):
+        return Mode.OBSERVE
+    return Mode.PAUSED if Mode.PAUSED in (service, knob) else Mode.ENFORCE
