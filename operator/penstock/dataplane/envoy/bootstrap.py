@@ -8,6 +8,7 @@ and nothing else: the admin interface can stop the process and show its configur
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import quote
 
 from penstock.dataplane.envoy.names import EXTENSION, RUNTIME_LAYER, XDS_CLUSTER, XDS_HEALTH_PATH
 
@@ -20,10 +21,10 @@ PROMETHEUS_PATH: Final = "/stats/prometheus"
 
 # What `POLLED_STATS_PATH` shows of clusters, virtual clusters (classes), HTTP managers and configuration.
 _POLLED: Final = (
-    r"^(cluster\.[^.]+\.(upstream_rq_active|upstream_rq_pending_active|upstream_rq_total|upstream_rq_drop_overload"
+    r"^(cluster\.[^.]*_[^.]*\.(upstream_rq_active|upstream_rq_pending_active|upstream_rq_total|upstream_cx_none_healthy"
     r"|endpoint\.[^ ]+\.rq_active|update_rejected)"
-    r"|vhost\.[^.]+\.vcluster\..+\.upstream_rq_total"
-    r"|http\.[^.]+\.(downstream_rq_(total|active|5xx)|rds\.[^.]+\.update_rejected)"
+    r"|http\.[^.]*_[^.]*\.rbac\.policy\..+\.shadow_allowed"
+    r"|http\.[^.]*_[^.]*\.(downstream_rq_(total|active|5xx)|rds\.[^.]+\.update_rejected)"
     r"|(cluster_manager\.cds|listener_manager\.lds)\.update_rejected"
     r"|listener_manager\.listener_create_failure|runtime\.load_error)$"
 )
@@ -169,7 +170,7 @@ def _stats_listener(address: str, port: int) -> dict[str, Any]:
                     "routes": [
                         passed(PROMETHEUS_PATH),
                         passed(READY_PATH),
-                        passed(POLLED_STATS_PATH, f"/stats?filter={_POLLED}"),
+                        passed(POLLED_STATS_PATH, f"/stats?filter={quote(_POLLED, safe='')}"),
                     ],
                 }
             ]

@@ -4,7 +4,7 @@
 * Per class that may spill, one into the fallback's pool: so that classes are counted apart.
 * Rescue, into the same pool, and the composite of primary and rescue, for what the primary fails before the
   first byte. That is a retry; circuit-breaker overflow is never retried.
-* Per class, one that drops all: its counter is the class's 429.
+* Per class, one without endpoints: its counter is the class's 429.
 
 The retry policy stands at the cluster, not at the route: only the composite may retry a 429 or 503, because
 there the second attempt goes to another pool. All others retry what the engine never got, on another host.
@@ -45,7 +45,7 @@ def _pool(name: str, backend: Backend, plan: RoutePlan, *, reason: str) -> dict[
         "type": "EDS",
         "eds_cluster_config": {
             "eds_config": xds_source(),
-            "service_name": names.endpoints_name(backend),
+            "service_name": names.endpoints_name(backend, reason),
         },
         "connect_timeout": "2s",  # above one lost SYN, sent again after 1 s
         "load_balancing_policy": _balancer(plan),
@@ -55,7 +55,6 @@ def _pool(name: str, backend: Backend, plan: RoutePlan, *, reason: str) -> dict[
         "typed_extension_protocol_options": {_HTTP_OPTIONS: _http_options(_retry_elsewhere())},
         "outlier_detection": _outlier_detection(),
         "track_cluster_stats": {"per_endpoint_stats": True},
-        "metadata": _metadata(backend.served_by, reason),
     }
 
 
@@ -65,13 +64,8 @@ def _shed(name: str) -> dict[str, Any]:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {
-            "cluster_name": name,
-            "policy": {
-                "drop_overloads": [{"category": names.REASON_SHED, "drop_percentage": {"numerator": 100}}]
-            },
-        },
-        "metadata": _metadata(names.NOBODY, names.REASON_SHED),
+        "load_assignment": {"cluster_name": name},
+        "metadata": {"filter_metadata": {names.METADATA: {"reason": names.REASON_SHED}}},
     }
 
 
@@ -166,7 +160,3 @@ def _outlier_detection() -> dict[str, Any]:
         "max_ejection_percent": 50,
         "interval": "1s",
     }
-
-
-def _metadata(served_by: str, reason: str) -> dict[str, Any]:
-    return {"filter_metadata": {names.METADATA: {"served_by": served_by, "reason": reason}}}

@@ -20,7 +20,7 @@ def listener(plan: RoutePlan, address: str) -> dict[str, Any]:
     name = names.cluster_name(plan.key)
     chain: dict[str, Any] = {
         "filters": [
-            {"name": "envoy.filters.network.http_connection_manager", "typed_config": _http_manager(name)}
+            {"name": "envoy.filters.network.http_connection_manager", "typed_config": _http_manager(plan)}
         ]
     }
     if plan.tls_secret:
@@ -33,7 +33,9 @@ def listener(plan: RoutePlan, address: str) -> dict[str, Any]:
     }
 
 
-def _http_manager(name: str) -> dict[str, Any]:
+def _http_manager(plan: RoutePlan) -> dict[str, Any]:
+    name = names.cluster_name(plan.key)
+    counted = [_counted_by_class(plan)] if plan.classes else []
     return {
         "@type": EXTENSION + "filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
@@ -48,6 +50,7 @@ def _http_manager(name: str) -> dict[str, Any]:
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "local_reply_config": local_replies(),
         "http_filters": [
+            *counted,
             {"name": "envoy.filters.http.header_mutation", "typed_config": _internal_headers_removed()},
             {
                 "name": "envoy.filters.http.router",
@@ -57,6 +60,35 @@ def _http_manager(name: str) -> dict[str, Any]:
                 },
             },
         ],
+    }
+
+
+def _counted_by_class(plan: RoutePlan) -> dict[str, Any]:
+    """Return a filter that lets all pass and counts each class as requests arrive.
+
+    A cluster counts what was sent, and what waits or is shed is not.
+    """
+    by_header = {
+        name: {"header": {"name": plan.class_header, "string_match": {"exact": name}}}
+        for name in names.request_classes(plan)
+        if plan.class_header and name != names.default_class(plan)
+    }
+    others: dict[str, Any] = {"any": True}
+    if by_header:
+        others = {"not_id": {"or_ids": {"ids": list(by_header.values())}}}
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": EXTENSION + "filters.http.rbac.v3.RBAC",
+            "track_per_rule_stats": True,
+            "shadow_rules": {
+                "action": "ALLOW",
+                "policies": {
+                    name: {"permissions": [{"any": True}], "principals": [principal]}
+                    for name, principal in (by_header | {names.default_class(plan): others}).items()
+                },
+            },
+        },
     }
 
 

@@ -72,13 +72,13 @@ def any_cluster(key: ServiceKey) -> str:
 
 
 def shed_cluster(key: ServiceKey, request_class: str) -> str:
-    """Return the cluster that drops everything: its counters are the class's 429."""
+    """Return the cluster that has no endpoints ever: its counters are the class's 429."""
     return f"{cluster_name(key)}_shed_{request_class}"
 
 
-def endpoints_name(backend: Backend) -> str:
-    """Return the EDS resource of a Kubernetes Service's port; all clusters into it share it."""
-    return f"{backend.namespace}_{backend.service}_{backend.port}"
+def endpoints_name(backend: Backend, reason: str) -> str:
+    """Return the EDS resource of a Kubernetes Service's port for clusters that go there for one reason."""
+    return f"{backend.namespace}_{backend.service}_{backend.port}_{reason}"
 
 
 def secret_name(namespace: str, secret: str) -> str:
@@ -91,12 +91,39 @@ def request_classes(plan: RoutePlan) -> tuple[str, ...]:
     return tuple(share.name for share in plan.classes) or (UNCLASSED,)
 
 
+def default_class(plan: RoutePlan) -> str:
+    """Return the class of requests that name none: the plan's, else the one of least priority."""
+    if not plan.classes:
+        return UNCLASSED
+    if plan.default_class in request_classes(plan):
+        return plan.default_class
+    return min(plan.classes, key=lambda share: share.priority).name
+
+
 def classes_that_may_spill(plan: RoutePlan) -> tuple[str, ...]:
     """Return the classes whose excess may go to the fallback, in the plan's order."""
     if plan.fallback is None:
         return ()
     allowed = plan.fallback.classes
     return tuple(name for name in request_classes(plan) if not allowed or name in allowed)
+
+
+def offered_stat(plan: RoutePlan, request_class: str) -> str:
+    """Return the counter of a class's requests as they arrive, whatever becomes of them."""
+    manager = f"http.{cluster_name(plan.key)}"
+    if not plan.classes:
+        return f"{manager}.downstream_rq_total"
+    return f"{manager}.rbac.policy.{request_class}.shadow_allowed"
+
+
+def shed_stat(key: ServiceKey, request_class: str) -> str:
+    """Return the counter of a class's 429."""
+    return f"cluster.{shed_cluster(key, request_class)}.upstream_cx_none_healthy"
+
+
+def spilled_stat(key: ServiceKey, request_class: str) -> str:
+    """Return the counter of a class's requests sent to the fallback for overload; rescues are not in it."""
+    return f"cluster.{spill_cluster(key, request_class)}.upstream_rq_total"
 
 
 def clusters_into_fallback(plan: RoutePlan) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What the gateway answers itself: 429 when shed, 503 when there is nobody to ask; as OpenAI's errors look.
 
-Envoy's response flags tell them apart: DO the shed cluster, UO a circuit breaker (429, with the route's
-``Retry-After``, so that it may change); all others a failure towards the engine (their status stays).
+A shed request has no endpoint to go to, like one of a service that has none: the cluster's metadata tells
+them apart. A circuit breaker's overflow is 429 as well. ``Retry-After`` stands in the route: it may change.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.dataplane.envoy import names
-from penstock.dataplane.envoy.names import METADATA
+from penstock.dataplane.envoy.names import EXTENSION, METADATA
 
 _RETRY_AFTER = f"%METADATA(ROUTE:{METADATA}:retry_after_seconds)%"
 
@@ -19,7 +19,7 @@ def local_replies() -> dict[str, Any]:
     return {
         "mappers": [
             {
-                "filter": {"response_flag_filter": {"flags": ["DO", "UO"]}},
+                "filter": {"or_filter": {"filters": [_shed(), {"response_flag_filter": {"flags": ["UO"]}}]}},
                 "status_code": 429,
                 "headers_to_add": [
                     _set("retry-after", _RETRY_AFTER),
@@ -45,6 +45,19 @@ def local_replies() -> dict[str, Any]:
                 ),
             },
         ]
+    }
+
+
+def _shed() -> dict[str, Any]:
+    expression = f"xds.cluster_metadata.filter_metadata['{METADATA}']['reason'] == '{names.REASON_SHED}'"
+    return {
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {
+                "@type": EXTENSION + "access_loggers.filters.cel.v3.ExpressionFilter",
+                "expression": expression,
+            },
+        }
     }
 
 

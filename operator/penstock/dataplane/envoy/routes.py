@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,15 +34,6 @@ def class_limits(plan: RoutePlan, limit: FleetLimit) -> dict[str, int]:
     return {name: max(least, int(ratio * limit.in_flight + 1e-9)) for name, ratio in ratios.items()}
 
 
-def default_class(plan: RoutePlan) -> str:
-    """Return the class of requests that name none: the plan's, else the one of least priority."""
-    if not plan.classes:
-        return names.UNCLASSED
-    if plan.default_class in names.request_classes(plan):
-        return plan.default_class
-    return min(plan.classes, key=lambda share: share.priority).name
-
-
 def constants(plan: RoutePlan, room: Room) -> RouteConstants:
     """Return what the script decides by."""
     key, fallback = plan.key, plan.fallback
@@ -53,7 +43,7 @@ def constants(plan: RoutePlan, room: Room) -> RouteConstants:
         any=names.any_cluster(key),
         rescue=names.rescue_cluster(key),
         class_header=plan.class_header if plan.classes else "",
-        default_class=default_class(plan),
+        default_class=names.default_class(plan),
         shed={name: names.shed_cluster(key, name) for name in classes},
         own_pool=room.own_pool,
         limit=None if room.limit is None else class_limits(plan, room.limit),
@@ -78,7 +68,6 @@ def route_configuration(plan: RoutePlan, room: Room) -> dict[str, Any]:
             {
                 "name": name,
                 "domains": ["*"],
-                "virtual_clusters": _counted_classes(plan, decided),
                 "routes": [
                     {
                         "match": {"prefix": "/"},
@@ -108,27 +97,10 @@ def route_configuration(plan: RoutePlan, room: Room) -> dict[str, Any]:
     }
 
 
-def _counted_classes(plan: RoutePlan, decided: RouteConstants) -> list[dict[str, Any]]:
-    """Return virtual clusters, which only count: of each class by its header, the default class last."""
-    classes: Sequence[str] = names.request_classes(plan)
-    if not decided.class_header:
-        return [_counted(decided.default_class, {"name": ":path", "present_match": True})]
-    named = [
-        _counted(name, {"name": decided.class_header, "string_match": {"exact": name}})
-        for name in classes
-        if name != decided.default_class
-    ]
-    return [*named, _counted(decided.default_class, {"name": ":path", "present_match": True})]
-
-
-def _counted(name: str, match: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "headers": [match]}
-
-
 def _told() -> list[dict[str, Any]]:
     return [
         {
-            "header": {"key": header, "value": f"%CLUSTER_METADATA({names.METADATA}:{field})%"},
+            "header": {"key": header, "value": f"%UPSTREAM_METADATA({names.METADATA}:{field})%"},
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
         }
         for header, field in ((names.SERVED_BY, "served_by"), (names.REASON, "reason"))

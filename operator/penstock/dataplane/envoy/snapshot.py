@@ -68,10 +68,6 @@ def render(
             secret = names.secret_name(plan.key.namespace, plan.tls_secret)
             by_type[names.SDS][secret] = _secret(plan.key.namespace, plan.tls_secret)
         layers.append(_breakers(structure, share))
-    for state in states:  # a pool's own service knows its endpoints, whoever else falls back to it
-        by_type[names.EDS][names.endpoints_name(state.plan.backend)] = _assignment(
-            state.plan.backend, state.endpoints
-        )
     by_type[names.RTDS][names.RUNTIME_LAYER] = runtime(layers)
     return Snapshot(by_type)
 
@@ -108,9 +104,12 @@ def _structure(plan: RoutePlan) -> RoutePlan:
 
 
 def _endpoints(state: RouteState) -> Iterator[tuple[str, Resource]]:
+    reached = [(state.plan.backend, state.endpoints, names.REASON_PRIMARY)]
     if state.plan.fallback is not None:
-        into = state.plan.fallback.backend
-        yield names.endpoints_name(into), _assignment(into, state.fallback_endpoints)
+        into = (state.plan.fallback.backend, state.fallback_endpoints)
+        reached += [(*into, names.REASON_OVERLOAD), (*into, names.REASON_ERROR)]
+    for backend, endpoints, reason in reached:
+        yield names.endpoints_name(backend, reason), _assignment(backend, endpoints, reason)
 
 
 @lru_cache(maxsize=4096)
@@ -129,8 +128,8 @@ def _route(plan: RoutePlan, room: Room) -> Resource:
 
 
 @lru_cache(maxsize=8192)
-def _assignment(backend: Backend, endpoints: tuple[Endpoint, ...]) -> Resource:
-    return load_assignment(backend, endpoints)
+def _assignment(backend: Backend, endpoints: tuple[Endpoint, ...], reason: str) -> Resource:
+    return load_assignment(backend, endpoints, reason)
 
 
 @lru_cache(maxsize=1024)
