@@ -180,7 +180,15 @@ async def test_every_condition_is_there_from_the_first_look_on(mode: str) -> Non
     world = World(rate=lambda _: 0.0, spec=chat() | {"mode": mode}, target=2)
     await world.run(15)
     kinds = [each["type"] for each in world.status["conditions"]]
-    assert kinds == ["Ready", "Accepted", "MetricsAvailable", "ObjectivesMet", "ScalingLimited"]
+    assert kinds == [
+        "Ready",
+        "Accepted",
+        "MetricsAvailable",
+        "ObjectivesMet",
+        "ScalingLimited",
+        "AdmissionLimited",
+        "FallbackActive",
+    ]
 
 
 async def test_a_service_that_never_had_traffic_goes_to_its_minimum() -> None:

@@ -155,6 +155,15 @@ class FleetCache:
         # KEDA works through an HPA of its own: name the object that the user knows.
         return min(holders, key=lambda each: (not each.startswith("ScaledObject"), each)) if holders else ""
 
+    def services_in_front(self, spec: ServiceSpec) -> list[str]:
+        """Return the Services that may serve for a spec: the named one, else those selecting its pods."""
+        if spec.service is not None:
+            return [spec.service.name]
+        workload = self.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+        if workload is None:
+            return []
+        return list(self.services_selecting(spec.key.namespace, workload.pod_labels))
+
     def services_selecting(self, namespace: str, labels: Mapping[str, str]) -> Iterator[str]:
         """Yield the Services of the namespace whose selector matches pods with `labels`."""
         for name, selector in sorted(self.selectors.get(namespace, {}).items()):

@@ -26,7 +26,7 @@ from penstock.kube.api import KubeError
 from penstock.metrics_source.base import QueryError
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import Watched
-from penstock.model.spec import ServiceKey, ServiceSpec
+from penstock.model.spec import RoutingType, ServiceKey, ServiceSpec
 from penstock.telemetry.fleet_metrics import ServiceSample
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -48,6 +48,7 @@ class LoopParts:
     status: StatusWriter
     metrics: OperatorMetrics
     pods_identify: bool  # series are joined through EndpointSlices
+    gateways_serve: bool = False  # this process tells gateways whom to route to
 
 
 class ControlLoop:
@@ -94,6 +95,8 @@ class ControlLoop:
         """Look at every service once and write what changed."""
         known = list(self.cache.services.values())
         await self._follow(known, now)
+        if self._parts.context.fallbacks is not None:
+            self._parts.context.fallbacks.begin_tick()
         watched = [self._watched(each, self.states[each.key]) for each in known if each.spec is not None]
         loads = await self._parts.collector.collect([each for each in watched if each], at=now)
         changes: list[tuple[KnownService, ServiceState, Outcome | None]] = []
@@ -160,13 +163,11 @@ class ControlLoop:
         workload = self.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
         if workload is None:
             return None
-        name = spec.service.name if spec.service else ""
-        if not name:
-            found = list(self.cache.services_selecting(spec.key.namespace, workload.pod_labels))
-            state.ambiguous = "" if len(found) == 1 else ambiguity(spec, found)
-            if len(found) != 1:
-                return None
-            name = found[0]
+        found = self.cache.services_in_front(spec)
+        state.ambiguous = "" if len(found) == 1 else ambiguity(spec, found)
+        if len(found) != 1:
+            return None
+        name = found[0]
         pods = tuple(self.cache.pods_behind(spec.key.namespace, name)) if self._parts.pods_identify else ()
         return Watched(spec, pods=pods, ready=workload.ready, series_name=name)
 
@@ -198,6 +199,8 @@ class ControlLoop:
         replicas, pool = replicas_to_write(outcome, state), outcome.seen.pool
         if replicas is None or pool is None or self._dry_run:
             return
+        if replicas < pool.target and self._drains(outcome):
+            return  # the one-second task closes the victims first, then lowers the target
         if not await self._parts.scale.write(outcome, state, replicas, now):
             return
         direction = "up" if replicas > pool.target else "down"
@@ -213,6 +216,10 @@ class ControlLoop:
             **{name: round(value, 4) for name, value in outcome.decision.inputs.items()},
         )
         await self._parts.status.announce_scaling(outcome, replicas, pool.target)
+
+    def _drains(self, outcome: Outcome) -> bool:
+        """Whether gateways can keep requests from the victims of a scale-down."""
+        return self._parts.gateways_serve and outcome.spec.routing_type is RoutingType.ENVOY
 
     async def _look_at_pods(self, now: float) -> None:
         """List the pods of services whose replicas stay unready, to tell starting from stuck."""

@@ -23,53 +23,50 @@ AGAIN_AFTER_FAILURE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What came of a check: `refusal` says why no traffic may go there, "" when it may."""
+class Served:
+    """The models a backend lists: None while nobody answered, and `unanswered` says why."""
 
-    refusal: str
-    again_at: float  # monotonic seconds
+    models: tuple[str, ...] | None = None
+    unanswered: str = ""
+
+
+_UNKNOWN = Served()
 
 
 @dataclass(slots=True)
 class ModelCheck:
-    """Checks fallbacks in the background; `refusal_of` answers from what is known."""
+    """Asks in the background; `served` answers from what is known."""
 
     _session: aiohttp.ClientSession
-    _known: dict[tuple[Backend, tuple[str, ...]], Checked] = field(default_factory=dict)
-    _running: set[tuple[Backend, tuple[str, ...]]] = field(default_factory=set)
+    _known: dict[Backend, tuple[Served, float]] = field(default_factory=dict)  # and when to ask again
+    _running: set[Backend] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def refusal_of(self, backend: Backend, names: Sequence[str], endpoints: Sequence[Endpoint]) -> str | None:
-        """Return why the backend may not be used, "" when it may, None while that is not known yet."""
-        if not names:
-            return ""  # the service names no models: nothing to compare
-        key = backend, tuple(names)
-        known = self._known.get(key)
+    def served(self, backend: Backend, endpoints: Sequence[Endpoint]) -> Served:
+        """Return what `backend` serves as far as it is known; asks one of its endpoints when it is time."""
+        known, again_at = self._known.get(backend, (_UNKNOWN, 0.0))
         serving = [each for each in endpoints if each.serving]
-        if serving and key not in self._running and (known is None or time.monotonic() >= known.again_at):
-            self._running.add(key)
-            task = asyncio.create_task(self._check(key, serving[0]), name=f"models of {backend.service}")
+        if serving and backend not in self._running and time.monotonic() >= again_at:
+            self._running.add(backend)
+            task = asyncio.create_task(self._check(backend, serving[0]), name=f"models of {backend.service}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        return None if known is None else known.refusal
+        return known
 
-    async def _check(self, key: tuple[Backend, tuple[str, ...]], endpoint: Endpoint) -> None:
-        backend, names = key
+    async def _check(self, backend: Backend, endpoint: Endpoint) -> None:
         try:
-            served = await self._served(endpoint)
+            found, again = Served(await self._models(endpoint)), AGAIN_SECONDS
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            known = self._known.get(key)
-            if known is None or known.refusal:
-                refusal = f"{backend.service} does not tell its models (GET /v1/models: {_cause(error)})"
-                self._known[key] = Checked(refusal, time.monotonic() + AGAIN_AFTER_FAILURE_SECONDS)
-            else:  # it did accept them; one lost answer is no reason to take the fallback away
-                self._known[key] = Checked("", time.monotonic() + AGAIN_AFTER_FAILURE_SECONDS)
-        else:
-            self._known[key] = Checked(refusal_for(backend, names, served), time.monotonic() + AGAIN_SECONDS)
+            # Once it has told them, one lost answer is no reason to take the fallback away.
+            known = self._known.get(backend, (_UNKNOWN, 0.0))[0]
+            cause = f"GET /v1/models: {str(error) or type(error).__name__}"
+            found = known if known.models is not None else Served(None, cause)
+            again = AGAIN_AFTER_FAILURE_SECONDS
         finally:
-            self._running.discard(key)
+            self._running.discard(backend)
+        self._known[backend] = found, time.monotonic() + again
 
-    async def _served(self, endpoint: Endpoint) -> frozenset[str]:
+    async def _models(self, endpoint: Endpoint) -> tuple[str, ...]:
         host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
         async with self._session.get(
@@ -82,19 +79,6 @@ class ModelCheck:
         entries = parsed.get("data") if isinstance(parsed, Mapping) else None
         if not isinstance(entries, list):
             raise ValueError("no list of models came back")
-        return frozenset(str(each["id"]) for each in entries if isinstance(each, Mapping) and "id" in each)
-
-
-def refusal_for(backend: Backend, names: Sequence[str], served: frozenset[str]) -> str:
-    """Return why a backend that serves `served` may not take requests for `names`; "" when it may."""
-    missing = [name for name in names if name not in served]
-    if not missing:
-        return ""
-    return (
-        f"{backend.service} does not accept model {missing[0]!r}: start it with that name too "
-        f"(vLLM: --served-model-name); it serves {', '.join(sorted(served)[:5]) or 'nothing'}"
-    )
-
-
-def _cause(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+        return tuple(
+            sorted(str(each["id"]) for each in entries if isinstance(each, Mapping) and "id" in each)
+        )

@@ -13,9 +13,12 @@ from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
 from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
+from penstock.policy.admission import Admission
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
 from penstock.policy.estimate import Estimate
+from penstock.policy.fallback import FallbackShare
+from penstock.policy.gateway_load import GatewayRates
 from penstock.policy.memory import ServiceMemory
 
 
@@ -25,8 +28,11 @@ class Outcome:
 
     spec: ServiceSpec
     seen: Observation
+    rates: GatewayRates | None  # what the gateways counted; None where none serve, or they are silent
     estimate: Estimate
     decision: Decision[int]
+    admission: Decision[Admission]
+    fallback: Decision[FallbackShare]
     findings: tuple[Finding, ...]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.fallbacks import Fallbacks
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.tables import CapacityTables
 from penstock.model.conditions import Status
@@ -12,10 +13,15 @@ from penstock.model.observation import Load, Observation, Pool
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Mode, ServiceSpec
 from penstock.policy import beliefs
+from penstock.policy.admission import decide_admission
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.capacity_problem import resolve_engine
 from penstock.policy.conditions import findings
+from penstock.policy.fallback import decide_fallback
+from penstock.policy.gateway_load import gateway_rates, offered_reading
 from penstock.policy.replicas import decide_replicas
+from penstock.policy.request_classes import admission_refusal
+from penstock.policy.traffic_conditions import admission_finding, fallback_finding
 
 NOTHING_READ = Load()
 
@@ -27,6 +33,7 @@ class StepContext:
     cache: FleetCache
     tables: CapacityTables
     times: LoopTimes
+    fallbacks: Fallbacks | None = None  # None: no gateway in this process
 
 
 def prepare(context: StepContext, known: KnownService, state: ServiceState) -> None:
@@ -59,9 +66,14 @@ def step(
     context: StepContext, spec: ServiceSpec, state: ServiceState, load: Load | None, now: float
 ) -> Outcome:
     """Decide for one service and remember it in `state`; `load` None: nothing was collected for it."""
+    rates = gateway_rates(state.gateway.memory, now) if state.gateway.memory.readings else None
+    load = load or NOTHING_READ
+    if rates is not None:
+        counted = offered_reading(rates, spec.slo, window_seconds=context.times.rate_window_seconds)
+        load = replace(load, offered_rate=counted)
     seen = Observation(
         at=now,
-        load=load or NOTHING_READ,
+        load=load,
         pool=pool_of(context.cache, spec, state),
         conflict=context.cache.conflict(spec.key.namespace, spec.target),
     )
@@ -86,14 +98,34 @@ def step(
     else:
         believed = beliefs.nothing(state.refusal[1] if state.refusal else "the engine is not resolved yet")
     decision, replicas = decide_replicas(spec, seen, believed, memory.replicas, now)
-    state.memory = memory.with_replicas(replicas)
+    admission, admission_memory = decide_admission(
+        spec, seen, believed, memory.admission, now, draining=len(state.gateway.closed(now)), rates=rates
+    )
+    room, refused = None, None
+    if spec.fallback is not None and context.fallbacks is not None:
+        room, refused = context.fallbacks.look(spec, rates)
+    fallback, fallback_memory = decide_fallback(
+        spec,
+        seen,
+        believed,
+        memory.fallback,
+        now,
+        admission=admission,
+        room=room,
+        refusal=refused,
+        rates=rates,
+    )
+    state.memory = memory.with_decisions(replicas, admission_memory, fallback_memory)
     shown = state.outcome.findings if state.outcome else ()
     missed = any(each.type == "ObjectivesMet" and each.status is Status.FALSE for each in shown)
     outcome = Outcome(
         spec=spec,
         seen=seen,
+        rates=rates,
         estimate=believed,
         decision=decision,
+        admission=admission,
+        fallback=fallback,
         findings=findings(
             spec,
             seen,
@@ -103,6 +135,12 @@ def step(
             write_error=state.write_error,
             missed_before=missed,
             window_seconds=context.times.rate_window_seconds,
+            traffic=(
+                admission_finding(
+                    admission, refusal=admission_refusal(spec.admission), problem=state.gateway.problem
+                ),
+                fallback_finding(fallback, problem=state.gateway.problem),
+            ),
         ),
     )
     state.outcome = outcome

@@ -1,0 +1,69 @@
+"""From a service's decisions to what its gateways enforce now."""
+
+from __future__ import annotations
+
+from penstock.controller.endpoints import EndpointCache
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.model.spec import BackendKind, ServiceKey, ServiceSpec
+from penstock.model.traffic import Backend, Endpoint, FallbackPlan, FleetLimit, RoutePlan, RouteState
+from penstock.policy.ramp import ramp
+from penstock.policy.request_classes import class_shares
+from penstock.queueing.balancer import Balancer
+
+
+def route_state(
+    outcome: Outcome,
+    state: ServiceState,
+    backend: Backend,
+    fallback: Backend | None,
+    endpoints: EndpointCache,
+    *,
+    listen_port: int,
+    now: float,
+) -> RouteState:
+    """Return the route of a service now: its limit a step further towards what was decided."""
+    gateway, spec = state.gateway, outcome.spec
+    own = endpoints.of(backend.namespace, backend.service, backend.port, draining=gateway.closed(now))
+    admission = outcome.admission.value
+    target, per_replica = None, None
+    if admission is not None and admission.enforced:
+        per_replica = FleetLimit(
+            admission.per_replica.running, round(admission.per_replica.queued * admission.queue_ratio)
+        )
+        target = admission.with_serving(sum(each.serving for each in own)).limit
+    gateway.limit = ramp(gateway.limit, target, now - gateway.limited_at)
+    gateway.limited_at = now
+    share, spill = outcome.fallback.value, None
+    there: tuple[Endpoint, ...] = ()
+    if share is not None and share.enforced and fallback is not None and spec.fallback is not None:
+        spill = FallbackPlan(
+            backend=fallback,
+            planned_ratio=share.planned_ratio,
+            in_flight_limit=share.in_flight_limit,
+            service=fallback_service(spec),
+            classes=spec.fallback.classes,
+        )
+        there = endpoints.of(fallback.namespace, fallback.service, fallback.port)
+    plan = RoutePlan(
+        key=spec.key,
+        uid=spec.uid,
+        backend=backend,
+        listen_port=listen_port,
+        per_replica=per_replica,
+        limit=gateway.limit,
+        class_header=spec.admission.class_header,
+        default_class=spec.admission.default_class,
+        classes=class_shares(spec.admission),
+        fallback=spill,
+        retry_after_seconds=1 if admission is None else admission.retry_after_seconds,
+        balanced_fully=spec.balancer is Balancer.LEAST_REQUESTS,
+        tls_secret=spec.routing.tls_secret,
+    )
+    return RouteState(plan, own, there)
+
+
+def fallback_service(spec: ServiceSpec) -> ServiceKey | None:
+    """Return the InferenceService that a service falls back to; None for a plain Service."""
+    if spec.fallback is None or spec.fallback.backend.kind is not BackendKind.INFERENCE_SERVICE:
+        return None
+    return ServiceKey(spec.key.namespace, spec.fallback.backend.name)
