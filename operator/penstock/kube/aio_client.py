@@ -130,6 +130,25 @@ class AioKubeApi:
             repeatable=not is_operations,  # "add" to a list twice adds two elements
         )
 
+    async def apply(self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
+        """Apply an object of our own server-side, whoever else set its fields: it is ours.
+
+        As the API conventions ask of controllers: a conflict could only be answered by forcing later.
+        """
+        return await self._make(
+            "patch",
+            resource,
+            namespace,
+            name,
+            query={"force": "true"},
+            body=dict(body),
+            content_type=PatchType.APPLY.value,
+        )
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """Delete an object; what it owns is collected in the background. Raises `NotFound`."""
+        await self._make("delete", resource, namespace, name, query={"propagationPolicy": "Background"})
+
     async def get_scale(self, resource: Resource, namespace: str, name: str) -> Scale:
         """Return the scale subresource."""
         return _scale(await self._make("get", resource, namespace, name, "scale"))

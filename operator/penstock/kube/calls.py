@@ -22,7 +22,14 @@ from penstock.kube.api import Object, Unavailable
 from penstock.kube.credentials import Credentials
 
 OnRequest = Callable[[str, str, str, float], None]
-METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH"}
+METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "create": "POST",
+    "update": "PUT",
+    "patch": "PATCH",
+    "delete": "DELETE",
+}
 
 
 @dataclass(frozen=True, slots=True)

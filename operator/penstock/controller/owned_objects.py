@@ -1,0 +1,153 @@
+"""Objects that are ours: applied when they differ from what was applied last, never taken from anybody.
+
+What was applied is remembered as a hash; after a restart, and now and then (somebody may have deleted
+one), all are applied again, which the API server makes no write of when nothing changed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from penstock.dataplane.envoy.manifests import is_ours
+from penstock.kube.api import Forbidden, KubeError, NotFound, Object, Resource
+
+log = structlog.get_logger(__name__)
+Problem = tuple[str, str]  # (reason, message)
+
+RBAC = "rbac.authorization.k8s.io"
+RESOURCES = {
+    each.kind: each
+    for each in (
+        Resource("", "v1", "services", "Service"),
+        Resource("", "v1", "serviceaccounts", "ServiceAccount"),
+        Resource("", "v1", "secrets", "Secret"),
+        Resource("", "v1", "configmaps", "ConfigMap"),
+        Resource("apps", "v1", "deployments", "Deployment"),
+        Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+        Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy"),
+        Resource(RBAC, "v1", "roles", "Role"),
+        Resource(RBAC, "v1", "rolebindings", "RoleBinding"),
+    )
+}
+# 200 groups of 9 objects: 2 calls a second.
+REFRESH_SECONDS = 900.0
+RETRY_SECONDS = 10.0
+
+
+class ObjectApi(Protocol):
+    """What is asked of the API server for objects of our own. All calls raise `KubeError`."""
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """Return one object."""
+
+    async def list(
+        self, resource: Resource, namespace: str = "", *, label_selector: str = ""
+    ) -> list[Object]:
+        """Return all objects of a type; `namespace` empty means all."""
+
+    async def apply(self, resource: Resource, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
+        """Apply server-side with force."""
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """Delete."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    digest: int
+    at: float
+    problem: Problem | None
+
+
+class OwnedObjects:
+    """Applies and deletes; every failure is a (reason, message), never an exception."""
+
+    def __init__(self, kube: ObjectApi) -> None:
+        self._kube = kube
+        self._applied: dict[tuple[str, str, str], _Applied] = {}
+
+    async def apply(self, body: Object, now: float) -> Problem | None:
+        """Apply an object unless it is as applied before. `now` is Unix seconds."""
+        address = _address(body)
+        digest = zlib.crc32(orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
+        known = self._applied.get(address)
+        if known is not None and known.digest == digest:
+            pause = RETRY_SECONDS if known.problem else _refresh_seconds(address)
+            if now - known.at < pause:
+                return known.problem
+        problem = await self._written(body, checked=known is not None and known.problem is None)
+        if problem is not None and (known is None or known.problem != problem):
+            log.warning("not written", object=_named(body), reason=problem[0], message=problem[1])
+        self._applied[address] = _Applied(digest, now, problem)
+        return problem
+
+    async def remove(self, body: Object) -> Problem | None:
+        """Delete an object if it exists and is ours."""
+        kind, namespace, name = _address(body)
+        resource = RESOURCES[kind]
+        self._applied.pop((kind, namespace, name), None)
+        try:
+            found = await self._kube.get(resource, namespace, name)
+            if is_ours(found):
+                await self._kube.delete(resource, namespace, name)
+        except NotFound:
+            return None
+        except KubeError as error:
+            return refused(body, error, "deleted")
+        return None
+
+    def forget(self) -> None:
+        """Apply everything anew when it is asked for next."""
+        self._applied.clear()
+
+    async def _written(self, body: Object, *, checked: bool) -> Problem | None:
+        kind, namespace, name = _address(body)
+        resource = RESOURCES[kind]
+        try:
+            if not checked and not is_ours(found := await self._existing(resource, namespace, name) or body):
+                owner = (found["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by", "")
+                whose = f" (managed by {owner})" if owner else ""
+                return (
+                    "GatewayNameTaken",
+                    f"{_named(body)} exists and is not Penstock's{whose}: rename or delete it",
+                )
+            await self._kube.apply(resource, namespace, name, body)
+        except KubeError as error:
+            return refused(body, error, "written")
+        return None
+
+    async def _existing(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        try:
+            return await self._kube.get(resource, namespace, name)
+        except NotFound:
+            return None
+
+
+def refused(body: Object, error: KubeError, done: str) -> Problem:
+    """Return what a failed write of one of our objects means for the user."""
+    if isinstance(error, Forbidden):
+        advice = "install the chart with gateway.enabled=true, or grant it yourself"
+        return ("GatewayForbidden", f"{_named(body)} cannot be {done}: {error.message}; {advice}")
+    return ("GatewayNotWritten", f"{_named(body)} cannot be {done}: {error.message}")
+
+
+def _address(body: Object) -> tuple[str, str, str]:
+    metadata = body["metadata"]
+    return body["kind"], metadata["namespace"], metadata["name"]
+
+
+def _named(body: Object) -> str:
+    kind, namespace, name = _address(body)
+    return f"{kind} {namespace}/{name}"
+
+
+def _refresh_seconds(address: tuple[str, str, str]) -> float:
+    # Spread, so that a fleet is not applied in one burst every quarter of an hour.
+    share = zlib.crc32("/".join(address).encode()) / 2**32
+    return REFRESH_SECONDS * (0.5 + share)
