@@ -1,0 +1,92 @@
+"""What the sections share: the light upstream as a process, plans for it, and the gateway before it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.raw_http import KeepAlive, request_bytes
+from penstock.model.spec import ServiceKey
+from penstock.model.traffic import Backend, Endpoint, FallbackPlan, FleetLimit, RoutePlan, RouteState
+
+GROUP = "bench"
+_UPSTREAM = Path(__file__).with_name("sse_upstream.py")
+_START_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The light upstream; `connection` goes straight to it."""
+
+    port: int
+    connection: KeepAlive
+
+    def state(self) -> dict[str, int]:
+        """Return running, most running since the last look, requests."""
+        counts: dict[str, int] = json.loads(self.connection.ask(request_bytes("/state", method="GET")).body)
+        return counts
+
+
+@contextlib.asynccontextmanager
+async def light_upstream() -> AsyncIterator[Upstream]:
+    """Run the light upstream while in the block."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, str(_UPSTREAM), stdin=pipe, stdout=pipe)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            port = int(await process.stdout.readline())
+        connection = KeepAlive(port)
+        yield Upstream(port, connection)
+        connection.close()
+    finally:
+        process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def stream_path(tokens: int, gap_milliseconds: float) -> str:
+    """Return the path that makes the light upstream stream so many tokens."""
+    return f"/tokens/{tokens}/gap/{gap_milliseconds:g}"
+
+
+def route(
+    name: str,
+    *,
+    listen_port: int,
+    upstream_ports: tuple[int, ...],
+    limit: FleetLimit | None = None,
+    fallback_ports: tuple[int, ...] = (),
+    fallback_limit: int = 0,
+    planned_ratio: float = 0.0,
+) -> RouteState:
+    """Return the plan of one service whose replicas listen on ports of this machine."""
+    key = ServiceKey(GROUP, name)
+    fallback = None
+    if fallback_ports:
+        backend = Backend(GROUP, f"{name}-small", 80, f"{name}-small")
+        fallback = FallbackPlan(backend, planned_ratio=planned_ratio, in_flight_limit=fallback_limit)
+    plan = RoutePlan(
+        key=key,
+        uid=name,
+        backend=Backend(GROUP, name, 80, name),
+        listen_port=listen_port,
+        limit=limit,
+        per_replica=limit,
+        fallback=fallback,
+    )
+    return RouteState(plan, _pods(name, upstream_ports), _pods(f"{name}-small", fallback_ports))
+
+
+def _pods(name: str, ports: tuple[int, ...]) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(f"{name}-{port}", "127.0.0.1", port) for port in ports)
