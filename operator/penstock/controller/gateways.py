@@ -70,6 +70,7 @@ class _Group:
     plans: str = ""  # as they are stored
     structure: tuple[object, ...] = ()  # of the plans that were applied
     applied_at: float = 0.0
+    removed: bool = False  # nothing is left in the cluster but Services that bypass it
     problems: dict[ServiceKey, Problem] = field(default_factory=dict)
 
     def bypassing(self, keys: Collection[ServiceKey]) -> bool:
@@ -107,6 +108,11 @@ class GatewayObjects:
             round_ = self._all(wanted, frozenset(existing), frozenset(reached), now)
             self._round = asyncio.create_task(round_, name="gateway objects")
         return {key: problem for state in self._groups.values() for key, problem in state.problems.items()}
+
+    async def settled(self) -> None:
+        """Wait for the round that is under way."""
+        if self._round is not None:
+            await asyncio.wait([self._round])
 
     async def close(self) -> None:
         """End a round that is under way."""
@@ -160,7 +166,7 @@ class GatewayObjects:
 
     def groups(self) -> tuple[str, ...]:
         """Return the groups that have, or had, anything in the cluster."""
-        return tuple(self._groups)
+        return tuple(group for group, state in self._groups.items() if not state.removed)
 
     def listen_port(self, group: str, key: ServiceKey) -> int | None:
         """Return the gateways' port of a service; None until `recover` has been. Raises `NoPortError`."""
@@ -206,7 +212,7 @@ class GatewayObjects:
             for plan in plans:
                 if (problem := hindrance or await self._apply_service(group, plan, reached, now)) is not None:
                     problems[plan.key] = problem
-        elif not kept and not problems:
+        elif not (kept or problems or state.removed):
             await self._remove(group)
         state.problems = problems
         return problems
@@ -234,6 +240,7 @@ class GatewayObjects:
         )
 
     async def _apply_group(self, group: str, plans: Sequence[RoutePlan], now: float) -> Problem | None:
+        self._groups[group].removed = False
         for body in group_objects(self._group_plan(group, plans)):
             if (problem := await self._objects.apply(body, now)) is not None:
                 return problem
@@ -299,7 +306,8 @@ class GatewayObjects:
             if (problem := await self._objects.remove(body)) is not None:
                 log.warning("gateways not removed", group=group, reason=problem[0], message=problem[1])
                 return
-        del self._groups[group]
+        state = self._groups[group]
+        state.removed, state.structure, state.applied_at = True, (), 0.0
 
 
 def _structure(plans: Sequence[RoutePlan]) -> tuple[object, ...]:
