@@ -47,7 +47,7 @@ def _pool(name: str, backend: Backend, plan: RoutePlan, *, reason: str) -> dict[
             "eds_config": xds_source(),
             "service_name": names.endpoints_name(backend, reason),
         },
-        "connect_timeout": "2s",  # above one lost SYN, sent again after 1 s
+        "connect_timeout": "0.5s",  # a pod that is gone takes all new requests for as long
         "load_balancing_policy": _balancer(plan),
         # At 50 %, Envoy's default, it would send to draining pods as soon as they are half of all.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

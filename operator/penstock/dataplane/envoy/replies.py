@@ -12,6 +12,9 @@ from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.names import EXTENSION, METADATA
 
 _RETRY_AFTER = f"%METADATA(ROUTE:{METADATA}:retry_after_seconds)%"
+_SHED = f"xds.cluster_metadata.filter_metadata['{METADATA}']['reason'] == '{names.REASON_SHED}'"
+# Not the flag UO: that one also marks a failure whose retry the budget forbade, which is a 503.
+_OVERFLOW = "response.code_details.contains('{overflow}')"
 
 
 def local_replies() -> dict[str, Any]:
@@ -19,7 +22,7 @@ def local_replies() -> dict[str, Any]:
     return {
         "mappers": [
             {
-                "filter": {"or_filter": {"filters": [_shed(), {"response_flag_filter": {"flags": ["UO"]}}]}},
+                "filter": {"or_filter": {"filters": [_when(_SHED), _when(_OVERFLOW)]}},
                 "status_code": 429,
                 "headers_to_add": [
                     _set("retry-after", _RETRY_AFTER),
@@ -48,8 +51,7 @@ def local_replies() -> dict[str, Any]:
     }
 
 
-def _shed() -> dict[str, Any]:
-    expression = f"xds.cluster_metadata.filter_metadata['{METADATA}']['reason'] == '{names.REASON_SHED}'"
+def _when(expression: str) -> dict[str, Any]:
     return {
         "extension_filter": {
             "name": "envoy.access_loggers.extension_filters.cel",
