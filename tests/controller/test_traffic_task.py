@@ -1,0 +1,156 @@
+"""What gateways are told second by second, over walked time."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakes.gateway_world import CHAT, GatewayWorld, closed, routed_chat
+
+
+async def test_nothing_is_told_before_the_first_decision() -> None:
+    world = GatewayWorld(rate=lambda _: 10.0, spec=routed_chat(), target=2)
+    world._watch()
+    await world.traffic.once(world.now)
+    assert world.gateways.published == {}
+
+
+async def test_the_limit_is_that_of_the_replicas_that_serve() -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2), target=2)
+    await world.seconds(60)
+    plan = world.gateways.route.plan
+    assert plan.per_replica is not None
+    assert plan.limit is not None
+    assert plan.limit.running == 2 * plan.per_replica.running
+    assert len(world.gateways.route.endpoints) == 2
+
+
+async def test_a_lost_replica_lowers_the_limit_at_once_and_its_return_raises_it_step_by_step() -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    await world.seconds(60)
+    full = world.gateways.route.plan.limit
+    world.unready.add("chat-0")
+    await world.seconds(1)
+    half = world.gateways.route.plan.limit
+    assert full is not None
+    assert half is not None
+    assert half.running == full.running / 2
+    world.unready.clear()
+    await world.seconds(1)
+    rising = world.gateways.route.plan.limit
+    assert rising is not None
+    assert half.in_flight < rising.in_flight <= 1.1 * half.in_flight + 1
+    await world.seconds(14)
+    assert world.gateways.route.plan.limit == full
+
+
+async def test_replicas_follow_what_is_offered_not_what_is_let_in() -> None:
+    """At max, three quarters are turned away; once max is raised the target follows the whole load."""
+    world = GatewayWorld(rate=lambda _: 80.0, spec=routed_chat(min=1, max=1), target=1)
+    await world.seconds(180)
+    assert world.target == 1
+    assert world.shed > 0.6 * world.offered
+    world.spec["replicas"]["max"] = 12
+    world.spec_generation += 1
+    await world.seconds(45)
+    assert world.target >= 5
+
+
+async def test_observe_lets_everything_pass_and_says_what_it_would_do() -> None:
+    world = GatewayWorld(rate=lambda _: 80.0, spec=routed_chat(max=1) | {"mode": "Observe"}, target=1)
+    await world.seconds(60)
+    assert world.gateways.route.plan.limit is None
+    limited = world.condition("AdmissionLimited")
+    assert (limited["status"], limited["reason"]) == ("False", "Observing")
+
+
+async def test_enforce_to_observe_opens_the_gateways_in_one_tick() -> None:
+    world = GatewayWorld(rate=lambda _: 80.0, spec=routed_chat(max=1), target=1)
+    await world.seconds(60)
+    assert world.gateways.route.plan.limit is not None
+    world.spec["mode"] = "Observe"
+    world.spec_generation += 1
+    await world.seconds(1)
+    assert world.gateways.route.plan.limit is None
+
+
+async def test_paused_freezes_the_limit_per_replica_but_not_the_endpoints() -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=4), target=2)
+    await world.seconds(60)
+    before = world.gateways.route.plan
+    world.spec["mode"] = "Paused"
+    world.spec_generation += 1
+    world.scale_by_hand(3)
+    await world.seconds(120)
+    after = world.gateways.route.plan
+    assert after.per_replica == before.per_replica
+    assert after.per_replica is not None
+    assert after.limit is not None
+    assert after.limit.running == 3 * after.per_replica.running
+
+
+async def drained_world() -> GatewayWorld:
+    """Three busy replicas of which one would do; the stabilisation window has passed."""
+    world = GatewayWorld(
+        rate=lambda t: 45.0 if t < 60 else 5.0, spec=routed_chat(scaleDownWindow="30s"), target=3
+    )
+    world.streams = {"chat-0": 9.0, "chat-1": 2.0, "chat-2": 5.0}
+    await world.seconds(60)
+    for _ in range(40):
+        await world.seconds(15)
+        if closed([world.gateways.route]):
+            break
+    return world
+
+
+async def test_the_idlest_pods_are_closed_and_the_target_waits_for_their_streams() -> None:
+    world = await drained_world()
+    target = world.target
+    assert "chat-1" in closed([world.gateways.route])
+    assert "chat-0" not in closed([world.gateways.route])
+    await world.seconds(30)
+    assert world.target == target
+    for pod in closed([world.gateways.route]):
+        world.streams[pod] = 0.0
+    emptied = closed([world.gateways.route])
+    await world.seconds(5)
+    assert world.target == target - len(emptied)
+    assert {pod.name for pod in world.gone} == emptied
+
+
+async def test_a_pod_that_turns_unready_before_the_target_falls_loses_no_stream() -> None:
+    world = await drained_world()
+    victims = closed([world.gateways.route])
+    survivor = next(pod.name for pod in world.pods if pod.name not in victims)
+    for pod in victims:
+        world.streams[pod] = 0.0
+    world.unready.add(survivor)  # a ReplicaSet would take it first, streams and all
+    target = world.target
+    await world.seconds(5)
+    assert world.target == target
+    world.streams[survivor] = 0.0
+    await world.seconds(5)
+    assert world.target < target
+    assert all(world.streams.get(pod.name, 0.0) == 0 for pod in world.gone)
+
+
+async def test_load_that_returns_reopens_the_victims() -> None:
+    world = await drained_world()
+    assert closed([world.gateways.route])
+    world.rate = lambda _: 45.0
+    await world.seconds(90)
+    assert not any(each.draining for each in world.gateways.route.endpoints)
+
+
+@pytest.mark.parametrize(
+    ("reachable", "rejected", "reason"),
+    [(False, {}, "GatewayUnreachable"), (True, {CHAT: "route prod_chat: bad"}, "ConfigurationRejected")],
+)
+async def test_gateways_that_do_not_do_as_decided_are_a_condition(
+    reachable: bool, rejected: dict[object, str], reason: str
+) -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(), target=2)
+    await world.seconds(15)
+    world.gateways.reachable, world.gateways.rejected = reachable, rejected  # type: ignore[assignment]
+    await world.seconds(31)
+    limited = world.condition("AdmissionLimited")
+    assert (limited["status"], limited["reason"]) == ("Unknown", reason)

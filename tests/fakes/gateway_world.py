@@ -1,0 +1,190 @@
+"""The walked-time world with gateways in front: they admit up to their limit, count, and hold streams."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fakes.world import TICK, WINDOW, World, chat
+from penstock.controller.draining import Drainer
+from penstock.controller.endpoints import EndpointCache
+from penstock.controller.fallbacks import Fallbacks
+from penstock.controller.gateway_ports import ExternalGateways
+from penstock.controller.traffic import TrafficParts, TrafficTask
+from penstock.kube.api import PODS, PatchType, Resource
+from penstock.model.spec import ServiceKey
+from penstock.model.traffic import ClassCount, GatewayGroup, GatewayReading, RouteState
+
+CHAT = ServiceKey("prod", "chat")
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+
+
+@dataclass
+class PlayedGateways:
+    """A data plane that keeps what was published and tells what the test has set."""
+
+    published: dict[str, Sequence[RouteState]] = field(default_factory=dict)
+    reading: GatewayReading | None = None
+    reachable: bool = True
+    rejected: dict[ServiceKey, str] = field(default_factory=dict)
+
+    def publish(self, group: str, routes: Sequence[RouteState]) -> None:
+        self.published[group] = routes
+
+    def groups(self) -> Mapping[str, GatewayGroup]:
+        count = 2 if self.reachable else 0
+        return {name: GatewayGroup(name, count, count, self.rejected) for name in self.published}
+
+    async def read(self, now: float) -> Mapping[ServiceKey, GatewayReading]:
+        return {} if self.reading is None else {CHAT: replace(self.reading, at=now)}
+
+    @property
+    def route(self) -> RouteState:
+        (route,) = self.published["penstock"]
+        return route
+
+
+class GatewayWorld(World):
+    """`World` whose service is served by gateways; `streams` are requests in flight by pod."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.endpoints = EndpointCache()
+        self.gateways = PlayedGateways()
+        self.streams: dict[str, float] = {}
+        self.unready: set[str] = set()
+        self.costs: dict[str, str | None] = {}
+        self.shed = 0.0
+        self.offered = 0.0
+        super().__init__(**arguments)
+
+    def restart_operator(self) -> None:
+        super().restart_operator()
+        parts = self.loop._parts
+        fallbacks = Fallbacks(self.cache, self.loop.states, self.endpoints)
+        context = replace(parts.context, fallbacks=fallbacks)
+        self.loop._parts = replace(parts, context=context, gateways_serve=True)
+        self.traffic = TrafficTask(
+            TrafficParts(
+                plane=self.gateways,
+                endpoints=self.endpoints,
+                cache=self.cache,
+                fallbacks=fallbacks,
+                drainer=Drainer(parts.scale),
+                ports=ExternalGateways(),
+                window_seconds=WINDOW,
+            ),
+            self.loop.states,
+            clock=lambda: self.now,
+        )
+
+    async def seconds(self, count: int) -> None:
+        """Let the one-second task run `count` times, with a tick every 15 s, before them."""
+        for index in range(count):
+            if index % int(TICK) == 0:
+                self._flow()
+                self._watch()
+                await self.loop.tick(self.now)
+                await self.tables.settled()
+            self._serve(1.0)
+            self._watch()
+            await self.traffic.once(self.now)
+            self.now += 1.0
+
+    def _serve(self, seconds: float) -> None:
+        """Count what comes and what the limit in force turns away."""
+        rate = self.rate(self.now - self.began)
+        can = self.ready * self.capacity_per_replica
+        limited = bool(self.gateways.published) and self.gateways.route.plan.limit is not None
+        self.offered += rate * seconds
+        self.shed += max(0.0, rate - can) * seconds if limited else 0.0
+        if limited:
+            self.waiting = min(self.waiting, 3.0 * self.ready)
+        self.gateways.reading = GatewayReading(
+            at=self.now,
+            proxies=2,
+            in_flight=sum(self.streams.values()),
+            classes={"default": ClassCount(self.offered, self.shed, 0.0)},
+            by_pod=dict(self.streams),
+        )
+
+    def _watch(self) -> None:
+        super()._watch()
+        self.endpoints.see_service(
+            {"metadata": {"namespace": "prod", "name": "chat"}, "spec": {"ports": [{"port": 8000}]}}
+        )
+        self.endpoints.see(
+            {
+                "metadata": {
+                    "namespace": "prod",
+                    "name": "chat-x",
+                    "labels": {"kubernetes.io/service-name": "chat"},
+                },
+                "ports": [{"name": "", "port": 9000}],
+                "endpoints": [
+                    {
+                        "addresses": [f"10.0.0.{index}"],
+                        "conditions": {"ready": self._is_ready(pod.name)},
+                        "targetRef": {"kind": "Pod", "name": pod.name},
+                    }
+                    for index, pod in enumerate(self.pods)
+                ],
+            }
+        )
+
+    def _is_ready(self, name: str) -> bool:
+        pod = next(each for each in self.pods if each.name == name)
+        return name not in self.unready and pod.ready_at is not None and pod.ready_at <= self.now
+
+    def _set_target(self, replicas: int) -> None:
+        """Remove as a ReplicaSet does: unready pods first, then the lowest deletion cost."""
+        if replicas < len(self.pods):
+            ranked = sorted(
+                self.pods,
+                key=lambda pod: (
+                    self._is_ready(pod.name),
+                    float(self.costs.get(pod.name) or 0),
+                    -pod.asked_at,
+                ),
+            )
+            excess = len(ranked) - replicas
+            self.gone, self.pods = ranked[:excess], ranked[excess:]
+        super()._set_target(replicas)
+
+    async def list(
+        self, resource: Resource, namespace: str = "", *, label_selector: str = ""
+    ) -> list[dict[str, Any]]:
+        bodies = await super().list(resource, namespace, label_selector=label_selector)
+        for body in bodies:
+            name = body["metadata"]["name"]
+            body["metadata"]["annotations"] = (
+                {DELETION_COST: self.costs[name]} if self.costs.get(name) else {}
+            )
+            body["status"]["conditions"][0]["status"] = "True" if self._is_ready(name) else "False"
+        return bodies
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        body: Any,
+        *,
+        subresource: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+    ) -> dict[str, Any]:
+        if resource == PODS:
+            self.costs[name] = body["metadata"]["annotations"][DELETION_COST]
+        return await super().patch(
+            resource, namespace, name, body, subresource=subresource, patch_type=patch_type
+        )
+
+
+def routed_chat(**replicas: Any) -> dict[str, Any]:
+    """The spec of a service that gateways serve."""
+    return chat(**replicas) | {"routing": {"type": "Envoy", "balancer": "LeastRequests"}}
+
+
+def closed(routes: Collection[RouteState]) -> set[str]:
+    """Return the pods that get no new requests."""
+    return {each.pod for route in routes for each in route.endpoints if not each.serving}
