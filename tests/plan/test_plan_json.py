@@ -29,6 +29,7 @@ KEYS = [
     "queue_limit",
     "kv_concurrency",
     "shed_fraction",
+    "engine_flags",
     "cost_per_million_tokens",
     "cost_per_hour",
 ]
@@ -213,3 +214,27 @@ def test_an_inline_profile_is_the_named_one_written_out(run: Run, service: Servi
     assert (
         slower["tpot_seconds"]["mean"] > planned({"type": "Inline", "inline": dense})["tpot_seconds"]["mean"]
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "flags"),
+    [
+        ("VLLM", ["--max-num-seqs {c}", "--max-num-queued-reqs {most}"]),
+        ("SGLang", ["--max-running-requests {c}", "--max-queued-requests {rest}"]),
+        ("TGI", ["--max-concurrent-requests {most}"]),
+        ("LlamaCpp", ["--parallel {c}"]),
+    ],
+)
+def test_the_engine_s_flags_leave_half_as_much_again_as_the_gateway(
+    run: Run, service: Service, engine: str, flags: list[str]
+) -> None:
+    profile = {"type": "Named", "name": "llama-3.1-8b-h100"}
+    plan = run(
+        "-f", service(engine={"type": engine, "profile": profile}), "--rate", 10, *AZURE, "-o", "json"
+    ).plan
+    c, most = plan["running_limit"], math.ceil(1.5 * (plan["running_limit"] + plan["queue_limit"]))
+    assert plan["engine_flags"] == [each.format(c=c, most=most, rest=most - c) for each in flags]
+
+
+def test_a_request_response_service_has_no_engine_flags(run: Run, service: Service) -> None:
+    assert run("-f", service("classifier"), "--rate", 300, "-o", "json").plan["engine_flags"] == []

@@ -37,7 +37,7 @@ def test_the_table_shows_the_sums(run: Run, chat: Path) -> None:
     for line in (
         "Load         40 req/s, Poisson arrivals; 1,155 in, 211 out tokens",
         "Balancer     random (as kube-proxy spreads)",
-        "(vLLM: --max-num-seqs ",
+        "engine flags       --max-num-seqs ",
         "by 70% utilization",
         "five steps, x 1.3",
         "error budget        483,840 of 96,768,000 requests in 28 days at this rate",

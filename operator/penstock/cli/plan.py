@@ -56,12 +56,13 @@ Examples:
 JSON is one object: rate_per_second, replicas, replicas_with_spare, binding, utilization,
   ttft_seconds, tpot_seconds, latency_seconds {mean,p50,p90,p95,p99}, max_rate_per_replica,
   saturation_rate_per_replica, running_limit, queue_limit, kv_concurrency, shed_fraction,
-  cost_per_million_tokens, cost_per_hour.
+  engine_flags [..], cost_per_million_tokens, cost_per_hour.
 Percentiles, utilization and shed_fraction are for `replicas`, without spare; rates per second. Costs are
 for replicas_with_spare, which is what is paid; a million tokens means output tokens of admitted requests.
 binding is the objective (ttft.p95), saturation, availability or minimum that one replica fewer
 would break, or that this count breaks. What does not apply is null; so are the latencies of a
-saturated pool, which have no bound.
+saturated pool, which have no bound. engine_flags limit one replica where no gateway does: c*
+running, 1.5 x (c* + q) held; none for request/response services.
 
 \b
 Exit status: 0 planned; 2 the input cannot be planned; 3 no replica count keeps an objective;

@@ -9,6 +9,7 @@ from penstock.cli.plan_fault import NoPlan
 from penstock.cli.plan_question import Question
 from penstock.model.spec import Objective
 from penstock.policy import wording
+from penstock.policy.engine_flags import engine_flags
 from penstock.policy.sizing import MINIMUM, ObjectiveUnreachable, Sizing, evaluate, size
 from penstock.queueing.arithmetic import cost_per_million_tokens
 from penstock.queueing.distribution import Distribution
@@ -54,6 +55,14 @@ class Plan:
         cost, tokens = self.cost_per_hour, self.output_tokens_per_second
         return None if cost is None or not tokens else cost_per_million_tokens(cost, tokens)
 
+    @property
+    def engine_flags(self) -> list[str]:
+        """Flags that limit one replica; empty for request/response services and unknown engines."""
+        if self.question.profile is None:
+            return []
+        sizing, engine = self.sizing, self.question.spec.engine.type
+        return engine_flags(engine, running=sizing.running_limit, queued=sizing.queue_limit)
+
     def as_json(self) -> dict[str, object]:
         """Return the keys of ``-o json``; what does not apply is None."""
         sizing = self.sizing
@@ -74,6 +83,7 @@ class Plan:
             "queue_limit": sizing.queue_limit,
             "kv_concurrency": None if kv is None else math.floor(kv),
             "shed_fraction": sizing.shed_fraction,
+            "engine_flags": self.engine_flags,
             "cost_per_million_tokens": self.cost_per_million_tokens,
             "cost_per_hour": self.cost_per_hour,
         }

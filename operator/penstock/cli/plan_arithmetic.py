@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 from penstock.cli.plan_answer import Plan
-from penstock.model.spec import EngineType
 from penstock.policy import wording
 from penstock.queueing.arithmetic import (
     batching_tax,
@@ -26,7 +25,7 @@ _SECONDS_A_DAY = 86_400
 
 
 def limit_lines(plan: Plan) -> list[tuple[str, str]]:
-    """Return the limits of one replica and the engine's flags for them."""
+    """Return the limits of one replica, and the engine's flags that enforce them where nothing else does."""
     sizing, question = plan.sizing, plan.question
     lines = [
         ("saturates at", f"{wording.rate(sizing.saturation_rate_per_replica)} req/s"),
@@ -45,11 +44,10 @@ def limit_lines(plan: Plan) -> list[tuple[str, str]]:
                 f"{room:,.0f} tokens / {held:,.0f} a sequence = {fit} sequences",
             )
         )
-    running, queue = _flags(question.spec.engine.type, sizing.running_limit, sizing.queue_limit)
-    if question.profile is None:
-        running, queue = "", ""
-    lines.append(("running limit c*", f"{sizing.running_limit}{running}"))
-    lines.append(("queue limit q", f"{sizing.queue_limit}{queue}"))
+    lines.append(("running limit c*", str(sizing.running_limit)))
+    lines.append(("queue limit q", str(sizing.queue_limit)))
+    if plan.engine_flags:
+        lines.append(("engine flags", " ".join(plan.engine_flags)))
     return lines
 
 
@@ -62,22 +60,6 @@ def arithmetic_lines(plan: Plan) -> list[tuple[str, str]]:
         _error_budget(plan),
         *_cost(plan),
     ]
-
-
-def _flags(engine: EngineType, running: int, queue: int) -> tuple[str, str]:
-    """Return where the two limits are set, as `` (flag value)``."""
-    if engine is EngineType.VLLM:
-        return (
-            f"  (vLLM: --max-num-seqs {running})",
-            f"  (vLLM: --max-num-queued-reqs {running + queue}, counts both)",
-        )
-    if engine is EngineType.SGLANG:
-        return f"  (SGLang: --max-running-requests {running})", f"  (SGLang: --max-queued-requests {queue})"
-    if engine is EngineType.TGI:
-        return "", f"  (TGI: --max-concurrent-requests {running + queue}, counts both)"
-    if engine is EngineType.LLAMA_CPP:
-        return f"  (llama.cpp: --parallel {running})", ""
-    return "", ""
 
 
 def _latency_budget(plan: Plan) -> list[tuple[str, str]]:

@@ -28,6 +28,7 @@ LEAST_LIMITED = 0.001  # of the offered requests: a shed request in a thousand i
 # Once limited, a pool is so until it sheds half of what made it so: the share wanders by its own noise.
 RECOVERY_RATIO = 0.5
 SAID_SHED = 0.1  # the sentence is said anew when the shed share moved by this much
+SAME_SHED = 0.002  # as exact as the law's table is
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,30 +107,37 @@ def decide_admission(
     routed = spec.routing.type is RoutingType.ENVOY
     enforcing = memory.enforcing if mode is Mode.PAUSED else mode is Mode.ENFORCE
     trimmed = memory.trim
-    if rates is not None and spec.admission.policy is AdmissionPolicy.AUTO:
+    if rates is not None and spec.admission.policy is AdmissionPolicy.AUTO and mode is not Mode.PAUSED:
         trimmed = trim(trimmed, queue_pressure(spec.slo, seen.load, rates), now)
     serving = max(0, pool.ready - draining)
-    ours = law is not None and law.running == per_replica.running and law.queued == per_replica.queued
     offered = estimate.demand.offered_per_second if estimate.demand is not None else None
-    shed = law.shed_ratio(serving, offered) if ours and law is not None and offered is not None else None
-    value = Admission(
+    shed = None
+    if law is not None and offered is not None and _is_of(law, per_replica):
+        shed = law.shed_ratio(serving, offered)
+    share = turned_away(rates) if rates is not None else shed or 0.0
+    limited = share > _least_limited(spec, rates, memory)
+    reason = _reason(mode, serving, routed=routed, limited=limited)
+    if reason is TrafficReason.WITHIN_LIMIT and law is None and spec.admission.policy is AdmissionPolicy.AUTO:
+        reason = explanation.missing(estimate)  # the limit is held; whether it binds is not known
+    value = _unmoved(
+        memory.said, per_replica, serving, enforced=enforcing and routed, trimmed=trimmed, shed=shed
+    ) or Admission(
         per_replica=per_replica,
         serving=serving,
         enforced=enforcing and routed,
-        queue_ratio=round(1 + trimmed.ratio, 2),
+        queue_ratio=_queue_ratio(trimmed),
         shed_ratio=shed,
         retry_after_seconds=_retry_after(per_replica, law),
     )
-    limited = _is_limited(spec, shed, rates, memory)
-    reason = _reason(mode, value, routed=routed, limited=limited)
-    said = _said(memory.said, value, reason)
+    said = _said(memory.said, value, reason, share)
     if said is None:
         message = explanation.admission(spec, value, reason, estimate, rates=rates, draining=draining)
-        said = Decision(value, reason, message, explanation.admission_inputs(value, offered))
-    kept = AdmissionMemory(per_replica, enforcing, limited, trimmed, said)
-    if said.value == value:
-        return said, kept
-    return Decision(value, reason, said.message, said.inputs), kept
+        said = Decision(value, reason, message, explanation.admission_inputs(value, offered, share))
+    elif said.value is not value:
+        said = Decision(value, reason, said.message, said.inputs)
+    if said is memory.said and trimmed is memory.trim and limited is memory.limited:
+        return said, memory
+    return said, AdmissionMemory(per_replica, enforcing, limited, trimmed, said)
 
 
 def _per_replica(
@@ -160,15 +168,12 @@ def _retry_after(per_replica: FleetLimit, law: AdmissionLaw | None) -> int:
     return min(LONGEST_RETRY_SECONDS, max(SHORTEST_RETRY_SECONDS, seconds))
 
 
-def _is_limited(
-    spec: ServiceSpec, shed: float | None, rates: GatewayRates | None, memory: AdmissionMemory
-) -> bool:
-    """Whether the limit turns requests away: as measured, else as expected beyond what the SLO allows."""
-    if rates is not None:
-        share, least = turned_away(rates), LEAST_LIMITED
-    else:
-        share, least = shed or 0.0, max(LEAST_LIMITED, 1 - spec.slo.availability_ratio)
-    return share > (least * RECOVERY_RATIO if memory.limited else least)
+def _least_limited(spec: ServiceSpec, rates: GatewayRates | None, memory: AdmissionMemory) -> float:
+    """Return the share shed above which the limit is said to bind: more than the SLO allows where the
+    model only expects it, next to nothing where it is measured.
+    """
+    least = LEAST_LIMITED if rates is not None else max(LEAST_LIMITED, 1 - spec.slo.availability_ratio)
+    return least * RECOVERY_RATIO if memory.limited else least
 
 
 def turned_away(rates: GatewayRates) -> float:
@@ -176,30 +181,61 @@ def turned_away(rates: GatewayRates) -> float:
     return rates.shed / rates.offered if rates.offered > 0 else 0.0
 
 
-def _reason(mode: Mode, value: Admission, *, routed: bool, limited: bool) -> TrafficReason:
+def _reason(mode: Mode, serving: int, *, routed: bool, limited: bool) -> TrafficReason:
     if not routed:
         return TrafficReason.NO_GATEWAY
     if mode is Mode.OBSERVE:
         return TrafficReason.OBSERVING
     if mode is Mode.PAUSED:
         return TrafficReason.PAUSED
-    if value.serving == 0:
+    if serving == 0:
         return TrafficReason.NO_READY_REPLICA
     return TrafficReason.ADMISSION_LIMITED if limited else TrafficReason.WITHIN_LIMIT
 
 
+def _is_of(law: AdmissionLaw, per_replica: FleetLimit) -> bool:
+    return law.running == per_replica.running and law.queued == per_replica.queued
+
+
+def _queue_ratio(trimmed: TrimMemory) -> float:
+    return round(1 + trimmed.ratio, 2)  # by whole percents: each move is told to every gateway
+
+
+def _unmoved(
+    said: Decision[Admission] | None,
+    per_replica: FleetLimit,
+    serving: int,
+    *,
+    enforced: bool,
+    trimmed: TrimMemory,
+    shed: float | None,
+) -> Admission | None:
+    """Return the value as it was while nothing moved that is told: most services at most ticks."""
+    before = None if said is None else said.value
+    if (
+        before is None
+        or before.per_replica is not per_replica
+        or before.serving != serving
+        or before.enforced is not enforced
+        or before.queue_ratio != _queue_ratio(trimmed)
+    ):
+        return None
+    if shed is None or before.shed_ratio is None:
+        return before if shed is before.shed_ratio else None
+    return before if abs(shed - before.shed_ratio) < SAME_SHED else None
+
+
 def _said(
-    said: Decision[Admission] | None, value: Admission, reason: TrafficReason
+    said: Decision[Admission] | None, value: Admission, reason: TrafficReason, share: float
 ) -> Decision[Admission] | None:
     """Return what was last said while it still holds: same limit, same reason, about the same share."""
     before = None if said is None else said.value
     if said is None or before is None or said.reason is not reason:
         return None
-    if before is value or before == value:
+    if abs(said.inputs["shed_ratio"] - share) >= SAID_SHED:
+        return None
+    if before is value:
         return said
-    if before.serving != value.serving or before.per_replica != value.per_replica:
+    if before.limit != value.limit or before.enforced != value.enforced or before.serving != value.serving:
         return None
-    if before.queue_ratio != value.queue_ratio or before.enforced != value.enforced:
-        return None
-    moved = abs((before.shed_ratio or 0.0) - (value.shed_ratio or 0.0))
-    return said if moved < SAID_SHED else None
+    return said

@@ -2,7 +2,7 @@
 
     load a = lambda / (N mu(c*));   shed = 1 - carried(a)/a,   carried(a) = a (1 - p_K(a)),   K = N (c* + q)
 
-`carried` rises smoothly from a to 1, so a few solved chains interpolate it within 0.3 points of shed
+`carried` rises smoothly from a to 1, so a few solved chains interpolate it within 0.2 points of shed
 where the shed fraction itself bends too sharply near a = 1. Solved with the capacity table, read at
 every tick: 10,000 services must not each solve a chain of thousands of states.
 """
@@ -33,8 +33,12 @@ class AdmissionLaw:
     loads: tuple[float, ...] = _LOADS
 
     def shed_ratio(self, replicas: int, rate_per_second: float) -> float:
-        """Return the share (0..1) of `rate_per_second` that `replicas` with these limits turn away."""
-        load = rate_per_second / (max(1, replicas) * self.completion_rate_per_second)
+        """Return the share (0..1) of `rate_per_second` that `replicas` with these limits turn away.
+
+        None that is ready counts as one: that is whose limit is in force then.
+        """
+        replicas = max(1, replicas)
+        load = rate_per_second / (replicas * self.completion_rate_per_second)
         if load <= self.loads[1]:
             return 0.0
         if load >= self.loads[-1]:
@@ -53,8 +57,8 @@ class AdmissionLaw:
         counts = self.counts
         if replicas >= counts[-1]:
             return len(counts) - 1, len(counts) - 1, 0.0
-        k = max(0, bisect.bisect_right(counts, replicas) - 1)
-        return k, k + 1, math.log(max(1, replicas) / counts[k]) / math.log(counts[k + 1] / counts[k])
+        k = bisect.bisect_right(counts, replicas) - 1
+        return k, k + 1, math.log(replicas / counts[k]) / math.log(counts[k + 1] / counts[k])
 
 
 def admission_law(

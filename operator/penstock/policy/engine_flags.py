@@ -18,12 +18,13 @@ def engine_flags(engine: EngineType, *, running: int, queued: int) -> list[str]:
     """Return the flags that limit one replica to `running` and about `queued` waiting; [] for Custom."""
     most = math.ceil(SLACK * (running + queued))
     if engine is EngineType.VLLM:
-        # Counts running and waiting requests together; needs a vLLM of autumn 2026 or later.
+        # Counts running and waiting requests together; vLLM 0.29 and later.
         return [f"--max-num-seqs {running}", f"--max-num-queued-reqs {most}"]
     if engine is EngineType.SGLANG:
         return [f"--max-running-requests {running}", f"--max-queued-requests {most - running}"]
     if engine is EngineType.TGI:
-        return [f"--max-batch-size {running}", f"--max-concurrent-requests {most}"]
+        # Its --max-batch-size is for hardware without unpadded batches; memory decides the batch elsewhere.
+        return [f"--max-concurrent-requests {most}"]
     if engine is EngineType.LLAMA_CPP:
         return [f"--parallel {running}"]
     return []

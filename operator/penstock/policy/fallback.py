@@ -98,8 +98,13 @@ def decide_fallback(
         return explanation.unknown_room(fallback), NOTHING_REMEMBERED
 
     need = needed(spec, seen, estimate, rates)
-    window = recommend(memory.window, need.percent if need else 0, now, HOLD_SECONDS)
-    held = window.falling[0][1]
+    percent = need.percent if need is not None else 0
+    window = EMPTY_WINDOW
+    if percent or memory.window is not EMPTY_WINDOW:
+        window = recommend(memory.window, percent, now, HOLD_SECONDS)
+    held = window.falling[0][1] if window.falling else 0
+    if not held:
+        window = EMPTY_WINDOW  # nothing was planned for a minute: nothing to remember
     planned = _bounded(held, fallback, room, need, rates)
     value = FallbackShare(
         planned_ratio=_of_the_eligible(planned, fallback, rates),

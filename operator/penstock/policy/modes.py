@@ -10,6 +10,6 @@ def weaker(service: Mode, knob: Mode) -> Mode:
 
     A knob that only observes has nothing in force that Paused could freeze.
     """
-    if Mode.OBSERVE in (service, knob):
+    if service is Mode.OBSERVE or knob is Mode.OBSERVE:
         return Mode.OBSERVE
-    return Mode.PAUSED if Mode.PAUSED in (service, knob) else Mode.ENFORCE
+    return service if knob is Mode.ENFORCE else knob

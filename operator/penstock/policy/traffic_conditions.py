@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from penstock.model.conditions import Finding, Status
-from penstock.model.decision import Decision, TrafficReason
-from penstock.policy.admission import Admission
+from penstock.model.decision import Decision, Reason, TrafficReason
+from penstock.policy.admission import LEAST_LIMITED, Admission
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.request_classes import Refusal
 
@@ -25,7 +25,8 @@ def admission_finding(
     """
     if problem is not None:
         return Finding(ADMISSION_LIMITED, Status.UNKNOWN, *problem)
-    status = _status(decision)
+    frozen = decision.value is not None and decision.value.enforced
+    status = _status(decision.reason, frozen and decision.inputs.get("shed_ratio", 0.0) > LEAST_LIMITED)
     if refusal is not None:
         message = f"{refusal[1]}; until then all requests are alike; {decision.message}"
         return Finding(ADMISSION_LIMITED, status, refusal[0].value, message)
@@ -36,10 +37,14 @@ def fallback_finding(decision: Decision[FallbackShare], *, problem: tuple[str, s
     """Return the condition FallbackActive; `problem` as in `admission_finding`."""
     if problem is not None and decision.value is not None:
         return Finding(FALLBACK_ACTIVE, Status.UNKNOWN, *problem)
-    return Finding(FALLBACK_ACTIVE, _status(decision), decision.reason.value, decision.message)
+    frozen = decision.value is not None and decision.value.active_ratio > 0
+    status = _status(decision.reason, frozen)
+    return Finding(FALLBACK_ACTIVE, status, decision.reason.value, decision.message)
 
 
-def _status(decision: Decision[Admission] | Decision[FallbackShare]) -> Status:
-    if decision.reason in _TRUE:
+def _status(reason: Reason | TrafficReason, frozen_active: bool) -> Status:  # noqa: FBT001 - private
+    if reason is TrafficReason.PAUSED:
+        return Status.TRUE if frozen_active else Status.FALSE
+    if reason in _TRUE:
         return Status.TRUE
-    return Status.UNKNOWN if decision.reason in _UNKNOWN else Status.FALSE
+    return Status.UNKNOWN if reason in _UNKNOWN else Status.FALSE

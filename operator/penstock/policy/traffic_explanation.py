@@ -35,8 +35,12 @@ def no_limit(
         return TrafficReason.PAUSED, f"paused before there was a limit: {passes}"
     if isinstance(estimate.capacity, NothingToCarry):
         return TrafficReason.LEARNING, f"no requests have been seen yet: {passes}"
-    reason = TrafficReason.LEARNING if estimate.learning else TrafficReason.METRICS_MISSING
-    return reason, f"{passes} until there is a limit: {estimate.missing}"
+    return missing(estimate), f"{passes} until there is a limit: {estimate.missing}"
+
+
+def missing(estimate: Estimate) -> TrafficReason:
+    """Return why there is no model of the service now."""
+    return TrafficReason.LEARNING if estimate.learning else TrafficReason.METRICS_MISSING
 
 
 def admission(
@@ -62,18 +66,17 @@ def admission(
     return f"{text}; observing: nothing is refused" if reason is TrafficReason.OBSERVING else text
 
 
-def admission_inputs(value: Admission, offered: float | None) -> Mapping[str, float]:
+def admission_inputs(value: Admission, offered: float | None, shed_ratio: float) -> Mapping[str, float]:
     """Return the inputs that mattered, by name with units."""
     inputs = {
         "serving_replicas": float(value.serving),
         "running_per_replica": float(value.per_replica.running),
         "queued_per_replica": float(value.per_replica.queued),
         "queue_ratio": value.queue_ratio,
+        "shed_ratio": shed_ratio,  # measured where gateways serve, else expected
     }
     if offered is not None:
         inputs["offered_per_second"] = offered
-    if value.shed_ratio is not None:
-        inputs["expected_shed_ratio"] = value.shed_ratio
     return inputs
 
 
