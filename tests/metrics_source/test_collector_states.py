@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import fields, replace
 
+import orjson
 import pytest
 
 from fakes.scripted_source import Samples, ScriptedSource
 from fakes.watched import watched
+from penstock.metrics_source.answer import read_instant
 from penstock.metrics_source.ask import CollectLimits
-from penstock.metrics_source.base import ErrorKind, Labels, QueryError, QueryLimits, QueryResult
+from penstock.metrics_source.base import (
+    DEFAULT_LIMITS,
+    ErrorKind,
+    Labels,
+    QueryError,
+    QueryLimits,
+    QueryResult,
+)
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
 from penstock.model.observation import Load
@@ -340,3 +349,17 @@ def test_default_limits_leave_room_within_a_tick() -> None:
     limits = CollectLimits()
     assert limits.query_timeout_seconds <= limits.deadline_seconds < 15.0
     assert QueryLimits().answer_bytes == 64 * 1024 * 1024
+
+
+async def test_a_long_answer_that_breaks_in_the_midst_costs_only_its_own_signal() -> None:
+    samples = [(of(f"chat-{index}"), 4.0) for index in range(4000)] + [(of("chat"), 4.0)]
+    result = [{"metric": labels, "value": [AT, str(value)]} for labels, value in samples]
+    answer = {"status": "success", "data": {"resultType": "vector", "result": result}}
+    body = orjson.dumps(answer).replace(b'"value"', b'"valu"', 1)
+    load = await load_of(healthy() | {"waiting": read_instant(body, "waiting", DEFAULT_LIMITS)})
+    assert load.waiting.absence is Absence.QUERY_FAILED
+    assert load.waiting.detail == (
+        "the query for waiting failed: the answer is JSON, but not that of a Prometheus API; give the root "
+        "of a Prometheus API with its path prefix, without /api/v1"
+    )
+    assert load.arrival_rate.value == 17.2

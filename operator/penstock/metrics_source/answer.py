@@ -19,23 +19,22 @@ from penstock.metrics_source.base import (
     RangeResult,
     ResultType,
 )
-from penstock.metrics_source.collection import collection_paused
 from penstock.metrics_source.failure import SHAPE_ERRORS, api_failure, cut_short, not_prometheus, refuse_shape
+from penstock.metrics_source.vector import LongVector, Span, samples_of
 
 
 def read_instant(body: bytes, query: str, limits: QueryLimits) -> QueryResult:
     """Read the answer to an instant query: a vector or a scalar; raises `QueryError`."""
-    with collection_paused():
-        return _read_instant(body, query, limits)
-
-
-def _read_instant(body: bytes, query: str, limits: QueryLimits) -> QueryResult:
-    data, warnings, infos = _read_data(body, query, limits)
+    # Who limits the series wants a few samples and all of them: there is nothing to read later.
+    span = None if limits.series else Span.of(body)
+    envelope = body if span is None else span.envelope(body)
+    data, warnings, infos = _read_data(body, query, limits, envelope=envelope)
     try:
         kind, result = data["resultType"], data["result"]
         if kind == "vector":
-            samples = [(each["metric"], float(each["value"][1])) for each in result]
-            return QueryResult(samples, warnings, infos)
+            samples = samples_of(result, query)
+            vector = samples if span is None else LongVector(body, query, span, samples)
+            return QueryResult(vector, warnings, infos)
         if kind == "scalar":
             return QueryResult([({}, float(result[1]))], warnings, infos, ResultType.SCALAR)
     except SHAPE_ERRORS:
@@ -46,7 +45,7 @@ def _read_instant(body: bytes, query: str, limits: QueryLimits) -> QueryResult:
 
 def read_range(body: bytes, query: str, limits: QueryLimits) -> RangeResult:
     """Read the answer to a range query; raises `QueryError`."""
-    data, warnings, infos = _read_data(body, query, limits)
+    data, warnings, infos = _read_data(body, query, limits, envelope=body)
     try:
         series = [
             (each["metric"], [(float(time), float(value)) for time, value in each["values"]])
@@ -67,10 +66,12 @@ def clock_skew(date_header: str | None, received_at: float) -> float | None:
         return None
 
 
-def _read_data(body: bytes, query: str, limits: QueryLimits) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
-    """Return data, warnings and infos of a successful answer."""
+def _read_data(
+    body: bytes, query: str, limits: QueryLimits, *, envelope: bytes
+) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
+    """Return data, warnings and infos of a successful answer; `envelope` is the part of it to parse."""
     try:
-        answer = orjson.loads(body)
+        answer = orjson.loads(envelope)
     except orjson.JSONDecodeError:
         raise not_prometheus(body, query) from None
     stated = api_failure(body, query) if isinstance(answer, dict) and "errorType" in answer else None

@@ -8,11 +8,13 @@ Shapes follow the HTTP API: https://prometheus.io/docs/prometheus/latest/queryin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 Labels = dict[str, str]
+Sample = tuple[Labels, float]
 MEBIBYTE = 1024 * 1024
 
 
@@ -56,15 +58,23 @@ class QueryLimits:
     series: int = 0  # 0: as many as there are
 
 
+class Samples(Protocol):
+    """Samples to go through, also more than once: a list, or a long answer that is parsed on the way."""
+
+    def __iter__(self) -> Iterator[Sample]: ...
+
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class QueryResult:
     """Answer of an instant query: (labels, value) per series; a scalar is one sample without labels.
 
-    Values may be NaN or infinite. `warnings` mean that the answer may be incomplete, `infos` that
-    the query may not mean what its author thinks.
+    Values may be NaN or infinite. Reading on in a long answer may still raise `QueryError`. `warnings`
+    mean that the answer may be incomplete, `infos` that the query may not mean what its author thinks.
     """
 
-    samples: list[tuple[Labels, float]]
+    samples: Samples
     warnings: tuple[str, ...] = ()
     infos: tuple[str, ...] = ()
     type: ResultType = ResultType.VECTOR

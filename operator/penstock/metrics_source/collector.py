@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from penstock.metrics_source import absences
 from penstock.metrics_source.ask import Asker, CollectLimits
@@ -16,6 +16,7 @@ from penstock.metrics_source.catalogue import FleetQuery
 from penstock.metrics_source.collection import collection_paused
 from penstock.metrics_source.custom import CustomReader
 from penstock.metrics_source.fleet import Assembly, silenced
+from penstock.metrics_source.fleet_columns import FleetColumns
 from penstock.metrics_source.history import RateHistory, read_rate_history
 from penstock.metrics_source.identity import SeriesSettings, Watched
 from penstock.metrics_source.plan import EnginePlan, plan_tick
@@ -67,11 +68,17 @@ class Collector:
         )
 
     async def _engine(self, plan: EnginePlan, asker: Asker) -> list[Load]:
-        asked: Mapping[FleetQuery, str] = {query: text for query, text in plan.queries.items() if text}
         limits = QueryLimits(timeout_seconds=self._limits.query_timeout_seconds)
-        answers = await asker.all(asked.values(), limits)
+        columns = FleetColumns(plan, self._settings)
+
+        async def take(query: FleetQuery, text: str) -> None:
+            answer = await asker.one(text, limits) if text else None
+            with collection_paused():
+                columns.take(query, answer)
+
+        await asyncio.gather(*(take(*each) for each in plan.queries.items()))
         with collection_paused():
-            return Assembly(plan, self._settings, dict(zip(asked, answers, strict=True))).loads()
+            return Assembly(columns).loads()
 
     def _unless_clocks_differ(self, loads: dict[ServiceKey, Load]) -> dict[ServiceKey, Load]:
         skew = self._source.clock_skew_seconds()

@@ -9,13 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from penstock.metrics_source.base import Labels
+from penstock.metrics_source.base import Sample, Samples
 from penstock.metrics_source.histogram import histogram_quantile, length_histogram
 from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings, Watched
 from penstock.metrics_source.promql import SUM_LE
 from penstock.model.observation import Histogram
 
-Samples = list[tuple[Labels, float]]
 Column = list[float | None]
 NOBODY: dict[str, int] = {}
 
@@ -61,14 +60,16 @@ class ServiceIndex:
             column[row] = value if before is None else before + value
         return self._shared(column)
 
-    def totals_by_part(self, samples: Samples) -> dict[str, Column]:
-        """Add up the samples of each service for each branch of a union."""
+    def totals_by_part(self, samples: Samples, strays: list[Sample] | None = None) -> dict[str, Column]:
+        """Add up the samples of each service for each branch of a union; `strays` gets nobody's samples."""
         columns: dict[str, Column] = {}
         rows, namespace_label, label = self.rows, self.namespace_label, self.label
         for labels, value in samples:
             try:
                 row, part = rows[labels[namespace_label]][labels[label]], labels[PART_LABEL]
             except KeyError:
+                if strays is not None:
+                    strays.append((labels, value))
                 continue
             column = columns.get(part)
             if column is None:
@@ -107,15 +108,17 @@ class ServiceIndex:
     def lengths(self, samples: Samples) -> list[Histogram | None]:
         """Return the length histogram of each service that is in the samples and had requests."""
         column: list[Histogram | None] = [None] * self.size
-        sums = self.total([each for each in samples if each[0].get("le") == SUM_LE])
-        for row, buckets in self._buckets(samples).items():
-            column[row] = length_histogram(buckets, sums[row])
+        sums: dict[int, float] = {}
+        for row, buckets in self._buckets(samples, sums).items():
+            column[row] = length_histogram(buckets, sums.get(row))
         for row, first in self.twins:
             column[row] = column[first]
         return column
 
-    def _buckets(self, samples: Samples) -> dict[int, dict[float, float]]:
-        """Add up cumulative buckets by row and upper bound."""
+    def _buckets(
+        self, samples: Samples, sums: dict[int, float] | None = None
+    ) -> dict[int, dict[float, float]]:
+        """Add up cumulative buckets by row and upper bound; `sums` gets the sums of the observed values."""
         bounds: dict[str, float | None] = {SUM_LE: None}
         found: dict[int, dict[float, float]] = {}
         rows, namespace_label, label = self.rows, self.namespace_label, self.label
@@ -127,6 +130,8 @@ class ServiceIndex:
             if text not in bounds:
                 bounds[text] = _bound(text)
             bound = bounds[text]
+            if sums is not None and text == SUM_LE:
+                sums[row] = sums.get(row, 0.0) + value
             if bound is None or math.isnan(value):
                 continue
             buckets = found.setdefault(row, {})
@@ -148,9 +153,9 @@ class ServiceIndex:
         return column
 
 
-def by_part(samples: Samples) -> dict[str, Samples]:
+def by_part(samples: Samples) -> dict[str, list[Sample]]:
     """Split the answer to a union into its branches."""
-    parts: dict[str, Samples] = {}
+    parts: dict[str, list[Sample]] = {}
     for sample in samples:
         parts.setdefault(sample[0].get(PART_LABEL, ""), []).append(sample)
     return parts

@@ -83,11 +83,12 @@ class CustomReader:
         signal, promql = query.signal.value, query.promql
         if isinstance(answer, QueryError):
             return absences.query_failed(signal, answer)
-        if not answer.samples:
+        values = [value for _, value in answer.samples]
+        if not values:
             return absences.custom_empty(signal, promql, self.watched.key.namespace)
-        if len(answer.samples) > 1:
+        if len(values) > 1:
             return absences.custom_several(signal, promql)
-        value = answer.samples[0][1]
+        (value,) = values
         if not math.isfinite(value):
             return absences.custom_not_a_number(signal, promql, value)
         return Reading(value) if value >= 0 else absences.custom_negative(signal, promql)
@@ -100,9 +101,10 @@ class CustomReader:
         (answer,) = await self._ask(asker, [f"deriv(({promql})[{steps}])"])
         if isinstance(answer, QueryError):
             return absences.query_failed("the growth of QueueDepth", answer)
-        if len(answer.samples) != 1 or not math.isfinite(answer.samples[0][1]):
+        values = [value for _, value in answer.samples]
+        if len(values) != 1 or not math.isfinite(values[0]):
             return absences.too_few_samples("the query for QueueDepth", self.settings, "")
-        return Reading(answer.samples[0][1])
+        return Reading(values[0])
 
     async def _age(self, asker: Asker, selectors: Sequence[str]) -> Reading:
         """Return how old the newest sample of the worst selector is (seconds)."""
@@ -113,7 +115,9 @@ class CustomReader:
         (answer,) = await self._ask(asker, [f"max(min by ({PART_LABEL}) ({ages}))"])
         if isinstance(answer, QueryError):
             return absences.query_failed("the age of the custom series", answer)
-        return Reading(answer.samples[0][1]) if answer.samples else absences.custom_stale(self.settings)
+        for _, value in answer.samples:
+            return Reading(value)
+        return absences.custom_stale(self.settings)
 
     def _is_old(self, age: Reading) -> bool:
         # A question about age without an answer leaves the values as they are: its failure is not theirs.

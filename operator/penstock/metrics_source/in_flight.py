@@ -28,6 +28,6 @@ class InFlight:
         query = f"sum by ({pod}) ({series.running}{where}) + sum by ({pod}) ({series.waiting}{where})"
         try:
             answer = await self._source.instant(query, at)
+            return {labels.get(pod, ""): value for labels, value in answer.samples if math.isfinite(value)}
         except QueryError:
             return {}
-        return {labels.get(pod, ""): value for labels, value in answer.samples if math.isfinite(value)}
