@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.controller.workloads import Workload, read_workload
+from penstock.dataplane.envoy.manifests import is_ours
 from penstock.model.parse import InvalidSpec, parse_service
 from penstock.model.spec import ServiceKey, ServiceSpec, TargetRef
 
@@ -116,6 +117,8 @@ class FleetCache:
     def see_cluster_service(self, body: Object) -> None:
         """Take in a Service: its selector finds the default serviceRef."""
         metadata = body["metadata"]
+        if is_ours(body):
+            return  # it leads to a gateway, or selects the target's pods since the gateway is gone
         selector = (body.get("spec") or {}).get("selector") or {}
         self.selectors.setdefault(metadata["namespace"], {})[metadata["name"]] = dict(selector)
 

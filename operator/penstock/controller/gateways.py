@@ -168,6 +168,10 @@ class GatewayObjects:
         """Return the groups that have, or had, anything in the cluster."""
         return tuple(group for group, state in self._groups.items() if not state.removed)
 
+    def group_of(self, key: ServiceKey) -> str:
+        """Return the gateways that serve a service."""
+        return self._placement.group_of(key)
+
     def listen_port(self, group: str, key: ServiceKey) -> int | None:
         """Return the gateways' port of a service; None until `recover` has been. Raises `NoPortError`."""
         if not self._recovered:
@@ -189,8 +193,8 @@ class GatewayObjects:
         """Bring one group's objects to what `plans` ask for; returns what hinders which service.
 
         `existing` are all services that exist, with or without a plan: others are handed back to their
-        pods. A Service that bypasses the gateways is led to them once
-        its route is in them all (`reached`). `now` is Unix seconds.
+        pods. A Service that bypasses the gateways is led to them once its route is in them all
+        (`reached`). `now` is Unix seconds.
         """
         if not self._recovered:
             return {}

@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -143,6 +143,20 @@ class AioKubeApi:
             query={"force": "true"},
             body=dict(body),
             content_type=PatchType.APPLY.value,
+        )
+
+    async def validate(
+        self, resource: Resource, namespace: str, name: str, operations: Sequence[Mapping[str, Any]]
+    ) -> Object:
+        """Return what a JSON Patch would make of an object, by a dry run: webhooks are asked, too."""
+        return await self._make(
+            "patch",
+            resource,
+            namespace,
+            name,
+            query={"dryRun": "All"},
+            body=list(operations),
+            content_type=PatchType.JSON.value,
         )
 
     async def delete(self, resource: Resource, namespace: str, name: str) -> None:

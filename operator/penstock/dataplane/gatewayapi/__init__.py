@@ -1,0 +1,1 @@
+"""Weights of an HTTPRoute: what any conformant gateway can do for us."""
