@@ -72,8 +72,8 @@ CLASSES = AdmissionSpec(default_class="batch", classes=(INTERACTIVE, BATCH))
             routed(fallback=to()),
             replace(SERVES_M, spec=routed(name="chat-small", routing=RoutingType.NONE)),
             "FallbackNotRouted",
-            "chat-small has routing.type: None, nothing enforces its own limit and overload would move there: "
-            "set routing.type: Envoy on chat-small, or name it as kind: Service with maxInFlight",
+            "chat-small has routing.type: None, nothing enforces its own limit and overload would move "
+            "there: set routing.type: Envoy on chat-small, or name it as kind: Service with maxInFlight",
         ),
         (
             routed(fallback=to()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,7 @@ def test_every_class_may_enter_and_a_higher_one_is_never_shed_before_a_lower(
     shares = class_shares(spec(*classes, default="c0"))
     assert [each.priority for each in shares] == sorted((each[0] for each in drawn), reverse=True)
     assert all(0 < each.ratio <= 1 for each in shares)
-    assert all(upper.ratio >= lower.ratio for upper, lower in zip(shares, shares[1:], strict=False))
+    assert all(upper.ratio >= lower.ratio for upper, lower in pairwise(shares))
 
 
 def test_no_classes_are_no_classes() -> None:
