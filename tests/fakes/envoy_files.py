@@ -141,12 +141,6 @@ class EnvoyOnFiles:
         async with aiohttp.ClientSession() as session, session.get(address) as reply:
             return await reply.text()
 
-    async def until(self, stat: str, value: int) -> None:
-        """Wait until a polled statistic has this value."""
-        async with asyncio.timeout(10):
-            while (await self.stats()).get(stat) != value:
-                await asyncio.sleep(0.01)
-
     def log(self) -> str:
         """Return what the process wrote."""
         return (self.directory / "envoy.log").read_text()

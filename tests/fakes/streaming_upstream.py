@@ -76,7 +76,7 @@ class StreamingUpstream:
         app.router.add_route("*", "/{rest:.*}", self._handle)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.address, self.port)
+        site = web.TCPSite(self._runner, self.address, self.port, backlog=2048)  # uvicorn's
         await site.start()
         assert site._server is not None
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
@@ -100,8 +100,8 @@ class StreamingUpstream:
             headers = {key.lower(): value for key, value in request.headers.items()}
             self.seen.append(Seen(headers, request.path_qs, body))
             return await self.behaviour(self, request)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.cancelled += 1  # the client has left
+            return web.Response()
         finally:
             self.running -= 1
