@@ -97,9 +97,8 @@ def _matrix(fleet: Fleet, each_load: list[Load]) -> dict[str, dict[str, float]]:
                 return _goodput(fleet, offered, load, make())
 
             rates = {name: goodput(make) for name, make in makers.items()}
-            fixed = [round(ratio * fleet.limits.running * fleet.replicas) for ratio in HINDSIGHT]
-            hindsight = [goodput(lambda places=places: PoolLimit(in_flight_limit=places)) for places in fixed]  # type: ignore[misc]
-            best = max(*hindsight, *rates.values())
+            best = max(hindsight_rate(fleet, offered, load), *rates.values())
+            progress.advance(task, len(HINDSIGHT))
             best_rates.append(best)
             shares[load.name] = {name: rate / best for name, rate in rates.items()}
     limits = fleet.limits
@@ -113,6 +112,12 @@ def _matrix(fleet: Fleet, each_load: list[Load]) -> dict[str, dict[str, float]]:
     rows.append(("best possible, requests/s", [f"{rate:.1f}" for rate in best_rates]))
     print_grid(title, [load.name for load in each_load], rows)
     return shares
+
+
+def hindsight_rate(fleet: Fleet, offered: Offered, load: Load) -> float:
+    """Return the goodput (1/s) of the best of the fixed limits, the load being known beforehand."""
+    fixed = [round(ratio * fleet.limits.running * fleet.replicas) for ratio in HINDSIGHT]
+    return max(_goodput(fleet, offered, load, PoolLimit(in_flight_limit=places)) for places in fixed)
 
 
 def _goodput(fleet: Fleet, offered: Offered, load: Load, policy: Policy) -> float:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench.raw_http import KeepAlive, request_bytes
 from penstock.model.spec import ServiceKey
@@ -58,6 +59,15 @@ async def light_upstream() -> AsyncIterator[Upstream]:
 def stream_path(tokens: int, gap_milliseconds: float) -> str:
     """Return the path that makes the light upstream stream so many tokens."""
     return f"/tokens/{tokens}/gap/{gap_milliseconds:g}"
+
+
+class Gateway(Protocol):
+    """A proxy with what it was given last."""
+
+    pid: int
+
+    def publish(self, routes: Sequence[RouteState]) -> None:
+        """Serve these routes from now on."""
 
 
 def route(
