@@ -6,11 +6,13 @@ Times and transitions are added by whoever writes them down.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
-from penstock.model.spec import Metric, Mode, Objective, ServiceSpec
+from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, TargetRef
 from penstock.policy import wording
 from penstock.policy.estimate import Estimate
 from penstock.policy.traffic_conditions import ADMISSION_LIMITED, FALLBACK_ACTIVE
@@ -20,6 +22,10 @@ FEWEST_REQUESTS = 20.0
 # Once missed, an objective is met again only 5 % below it: a percentile that sits on its objective
 # would otherwise turn the condition over at every scrape.
 RECOVERY_RATIO = 0.95
+_AVAILABLE = Finding("MetricsAvailable", Status.TRUE, "Available", "every signal was read")
+_NOT_LIMITED = Finding(
+    "ScalingLimited", Status.FALSE, "NotLimited", "nothing but the objectives decides the replica count"
+)
 
 
 def findings(
@@ -39,9 +45,13 @@ def findings(
     `refusal` and `write_error` are (reason, message): what the spec asks in vain, and why the API
     server refused the last write to /scale. `traffic` is what ``policy/traffic_conditions.py`` found.
     """
-    accepted = _accepted(spec, seen, refusal)
+    if refusal is None and seen.pool is not None and not seen.conflict:
+        ready, accepted = _in_order(spec.mode, spec.target)
+    else:
+        accepted = _accepted(spec, seen, refusal)
+        ready = _ready(spec, accepted)
     return (
-        _ready(spec, accepted),
+        ready,
         accepted,
         _metrics_available(seen, estimate, window_seconds),
         _objectives_met(
@@ -66,6 +76,18 @@ def not_accepted(reason: str, message: str) -> tuple[Finding, ...]:
     )
 
 
+@lru_cache(maxsize=32_768)
+def _in_order(mode: Mode, target: TargetRef) -> tuple[Finding, Finding]:
+    """Return Ready and Accepted of a service without any trouble: the same ones at every tick."""
+    does = {
+        Mode.ENFORCE: ("Enforcing", f"replicas of {target} follow the decision"),
+        Mode.OBSERVE: ("Observing", f"decisions are published, {target} is not touched"),
+        Mode.PAUSED: ("Paused", f"nothing is decided, {target} keeps its replicas"),
+    }
+    accepted = Finding("Accepted", Status.TRUE, "Accepted", f"{target} found, the spec is valid")
+    return Finding("Ready", Status.TRUE, *does[mode]), accepted
+
+
 def _accepted(spec: ServiceSpec, seen: Observation, refusal: tuple[str, str] | None) -> Finding:
     if refusal is not None:
         return Finding("Accepted", Status.FALSE, *refusal)
@@ -82,18 +104,13 @@ def _accepted(spec: ServiceSpec, seen: Observation, refusal: tuple[str, str] | N
     if seen.conflict:
         message = f"{seen.conflict} scales {spec.target} and goes on doing so in mode {spec.mode}"
         return Finding("Accepted", Status.TRUE, "OtherAutoscaler", message)
-    return Finding("Accepted", Status.TRUE, "Accepted", f"{spec.target} found, the spec is valid")
+    return _in_order(spec.mode, spec.target)[1]
 
 
 def _ready(spec: ServiceSpec, accepted: Finding) -> Finding:
     if accepted.status is not Status.TRUE:
         return Finding("Ready", Status.FALSE, "NotAccepted", f"{accepted.reason}: see condition Accepted")
-    does = {
-        Mode.ENFORCE: ("Enforcing", f"replicas of {spec.target} follow the decision"),
-        Mode.OBSERVE: ("Observing", f"decisions are published, {spec.target} is not touched"),
-        Mode.PAUSED: ("Paused", f"nothing is decided, {spec.target} keeps its replicas"),
-    }
-    return Finding("Ready", Status.TRUE, *does[spec.mode])
+    return _in_order(spec.mode, spec.target)[0]
 
 
 def _metrics_available(seen: Observation, estimate: Estimate, window_seconds: float) -> Finding:
@@ -106,7 +123,7 @@ def _metrics_available(seen: Observation, estimate: Estimate, window_seconds: fl
         return Finding("MetricsAvailable", Status.FALSE, Absence.PARTIAL.value, estimate.partial)
     if load.warnings:
         return Finding("MetricsAvailable", Status.TRUE, "Warnings", "; ".join(load.warnings))
-    return Finding("MetricsAvailable", Status.TRUE, "Available", "every signal was read")
+    return _AVAILABLE
 
 
 def _objectives_met(
@@ -159,12 +176,12 @@ def _scaling_limited(
         return Finding("ScalingLimited", Status.TRUE, reason, message)
     if decision.value is None or pool is None:
         return Finding("ScalingLimited", Status.UNKNOWN, decision.reason.value, decision.message)
-    return Finding(
-        "ScalingLimited", Status.FALSE, "NotLimited", "nothing but the objectives decides the replica count"
-    )
+    return _NOT_LIMITED
 
 
 def measured(load: Load, objective: Objective) -> Reading | None:
     """Return the reading that an objective is about; None where it was not read."""
-    family = {Metric.TTFT: load.ttft, Metric.TPOT: load.tpot, Metric.LATENCY: load.latency}[objective.metric]
+    if objective.metric is Metric.TTFT:
+        return load.ttft.get(objective.percentile)
+    family = load.tpot if objective.metric is Metric.TPOT else load.latency
     return family.get(objective.percentile)

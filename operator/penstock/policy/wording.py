@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from penstock.model.spec import Objective
+from penstock.model.spec import Metric, Objective
 
 
 def seconds(value: float) -> str:
     """Write a latency: ``820 ms``, ``2.41 s``, ``unbounded``."""
-    if math.isinf(value):
-        return "unbounded"
-    return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:.3g} s"
+    if value < 0.9995:
+        return f"{value * 1000:.3g} ms"
+    return "unbounded" if math.isinf(value) else f"{value:.3g} s"
 
 
 def span(value: float) -> str:
@@ -30,7 +30,7 @@ def rate(value: float) -> str:
 
 def objective(of: Objective) -> str:
     """Write an objective's name as people say it: ``p95 TTFT``."""
-    name = of.metric.value.upper() if of.metric.value != "latency" else "latency"
+    name = "latency" if of.metric is Metric.LATENCY else of.metric.upper()
     return f"p{round(of.percentile * 100)} {name}"
 
 
