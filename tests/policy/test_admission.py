@@ -280,7 +280,7 @@ def test_from_enforce_to_observe_everything_passes_at_once() -> None:
 
 
 def test_a_restored_limit_per_replica_holds_until_there_is_a_model() -> None:
-    stored = AdmissionMemory(per_replica=FleetLimit(90, 2), enforcing=True)
+    stored = AdmissionMemory.restored(FleetLimit(90, 2))
     decision, _ = decided(believing=LEARNING, memory=stored)
     assert decision.value.enforced_limit == FleetLimit(360, 8)
     assert decision.reason is TrafficReason.LEARNING

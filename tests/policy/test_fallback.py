@@ -360,17 +360,22 @@ def test_room_beside_its_own_load(case, offered, ours, serving, limit, room) -> 
     assert found == room, case
 
 
-@pytest.mark.parametrize(
-    ("capacity", "demand"),
-    [
-        (None, Demand(1.0, 0.0, 120.0)),
-        (believed(0.0).capacity, None),
-        (NothingToCarry(), Demand(0.0, 0.0, 120.0)),
-        (LinearCapacity(), Demand(1.0, 0.0, 120.0)),
-    ],
-)
-def test_what_is_not_known_is_no_room_but_unknown(capacity, demand) -> None:  # type: ignore[no-untyped-def]
-    assert room_beside("small", capacity=capacity, demand=demand, serving=2, limit=None) is None
+def test_an_unknown_load_is_not_taken_for_room() -> None:
+    capacity = believed(0.0).capacity
+    assert room_beside("small", capacity=capacity, demand=None, serving=2, limit=None) is None
+
+
+@pytest.mark.parametrize("capacity", [None, NothingToCarry(), LinearCapacity()])
+def test_a_fallback_of_unknown_capacity_gets_one_request_a_replica_to_learn_from(  # type: ignore[no-untyped-def]
+    capacity,
+) -> None:
+    room = room_beside("small", capacity=capacity, demand=Demand(0.0, 0.0, 120.0), serving=2, limit=None)
+    assert room == FallbackRoom("small", 2, 0.0, learning=True)
+    decision, _ = decided(routed(fallback=to("small"), **AT_MOST_4), 92.0, room=room)
+    assert decision.value == FallbackShare(0.0, 2, True)  # by spilling only, nothing is planned on it
+    assert decision.message == (
+        "small stands by with room for 2 in flight, one a replica until its capacity is learned"
+    )
 
 
 def test_a_plain_service_takes_what_its_user_says() -> None:

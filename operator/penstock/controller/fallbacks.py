@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from penstock.controller.cache import FleetCache
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.model_check import ModelCheck, Served
-from penstock.controller.service_state import ServiceState
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.tables import CapacityTables
 from penstock.model.spec import BackendKind, ServiceKey, ServiceSpec
 from penstock.model.traffic import Backend
+from penstock.policy.beliefs import borrowed_problem
+from penstock.policy.estimate import Capacity
 from penstock.policy.fallback_refusal import FallbackFacts, fallback_refusal, find_loops
 from penstock.policy.fallback_room import FallbackRoom, room_beside, room_of_service
 from penstock.policy.gateway_load import GatewayRates
@@ -27,8 +30,10 @@ class Fallbacks:
         states: Mapping[ServiceKey, ServiceState],
         endpoints: EndpointCache | None = None,
         models: ModelCheck | None = None,
+        tables: CapacityTables | None = None,
     ) -> None:
         self._cache, self._states, self._endpoints, self._models = cache, states, endpoints, models
+        self._tables = tables
         self._loops: Mapping[ServiceKey, str] = {}
 
     def begin_tick(self) -> None:
@@ -91,12 +96,22 @@ class Fallbacks:
         counted_at_the_door = outcome.seen.load.offered_rate.value is not None
         return room_beside(
             ref.name,
-            capacity=outcome.estimate.capacity,
+            capacity=self._capacity(spec, state, outcome),
             demand=outcome.estimate.demand,
             serving=max(0, outcome.seen.pool.ready - len(state.gateway.drain.names)),
             limit=None if limit is None else limit.limit,
             ours_per_second=0.0 if counted_at_the_door or rates is None else rates.spilled,
         )
+
+    def _capacity(self, spec: ServiceSpec, state: ServiceState, outcome: Outcome) -> Capacity | None:
+        """Return what the fallback carries; of requests like ours while it has seen none of its own."""
+        known, ours = outcome.estimate.capacity, self._states.get(spec.key)
+        if known is not None and known.admission is not None:
+            return known
+        if self._tables is None or state.engine is None or ours is None:
+            return known
+        problem = borrowed_problem(outcome.spec, state.engine, state.memory, ours.memory.lengths)
+        return None if problem is None else self._tables.get(problem)
 
 
 def backend_of(spec: ServiceSpec, cache: FleetCache, endpoints: EndpointCache) -> Backend | None:

@@ -74,6 +74,14 @@ class AdmissionMemory:
     trim: TrimMemory = UNTRIMMED
     said: Decision[Admission] | None = None
 
+    @classmethod
+    def restored(cls, per_replica: FleetLimit) -> AdmissionMemory:
+        """Return the memory after a restart, from what the gateways were last told to enforce.
+
+        Without it everything would pass until the model is solved again.
+        """
+        return cls(per_replica=per_replica, enforcing=True)
+
 
 def fleet_limit(per_replica: FleetLimit, serving: int, queue_ratio: float = 1.0) -> FleetLimit:
     """Return the limit of `serving` replicas; of one where none serves, so that recovery can begin."""

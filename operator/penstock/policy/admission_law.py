@@ -18,7 +18,27 @@ import numpy as np
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.engine_model import EngineModel
 
-_LOADS = (0.0, 0.5, 0.7, 0.8, 0.88, 0.94, 0.98, 1.02, 1.06, 1.12, 1.2, 1.32, 1.5, 1.8, 2.4, 4.0)
+_LOADS = (
+    0.0,
+    0.5,
+    0.7,
+    0.8,
+    0.88,
+    0.94,
+    0.97,
+    0.985,
+    1.0,
+    1.015,
+    1.03,
+    1.06,
+    1.12,
+    1.2,
+    1.32,
+    1.5,
+    1.8,
+    2.4,
+    4.0,
+)
 
 
 @dataclass(frozen=True, slots=True)

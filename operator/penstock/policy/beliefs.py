@@ -6,7 +6,7 @@ is somebody else's work, so the tick goes on with the table at hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Reading
@@ -91,6 +91,16 @@ def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> Capacit
         balancer=spec.balancer,
         max_replicas=spec.replicas.max,
     )
+
+
+def borrowed_problem(
+    spec: ServiceSpec, engine: Engine, memory: ServiceMemory, lengths: LengthMemory
+) -> CapacityProblem | None:
+    """Return the problem of a fallback for requests with the `lengths` of the service that sends them.
+
+    For one that has seen none of its own: without it the first overload would find no fallback.
+    """
+    return problem(spec, engine, replace(memory, lengths=lengths))
 
 
 def estimate(

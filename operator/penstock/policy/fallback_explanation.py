@@ -98,4 +98,6 @@ def _cause(spec: ServiceSpec, need: Need | None) -> str:
 
 def _room(value: FallbackShare, room: FallbackRoom) -> str:
     text = f"{value.in_flight_limit} in flight"
+    if room.learning:
+        return f"{text}, one a replica until its capacity is learned"
     return text if room.rate_per_second is None else f"{wording.rate(room.rate_per_second)} req/s, {text}"

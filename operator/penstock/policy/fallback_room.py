@@ -2,7 +2,9 @@
 
     room = max_rate(ready) - own offered rate,   in flight: its limit x room / max_rate(ready)
 
-The same solved model as its own replica count; a plain Service has only the number its user gave.
+The same solved model as its own replica count; a plain Service has only the number its user gave. A
+fallback of unknown capacity gets one request a replica: from these its lengths and speed are learned,
+and no engine is overloaded by one.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from penstock.policy.estimate import Capacity
 
 @dataclass(frozen=True, slots=True)
 class FallbackRoom:
-    """Room for requests of ours; `rate_per_second` None: only the number in flight is known."""
+    """Room for requests of ours; `rate_per_second` None: only the number in flight is known.
+
+    `learning`: what it can take is not known yet, a few requests are to find out.
+    """
 
     name: str
     in_flight: int
     rate_per_second: float | None = None
+    learning: bool = False
 
 
 def room_beside(
@@ -34,13 +40,15 @@ def room_beside(
     limit: FleetLimit | None,
     ours_per_second: float = 0.0,
 ) -> FallbackRoom | None:
-    """Return the room of an InferenceService; None while its model or its load is not known.
+    """Return the room of an InferenceService; None while its load is not known.
 
     `serving` are its ready, non-draining replicas, `limit` what is allowed in flight there, and
     `ours_per_second` what of `demand` was ours already (0 where its gateway counts its own clients only).
     """
-    if capacity is None or capacity.admission is None or demand is None:
+    if demand is None:
         return None
+    if capacity is None or capacity.admission is None:
+        return FallbackRoom(name, serving, rate_per_second=0.0, learning=True)
     carried = capacity.max_rate(serving) if serving >= 1 else 0.0
     own = max(0.0, demand.offered_per_second - ours_per_second)
     spare = max(0.0, carried - own)
