@@ -89,6 +89,12 @@ class Gateway:
         self.sent += tasks
         return tasks
 
+    async def send_apart(self, count: int, key: ServiceKey = CHAT) -> None:
+        """Send one after the other, each when the one before runs: the balancer counts no connecting ones."""
+        for _ in range(count):
+            self.send(1, key)
+            await self.all_decided()
+
     async def post(
         self, key: ServiceKey = CHAT, headers: Mapping[str, str] | None = None, body: bytes = b"{}"
     ) -> Reply:
