@@ -51,7 +51,8 @@ def test_every_alert_says_what_and_what_now(render: Render) -> None:
 
 
 def test_the_network_policy_lets_in_metrics_and_out_what_is_needed(render: Render) -> None:
-    objects = render("networkPolicy.enabled=true", "networkPolicy.egressPorts={443,9090}")
+    ports = "networkPolicy.egressPorts={443,9090}"
+    objects = render("networkPolicy.enabled=true", "gateway.enabled=false", ports)
     (policy,) = [each for each in objects if each["kind"] == "NetworkPolicy"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
     out = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}

@@ -25,11 +25,34 @@ SERVED_NAMESPACE: Permissions = {
     *(("keda.sh", "scaledobjects", verb) for verb in READ),
     ("events.k8s.io", "events", "create"),
 }
+WRITE = ("get", "create", "patch", "delete")
+HTTP_ROUTES: Permissions = {("gateway.networking.k8s.io", "httproutes", verb) for verb in (*READ, "patch")}
+# Names hold: nothing of these kinds but our own can be read or written.
+GATEWAY_PODS: Permissions = {
+    (group, f"{resource}/{name}", verb)
+    for group, resource, name in (
+        ("apps", "deployments", "penstock-gateway"),
+        ("", "serviceaccounts", "penstock-gateway"),
+        ("", "secrets", "penstock-gateway"),
+        ("", "configmaps", "penstock-gateway-plans"),
+        ("policy", "poddisruptionbudgets", "penstock-gateway"),
+        ("networking.k8s.io", "networkpolicies", "penstock-gateway"),
+    )
+    for verb in WRITE
+}
+ENDPOINT_READERS: Permissions = {
+    ("rbac.authorization.k8s.io", f"{resource}/penstock-gateway", verb)
+    for resource in ("roles", "rolebindings")
+    for verb in WRITE
+}
+ROUTED_SERVICES: Permissions = {("", "services", verb) for verb in ("create", "patch")}
+SERVED: Permissions = SERVED_NAMESPACE | HTTP_ROUTES | GATEWAY_PODS | ENDPOINT_READERS | ROUTED_SERVICES
 OWN_NAMESPACE: Permissions = {
     ("coordination.k8s.io", "leases", "create"),
     ("coordination.k8s.io", "leases/penstock", "get"),
     ("coordination.k8s.io", "leases/penstock", "update"),
 }
+LEADER_LABEL: Permissions = {("", "pods", "patch")}
 LEASE_ROLE = ("Role", "penstock-system", "penstock-lease")
 
 
@@ -72,17 +95,17 @@ def test_by_default_one_cluster_role_and_a_lease_in_the_own_namespace(
     render: Callable[..., Objects],
 ) -> None:
     assert granted(render()) == {
-        ("ClusterRole", "", "penstock"): SERVED_NAMESPACE,
-        LEASE_ROLE: OWN_NAMESPACE,
+        ("ClusterRole", "", "penstock"): SERVED,
+        LEASE_ROLE: OWN_NAMESPACE | LEADER_LABEL,
     }
 
 
 def test_with_namespaces_nothing_is_granted_outside_them(render: Callable[..., Objects]) -> None:
     objects = render("rbac.scope=namespaces", "rbac.namespaces={prod,staging}")
     assert granted(objects) == {
-        ("Role", "prod", "penstock"): SERVED_NAMESPACE,
-        ("Role", "staging", "penstock"): SERVED_NAMESPACE,
-        LEASE_ROLE: OWN_NAMESPACE,
+        ("Role", "prod", "penstock"): SERVED,
+        ("Role", "staging", "penstock"): SERVED,
+        LEASE_ROLE: OWN_NAMESPACE | LEADER_LABEL,
     }
     assert not [each for each in objects if each["kind"] == "ClusterRoleBinding"]
 
@@ -91,9 +114,31 @@ def test_an_extra_kind_is_scaled_and_nothing_else(render: Callable[..., Objects]
     kind = "rbac.extraTargets[0].apiGroup=leaderworkerset.x-k8s.io"
     more = granted(render(kind, "rbac.extraTargets[0].resource=leaderworkersets"))
     group = "leaderworkerset.x-k8s.io"
-    assert more[("ClusterRole", "", "penstock")] - SERVED_NAMESPACE == {
+    assert more[("ClusterRole", "", "penstock")] - SERVED == {
         (group, "leaderworkersets/scale", "get"),
         (group, "leaderworkersets/scale", "patch"),
+    }
+
+
+def test_without_gateways_and_routes_nothing_but_scale_and_status_is_written(
+    render: Callable[..., Objects],
+) -> None:
+    assert granted(render("gateway.enabled=false", "gatewayAPI.enabled=false")) == {
+        ("ClusterRole", "", "penstock"): SERVED_NAMESPACE,
+        LEASE_ROLE: OWN_NAMESPACE,
+    }
+
+
+def test_gateways_for_the_whole_cluster_are_written_in_the_own_namespace_only(
+    render: Callable[..., Objects],
+) -> None:
+    found = granted(render("gateway.scope=cluster"))
+    assert found[("ClusterRole", "", "penstock")] == SERVED - GATEWAY_PODS
+    own = OWN_NAMESPACE | LEADER_LABEL | GATEWAY_PODS | ENDPOINT_READERS
+    assert found[LEASE_ROLE] == own | {
+        *(("", "services", verb) for verb in ("get", "list", "create", "patch", "delete")),
+        ("apps", "deployments", "list"),
+        *(("discovery.k8s.io", "endpointslices", verb) for verb in ("get", "list")),
     }
 
 

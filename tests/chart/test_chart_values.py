@@ -40,6 +40,9 @@ URL = "prometheus.url=http://prometheus.monitoring:9090"
             [URL, "prometheus.scrapeIntervalSeconds=30"],
             "prometheus.rateWindowSeconds: must be at least 4 scrape intervals, 120",
         ),
+        ([URL, "gateway.scope=pod"], "gateway"),
+        ([URL, "gateway.replicas=0"], "replicas"),
+        ([URL, "gateway.pod.containers[0].name=x"], "containers"),
         (
             [URL, "serviceAccount.create=false"],
             "serviceAccount.name: needed when serviceAccount.create is false",
@@ -66,8 +69,8 @@ def keys(values: dict[str, Any], path: str = "") -> Iterator[str]:
 def test_schema_and_values_name_the_same_keys() -> None:
     schema = dict(properties(json.loads((CHART / "values.schema.json").read_text())))
     values = set(keys(yaml.safe_load((CHART / "values.yaml").read_text())))
-    free = {"resources"}  # as in pods: the API server checks it
-    named = {each for each in values if each.split(".")[0] not in free} | free
+    free = {"resources", "gateway.resources", "gateway.pod"}  # as in pods: the API server checks it
+    named = {each for each in values if not any(each.startswith(f"{name}.") for name in free)}
     assert set(schema) - {"global"} == named
 
 

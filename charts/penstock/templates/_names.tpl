@@ -33,3 +33,20 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
+
+{{- define "penstock.gatewayKeySecret" -}}
+{{- default (printf "%s-gateway-key" (include "penstock.fullname" .)) .Values.gateway.tokenSecret.name }}
+{{- end }}
+
+{{- define "penstock.gatewayTemplate" -}}
+{{- $gateway := .Values.gateway -}}
+image: {{ printf "%s:%s" $gateway.image.repository (default .Chart.AppVersion $gateway.image.tag) | quote }}
+imagePullPolicy: {{ $gateway.image.pullPolicy }}
+replicas: {{ $gateway.replicas }}
+concurrency: {{ $gateway.concurrency }}
+drainSeconds: {{ $gateway.drainSeconds }}
+resources: {{- toYaml $gateway.resources | nindent 2 }}
+pod: {{- toYaml $gateway.pod | nindent 2 }}
+namespace: {{ .Release.Namespace }}
+clusterDomain: {{ $gateway.clusterDomain }}
+{{- end }}

@@ -38,4 +38,48 @@
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- if .Values.gatewayAPI.enabled }}
+# Weights of the rules that services name; RBAC knows no names of those routes.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, patch]
+{{- end }}
+{{- if .Values.gateway.enabled }}
+# <name>-penstock, the way to the gateways. RBAC knows no name patterns; the operator refuses others' Services.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create, patch]
+# What the gateways' agents need to read EndpointSlices, which the operator may read itself.
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  resourceNames: [penstock-gateway]
+  verbs: [get, create, patch, delete]
+{{- if eq .Values.gateway.scope "namespace" }}
+{{ include "penstock.gatewayRules" . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What the operator may do where gateway pods live: create by server-side apply, so that names hold. */}}
+{{- define "penstock.gatewayRules" -}}
+- apiGroups: [apps]
+  resources: [deployments]
+  resourceNames: [penstock-gateway]
+  verbs: [get, create, patch, delete]
+- apiGroups: [""]
+  resources: [serviceaccounts, secrets]
+  resourceNames: [penstock-gateway]
+  verbs: [get, create, patch, delete]
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [penstock-gateway-plans]
+  verbs: [get, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  resourceNames: [penstock-gateway]
+  verbs: [get, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  resourceNames: [penstock-gateway]
+  verbs: [get, create, patch, delete]
 {{- end }}

@@ -37,9 +37,9 @@ def other_owner(route: Mapping[str, Any]) -> str | None:
         if marks.get(mark):
             return owner
     for entry in metadata.get("managedFields") or ():
-        owner = _MANAGERS.get(str(entry.get("manager", "")))
-        if owner is not None and _owns_rules(entry):
-            return owner
+        controller = _MANAGERS.get(str(entry.get("manager", "")))
+        if controller is not None and _owns_rules(entry):
+            return controller
     return None
 
 
