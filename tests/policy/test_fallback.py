@@ -10,9 +10,19 @@ from fakes.builders import LinearCapacity, blind, pool, seen
 from fakes.traffic import believed, measured, routed, to
 from penstock.model.decision import Decision, TrafficReason
 from penstock.model.observation import Pool
-from penstock.model.spec import BackendKind, BackendRef, Mode, RoutingType, ServiceSpec
+from penstock.model.spec import (
+    BackendKind,
+    BackendRef,
+    EngineSpec,
+    Mode,
+    ProfileType,
+    RoutingType,
+    ServiceSpec,
+)
 from penstock.model.traffic import FleetLimit, GatewayReading
 from penstock.policy.admission import Admission, AdmissionMemory, decide_admission
+from penstock.policy.beliefs import borrowed_problem, problem
+from penstock.policy.capacity_problem import resolve_engine
 from penstock.policy.demand import Demand
 from penstock.policy.estimate import Estimate, NothingToCarry
 from penstock.policy.fallback import (
@@ -24,6 +34,8 @@ from penstock.policy.fallback import (
 )
 from penstock.policy.fallback_room import FallbackRoom, room_beside, room_of_service
 from penstock.policy.gateway_load import ClassRate, GatewayRates
+from penstock.policy.lengths import LengthMemory, observe_means
+from penstock.policy.memory import ServiceMemory
 
 START = 1_000_000.0
 ROOM = FallbackRoom("chat-small", 120, 30.0)
@@ -389,3 +401,16 @@ def test_planned_and_limit_rest_on_the_same_estimate() -> None:
     assert isinstance(admission.value, Admission)
     decision, _ = decided(spec, 92.0, believing=believing)
     assert admission.inputs["offered_per_second"] == decision.inputs["offered_per_second"]
+
+
+def test_a_fallback_that_has_seen_nothing_is_sized_for_the_lengths_of_the_service_it_helps() -> None:
+    engine = resolve_engine(EngineSpec(profile_type=ProfileType.NAMED, profile_name="llama-3.1-8b-h100"))
+    ours = observe_means(LengthMemory(), input_mean=1155.0, output_mean=211.0, requests=100.0)
+    idle, spec = ServiceMemory(), routed(name="chat-small")
+    assert problem(spec, engine, idle) is None
+    borrowed = borrowed_problem(spec, engine, idle, ours)
+    assert borrowed is not None
+    assert borrowed.cell == ours.cell
+    assert borrowed.engine is engine
+    assert borrowed.slo == spec.slo
+    assert borrowed_problem(spec, engine, idle, LengthMemory()) is None

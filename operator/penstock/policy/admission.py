@@ -114,7 +114,7 @@ def decide_admission(
     pool = seen.pool
     routed = spec.routing.type is RoutingType.ENVOY
     enforcing = memory.enforcing if mode is Mode.PAUSED else mode is Mode.ENFORCE
-    trimmed = memory.trim
+    trimmed = memory.trim if spec.admission.policy is AdmissionPolicy.AUTO else UNTRIMMED
     if rates is not None and spec.admission.policy is AdmissionPolicy.AUTO and mode is not Mode.PAUSED:
         trimmed = trim(trimmed, queue_pressure(spec.slo, seen.load, rates), now)
     serving = max(0, pool.ready - draining)
