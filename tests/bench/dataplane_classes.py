@@ -8,7 +8,6 @@ hold up everybody's first token for a second or two, whatever the limit.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import numpy as np
@@ -75,7 +74,7 @@ async def class_figures(
 ) -> list[Figure]:
     """Return what each class and the fallback got."""
     gateway.publish([_state(port, engines, fallback)])
-    await asyncio.sleep(1.0)
+    await gateway.has_everything()
     seconds = _QUICK_SECONDS if quick else _SECONDS
     figures = await _run(engines, fallback, port, *_offered(_RISE_SECONDS, seconds))
     if not quick:

@@ -6,7 +6,6 @@ profile with the best fixed limit in hindsight. A run whose engines or generator
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import aiohttp
@@ -108,7 +107,7 @@ async def _share(
     if name not in (OURS, NONE):
         limits = [Gradient2() for _ in engines.ports]
         policy, targets = Sidecars(limits=list(limits), signal=Signal.FIRST_TOKEN), engines.urls
-    await asyncio.sleep(1.0)
+    await gateway.has_everything()
     offered = load.offered(fleet, seed=11)
     generator = Generator(targets, policy)
     answers, void = await watched(generator.run(offered), engines)
@@ -139,7 +138,7 @@ async def amplification(gateway: Gateway, engines: Engines, port: int) -> list[F
     """Return how many times as many requests the engines get when refused clients come back."""
     fleet = stand_in_fleet(REPLICAS)
     gateway.publish([route("llm", listen_port=port, upstream_ports=engines.ports, limit=fleet_limit(fleet))])
-    await asyncio.sleep(1.0)
+    await gateway.has_everything()
     load = Load("2x", 2.0, 3.0, 15.0)
     offered = load.offered(fleet, seed=19)
     reached, sent, voids = [], [], []

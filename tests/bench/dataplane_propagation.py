@@ -14,20 +14,18 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from bench.dataplane_report import ENVOY, Figure, Goal
-from bench.gateway import Upstream, route, stream_path
+from bench.gateway import OPEN, Gateway, Upstream, route, stream_path
 from bench.raw_http import KeepAlive, Stream, many, request_bytes
 from penstock.model.traffic import FleetLimit, RouteState
 
 SECTION = "changes"
 SERVED_BY = "x-penstock-served-by"
-Publish = Callable[[Sequence[RouteState]], None]
-_OPEN = FleetLimit(1000, 1000)
 _EFFECT_SECONDS = 10.0
 FALLING = (24, 8, 16, 4, 20, 6, 12, 3)
 BURST, BURST_LIMIT, BURST_FALLBACK = 14, FleetLimit(4, 3), 2
@@ -74,7 +72,7 @@ class _Prober:
 
 
 async def first_effects(
-    publish: Publish,
+    gateway: Gateway,
     upstreams: tuple[Upstream, Upstream],
     port: int,
     *,
@@ -93,7 +91,7 @@ async def first_effects(
             "a",
             listen_port=port,
             upstream_ports=(own.port,),
-            limit=_OPEN,
+            limit=OPEN,
             fallback_ports=(small.port,),
             fallback_limit=100,
             planned_ratio=ratio,
@@ -102,16 +100,17 @@ async def first_effects(
 
     count = len(others) + 1
     held = request_bytes(stream_path(100_000, 1000))
+    gateway.publish(with_limit(2))
+    await gateway.has_everything()
     with _Prober(port) as prober:
-        publish(with_limit(2))
         await prober.answers("a")
         async with many([held], port) as (stream,):
             await stream.answered.wait()
-            limits = await _flip(publish, prober, [(with_limit(1), "429"), (with_limit(2), "a")], flips)
-        publish(with_weight(0.0))
-        await asyncio.sleep(1.0)  # its clusters are new
+            limits = await _flip(gateway, prober, [(with_limit(1), "429"), (with_limit(2), "a")], flips)
+        gateway.publish(with_weight(0.0))
+        await gateway.has_everything()
         weights = await _flip(
-            publish, prober, [(with_weight(1.0), "a-small"), (with_weight(0.0), "a")], flips
+            gateway, prober, [(with_weight(1.0), "a-small"), (with_weight(0.0), "a")], flips
         )
     figures = []
     for name, seconds in (("limit", limits), ("weight", weights)):
@@ -122,7 +121,7 @@ async def first_effects(
 
 
 async def _flip(
-    publish: Publish, prober: _Prober, sides: list[tuple[list[RouteState], str]], flips: int
+    gateway: Gateway, prober: _Prober, sides: list[tuple[list[RouteState], str]], flips: int
 ) -> list[float]:
     random = np.random.default_rng(flips)
     effects = []
@@ -131,12 +130,12 @@ async def _flip(
         # At any moment of the proxy's pause between two questions.
         await asyncio.sleep(float(random.uniform(0.02, 0.15)))
         began = time.perf_counter()
-        publish(states)
+        gateway.publish(states)
         effects.append(await prober.answers(expected) - began)
     return effects
 
 
-async def falling_limits(publish: Publish, upstream: Upstream, port: int, *, seconds: float) -> list[Figure]:
+async def falling_limits(gateway: Gateway, upstream: Upstream, port: int, *, seconds: float) -> list[Figure]:
     """Return by how much requests in progress at the engines exceeded the larger of old and new limit."""
 
     def with_limit(running: int) -> list[RouteState]:
@@ -145,13 +144,13 @@ async def falling_limits(publish: Publish, upstream: Upstream, port: int, *, sec
         limit = FleetLimit(running, 0)
         return [route("a", listen_port=port, upstream_ports=(upstream.port,), limit=limit)]
 
-    publish(with_limit(FALLING[0]))
-    await asyncio.sleep(0.5)
+    gateway.publish(with_limit(FALLING[0]))
+    await gateway.has_everything()
     over_larger, over_new, used = [], [], []
     async with _persistent_clients(3 * max(FALLING), port):
         await asyncio.sleep(seconds)
         for old, new in pairwise(FALLING):
-            publish(with_limit(new))
+            gateway.publish(with_limit(new))
             upstream.state()
             await asyncio.sleep(seconds)
             over_larger.append(upstream.state()["most"] - max(old, new))
@@ -195,7 +194,7 @@ async def _persistent_clients(count: int, port: int) -> AsyncIterator[None]:
 
 
 async def exact_bursts(
-    publish: Publish, upstreams: tuple[Upstream, Upstream], port: int, bursts: int
+    gateway: Gateway, upstreams: tuple[Upstream, Upstream], port: int, bursts: int
 ) -> list[Figure]:
     """Return the share of bursts that were split as planned: running and queued, fallback, shed."""
     own, small = upstreams
@@ -207,8 +206,8 @@ async def exact_bursts(
         fallback_ports=(small.port,),
         fallback_limit=BURST_FALLBACK,
     )
-    publish([state])
-    await asyncio.sleep(1.0)
+    gateway.publish([state])
+    await gateway.has_everything()
     request = request_bytes(stream_path(10, 40))
     planned = {
         "burst": BURST_LIMIT.in_flight,

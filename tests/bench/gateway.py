@@ -6,16 +6,20 @@ import asyncio
 import contextlib
 import json
 import sys
+import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from bench.raw_http import KeepAlive, request_bytes
+from fakes.envoy_process import EnvoyProcess, PlaneServer
+from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import Backend, Endpoint, FallbackPlan, FleetLimit, RoutePlan, RouteState
 
 GROUP = "bench"
+OPEN = FleetLimit(1000, 1000)
 _UPSTREAM = Path(__file__).with_name("sse_upstream.py")
 _START_SECONDS = 15.0
 
@@ -61,13 +65,53 @@ def stream_path(tokens: int, gap_milliseconds: float) -> str:
     return f"/tokens/{tokens}/gap/{gap_milliseconds:g}"
 
 
-class Gateway(Protocol):
-    """A proxy with what it was given last."""
+@dataclass(slots=True)
+class Gateway:
+    """One proxy, and the operator's server of its configuration in this process."""
 
+    plane: EnvoyDataPlane
     pid: int
 
     def publish(self, routes: Sequence[RouteState]) -> None:
         """Serve these routes from now on."""
+        self.plane.publish(GROUP, routes)
+
+    async def has_everything(self) -> None:
+        """Wait until the proxy has what was published last."""
+        async with asyncio.timeout(_START_SECONDS * 4):
+            while True:
+                group = self.plane.groups()[GROUP]
+                if group.rejected:
+                    raise RuntimeError(f"rejected: {dict(group.rejected)}")
+                if group.proxies == group.current == 1:
+                    return
+                await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def running_gateway() -> AsyncIterator[Gateway]:
+    """Run one proxy while in the block; its statistics are read every second, as the operator does."""
+    server = PlaneServer()
+    with tempfile.TemporaryDirectory() as directory:
+        plane = await server.start()
+        plane.publish(GROUP, [])
+        envoy = EnvoyProcess(Path(directory), server.port, group=GROUP)
+        reader = asyncio.create_task(_read_every_second(plane))
+        try:
+            await envoy.start()
+            assert envoy.process is not None
+            yield Gateway(plane, envoy.process.pid)
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            await envoy.stop()
+            await server.kill()
+
+
+async def _read_every_second(plane: EnvoyDataPlane) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        await plane.read(time.time())
 
 
 def route(
