@@ -48,7 +48,7 @@ bench: venv ## Ticks at 1,000 and 10,000 services: time, memory, requests
 bench-accuracy: venv ## The engine model against real measurements
 	@$(BIN)/python tests/bench/accuracy.py $(BENCH_ARGS)
 
-image: ## Build penstock:dev (operator and stand-in engine)
+image: ## Build penstock:dev (operator and stand-in engine) and penstock-gateway:dev (with Envoy)
 	@testbed/build-image
 
 kind-up: ## A kind cluster (NAME=penstock) with our images loaded
