@@ -414,3 +414,20 @@ def test_a_fallback_that_has_seen_nothing_is_sized_for_the_lengths_of_the_servic
     assert borrowed.engine is engine
     assert borrowed.slo == spec.slo
     assert borrowed_problem(spec, engine, idle, LengthMemory()) is None
+
+
+def test_maxpercent_is_of_requests_also_where_the_fallback_answers_faster() -> None:
+    spec = routed(fallback=to(max_percent=50), max=10)
+    reading = GatewayReading(START, 2, in_flight=392.0, spilled_in_flight=20.0)
+    # 20 in flight at 15 req/s take 1.33 s, 392 at 75 req/s take 5.2 s: a quarter.
+    rates = GatewayRates(reading, 60.0, {"": ClassRate(90.0, 0.0, 15.0)})
+    room, memory, walked = FallbackRoom("chat-small", 500, 100.0), NOTHING_REMEMBERED, []
+    for tick in range(8):
+        decision, memory = decided(spec, 90.0, room=room, memory=memory, rates=rates, at=START + 15.0 * tick)
+        assert decision.value is not None
+        walked.append(decision.value.in_flight_limit)
+    assert walked[0] == 246
+    assert walked[-1] == 101  # as many requests a second as 392 here
+    quiet, _ = decided(spec, 40.0, room=room, memory=memory, rates=measured(40.0), at=START + 900.0)
+    assert quiet.value is not None
+    assert quiet.value.in_flight_limit == 101  # what was learned is kept for the next overload

@@ -46,6 +46,8 @@ def limit_lines(plan: Plan) -> list[tuple[str, str]]:
         )
     lines.append(("running limit c*", str(sizing.running_limit)))
     lines.append(("queue limit q", str(sizing.queue_limit)))
+    each, count = sizing.running_limit + sizing.queue_limit, sizing.replicas
+    lines.append(("admission limit", f"{count} x (c* + q) = {count * each:,} in flight"))
     if plan.engine_flags:
         lines.append(("engine flags", " ".join(plan.engine_flags)))
     return lines

@@ -29,6 +29,7 @@ from penstock.policy.stabilization import EMPTY_WINDOW, WindowMemory, recommend
 
 HOLD_SECONDS = 60.0
 LEAST_PERCENT = 2  # less is within what the offered rate wanders by itself; spilling takes care of it
+_LARGEST_TIME_RATIO = 10.0
 SAID_PERCENT = 5  # the sentence is said anew when the planned share moved by this much
 
 
@@ -48,10 +49,11 @@ class FallbackShare:
 
 @dataclass(frozen=True, slots=True)
 class FallbackMemory:
-    """Planned percentages of the last minute, and what was last said."""
+    """Planned percentages of the last minute, what was last said, and response times there over ours."""
 
     window: WindowMemory = EMPTY_WINDOW
     said: Decision[FallbackShare] | None = None
+    time_ratio: float = 1.0
 
 
 NOTHING_REMEMBERED = FallbackMemory()
@@ -106,9 +108,10 @@ def decide_fallback(
     if not held:
         window = EMPTY_WINDOW  # nothing was planned for a minute: nothing to remember
     planned = _bounded(held, fallback, room, need, rates)
+    time_ratio = _time_ratio(memory.time_ratio, rates)
     value = FallbackShare(
         planned_ratio=_of_the_eligible(planned, fallback, rates),
-        in_flight_limit=_at_once(fallback, room, admission.value),
+        in_flight_limit=_at_once(fallback, room, admission.value, time_ratio),
         enforced=mode is Mode.ENFORCE and spec.routing.type is not RoutingType.NONE,
     )
     wanted = held > 0 or (rates is not None and rates.shed > 0)
@@ -124,7 +127,7 @@ def decide_fallback(
             ),
             explanation.share_inputs(need, room),
         )
-    kept = FallbackMemory(window, said)
+    kept = FallbackMemory(window, said, time_ratio)
     if said.value == value:
         return said, kept
     return Decision(value, reason, said.message, said.inputs), kept
@@ -188,15 +191,32 @@ def _of_the_eligible(percent: int, fallback: FallbackSpec, rates: GatewayRates |
     return round(min(1.0, percent / 100 * rates.offered / eligible), 2)
 
 
-def _at_once(fallback: FallbackSpec, room: FallbackRoom, admission: Admission | None) -> int:
-    """Return how many of ours may be in flight there: its room, and `maxPercent` of all that are.
+def _at_once(
+    fallback: FallbackSpec, room: FallbackRoom, admission: Admission | None, time_ratio: float
+) -> int:
+    """Return how many of ours may be in flight there: its room, and `maxPercent` of the requests.
 
-    With alike response times shares of requests are shares in flight: s / (limit + s) = maxPercent.
+    s in flight there and the whole limit here are requests in proportion s/t : limit (Little's law).
     """
     if admission is None or fallback.max_percent >= 100:
         return room.in_flight
     share = fallback.max_percent / 100
-    return min(room.in_flight, math.floor(admission.limit.in_flight * share / (1 - share)))
+    return min(room.in_flight, math.floor(admission.limit.in_flight * share / (1 - share) * time_ratio))
+
+
+def _time_ratio(before: float, rates: GatewayRates | None) -> float:
+    """Return the mean response time at the fallback over that of our own, as far as it was measured.
+
+    A smaller model answers faster: with a third of the time, half of what is in flight would be three
+    quarters of the requests.
+    """
+    if rates is None:
+        return before
+    admitted, latest = rates.offered - rates.shed - rates.spilled, rates.latest
+    if admitted <= 0 or rates.spilled <= 0 or latest.in_flight <= 0 or latest.spilled_in_flight <= 0:
+        return before
+    now = (latest.spilled_in_flight / rates.spilled) / (latest.in_flight / admitted)
+    return min(_LARGEST_TIME_RATIO, max(1 / _LARGEST_TIME_RATIO, (before + now) / 2))
 
 
 def _reason(
