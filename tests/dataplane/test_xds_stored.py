@@ -16,7 +16,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
 COUNTS = st.integers(0, 10_000)
 RATIOS = st.floats(0, 1)
 KEYS = st.builds(ServiceKey, WORDS, WORDS)
-BACKENDS = st.builds(Backend, WORDS, WORDS, COUNTS, WORDS)
+BACKENDS = st.builds(Backend, WORDS, WORDS, COUNTS, WORDS, st.none() | WORDS)
 LIMITS = st.builds(FleetLimit, COUNTS, COUNTS)
 FALLBACKS = st.builds(
     FallbackPlan, BACKENDS, RATIOS, COUNTS, st.none() | KEYS, st.lists(WORDS, max_size=3).map(tuple)

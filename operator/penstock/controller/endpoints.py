@@ -64,6 +64,10 @@ class EndpointCache:
         """Return the TCP ports of a Service; empty where it does not exist."""
         return tuple(number for _, number in self._ports.get((namespace, service), ()))
 
+    def port_name(self, namespace: str, service: str, port: int) -> str | None:
+        """Return how EndpointSlices call a Service's port; None where it does not exist."""
+        return next((name for name, each in self._ports.get((namespace, service), ()) if each == port), None)
+
     def of(
         self, namespace: str, service: str, port: int, *, draining: Iterable[str] = ()
     ) -> tuple[Endpoint, ...]:

@@ -59,7 +59,8 @@ class Fallbacks:
         if ref.kind is BackendKind.SERVICE:
             if ref.port is None or not self._endpoints.ports(spec.key.namespace, ref.name):
                 return None
-            return Backend(spec.key.namespace, ref.name, ref.port, ref.name)
+            named = self._endpoints.port_name(spec.key.namespace, ref.name, ref.port)
+            return Backend(spec.key.namespace, ref.name, ref.port, ref.name, named)
         other = self._other(spec)
         return None if other is None else backend_of(other, self._cache, self._endpoints)
 
@@ -124,4 +125,6 @@ def backend_of(spec: ServiceSpec, cache: FleetCache, endpoints: EndpointCache) -
         return None
     asked = spec.service.port if spec.service is not None else None
     served_by = spec.model_names[0] if spec.model_names else spec.key.name
-    return Backend(spec.key.namespace, names[0], ports[0] if asked is None else asked, served_by)
+    port = ports[0] if asked is None else asked
+    named = endpoints.port_name(spec.key.namespace, names[0], port)
+    return Backend(spec.key.namespace, names[0], port, served_by, named)

@@ -36,6 +36,7 @@ class Backend:
     service: str
     port: int
     served_by: str
+    port_name: str | None = None  # of `port`, by which EndpointSlices know it; None: not told
 
 
 @dataclass(frozen=True, slots=True)

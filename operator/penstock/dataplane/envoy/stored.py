@@ -93,6 +93,7 @@ def _backend(backend: Backend) -> dict[str, Any]:
         "service": backend.service,
         "port": backend.port,
         "servedBy": backend.served_by,
+        "portName": backend.port_name,
     }
 
 
@@ -143,6 +144,11 @@ def _read_key(key: Mapping[str, Any]) -> ServiceKey:
 
 
 def _read_backend(backend: Mapping[str, Any]) -> Backend:
+    port_name = backend.get("portName")
     return Backend(
-        str(backend["namespace"]), str(backend["service"]), int(backend["port"]), str(backend["servedBy"])
+        namespace=str(backend["namespace"]),
+        service=str(backend["service"]),
+        port=int(backend["port"]),
+        served_by=str(backend["servedBy"]),
+        port_name=None if port_name is None else str(port_name),
     )
