@@ -8,6 +8,8 @@ from penstock.model.traffic import FleetLimit
 from penstock.policy.drain import DrainMemory
 from penstock.policy.gateway_load import GatewayMemory
 
+NOBODY: frozenset[str] = frozenset()
+
 
 @dataclass(slots=True)
 class GatewayState:
@@ -24,6 +26,8 @@ class GatewayState:
 
     def closed(self, now: float) -> frozenset[str]:
         """Return the pods that get no new requests."""
+        if not self.leaving and not self.drain.victims:
+            return NOBODY
         for name in [name for name, until in self.leaving.items() if until <= now]:
             del self.leaving[name]
         return self.drain.names | self.leaving.keys()

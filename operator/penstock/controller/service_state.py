@@ -20,6 +20,7 @@ from penstock.policy.estimate import Estimate
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.gateway_load import GatewayRates
 from penstock.policy.memory import ServiceMemory
+from penstock.policy.request_classes import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,15 @@ class ServiceState:
     generation: int = -1
     engine: Engine | None = None
     refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain
+    classes_refused: Refusal | None = None  # why the request classes cannot be told apart
     ambiguous: str = ""  # why the Service in front of the target cannot be told
     table: CapacityTable | None = None
     solved: CapacityProblem | None = None  # what `table` answers
     asked: CapacityProblem | None = None  # what is being solved
     outcome: Outcome | None = None
+    # The conditions about traffic, and what they are about: they stay while that does.
+    traffic_findings: tuple[Finding, ...] = ()
+    traffic_findings_of: tuple[object, ...] = (None,)
     # A target that was written and that the watch may not have shown yet.
     written: int | None = None
     written_version: str = ""

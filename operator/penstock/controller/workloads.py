@@ -6,7 +6,7 @@ Of a Deployment of 8 KB some 300 bytes matter here; 10,000 of them kept whole wo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.model.observation import Pool
@@ -28,6 +28,11 @@ class Workload:
     rolling_out: bool
     rollout_failed: bool
     refused: str  # why pods cannot even be created (quota, admission), from the ReplicaFailure condition
+    # Its pool with nothing added: the same one at every tick until the workload moves.
+    as_reported: Pool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "as_reported", self.pool())
 
     def pool(
         self, *, target: int | None = None, stuck: int = 0, unschedulable: int = 0, cause: str = ""
