@@ -29,8 +29,7 @@ from bench.dataplane_propagation import exact_bursts, falling_limits, first_effe
 from bench.dataplane_report import Figure, console, print_figures
 from bench.dataplane_simulation import overload_figures
 from bench.engines import stand_ins
-from bench.gateway import OPEN, light_upstream, route, running_gateway
-from fakes.envoy_files import free_port
+from bench.gateway import OPEN, free_ports, light_upstream, route, running_gateway
 from penstock.dataplane.envoy.binary import EnvoyUnavailableError
 
 SERVICES = 200
@@ -42,25 +41,26 @@ async def changes(*, quick: bool) -> list[Figure]:
     figures: list[Figure] = []
     async with light_upstream() as own, light_upstream() as small:
         async with running_gateway() as gateway:
-            port = free_port()
+            port, burst_port = free_ports(2)
             console.print("changes, 1 service")
             figures += await first_effects(gateway, (own, small), port, others=[], flips=flips)
             figures += await falling_limits(gateway, own, port, seconds=seconds)
-            figures += await exact_bursts(gateway, (own, small), free_port(), bursts)
+            figures += await exact_bursts(gateway, (own, small), burst_port, bursts)
         async with running_gateway() as gateway:
             console.print(f"changes, {SERVICES} services")
+            port, *ports = free_ports(SERVICES)
             others = [
                 route(
                     f"other-{number}",
-                    listen_port=free_port(),
+                    listen_port=each,
                     upstream_ports=(own.port,),
                     limit=OPEN,
                     fallback_ports=(small.port,),
                     fallback_limit=100,
                 )
-                for number in range(SERVICES - 1)
+                for number, each in enumerate(ports)
             ]
-            figures += await first_effects(gateway, (own, small), free_port(), others=others, flips=flips)
+            figures += await first_effects(gateway, (own, small), port, others=others, flips=flips)
     return figures
 
 
@@ -68,7 +68,7 @@ async def cost(*, quick: bool) -> list[Figure]:
     """Added latency and CPU a token."""
     async with light_upstream() as upstream, running_gateway() as gateway:
         console.print("cost")
-        port = free_port()
+        (port,) = free_ports(1)
         gateway.publish([route("a", listen_port=port, upstream_ports=(upstream.port,), limit=OPEN)])
         await gateway.has_everything()
         latency = await asyncio.to_thread(added_latency, upstream, port, 1000 if quick else 4000)
@@ -83,10 +83,10 @@ async def simulated(*, quick: bool) -> list[Figure]:
 async def overload(*, quick: bool) -> list[Figure]:
     """Overload, retries and classes on the real proxy before stand-in engines."""
     async with light_upstream() as fallback, stand_ins(REPLICAS) as engines, running_gateway() as gateway:
-        port = free_port()
+        port, classes_port = free_ports(2)
         figures = await overload_on_envoy(gateway, engines, port, quick=quick)
         console.print("classes and fallback")
-        figures += await class_figures(gateway, engines, fallback, free_port(), quick=quick)
+        figures += await class_figures(gateway, engines, fallback, classes_port, quick=quick)
         if not quick:  # its simulated counterpart is in both
             console.print("retries")
             figures += await amplification(gateway, engines, port)

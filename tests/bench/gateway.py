@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 import tempfile
 import time
@@ -60,6 +61,15 @@ async def light_upstream() -> AsyncIterator[Upstream]:
             await process.wait()
 
 
+def free_ports(count: int) -> list[int]:
+    """Return so many different ports that were free a moment ago."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
 def stream_path(tokens: int, gap_milliseconds: float) -> str:
     """Return the path that makes the light upstream stream so many tokens."""
     return f"/tokens/{tokens}/gap/{gap_milliseconds:g}"
@@ -82,7 +92,7 @@ class Gateway:
             while True:
                 group = self.plane.groups()[GROUP]
                 if group.rejected:
-                    raise RuntimeError(f"rejected: {dict(group.rejected)}")
+                    raise RuntimeError(f"rejected: {next(iter(group.rejected.values()))}")
                 if group.proxies == group.current == 1:
                     return
                 await asyncio.sleep(0.05)
