@@ -61,7 +61,7 @@ def bootstrap(
     `node_id` "": given on the command line, ``--service-node $(POD_NAME)``, so that pods share one file.
     `listen_address` is where the statistics listener is bound; services' listeners come by LDS.
     """
-    node: dict[str, Any] = {"cluster": group, "metadata": {"token": token}}
+    node: dict[str, Any] = {"cluster": group, "metadata": {"token": token, "stats_port": stats_port}}
     if node_id:
         node["id"] = node_id
     source = xds_source()

@@ -1,0 +1,131 @@
+"""What a proxy's statistics say of each service: gauges of now, and counters that survive its restarts.
+
+Read every second from the listener that shows statistics and nothing else; bounded in time and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from penstock.dataplane.envoy import names
+from penstock.model.spec import ServiceKey
+from penstock.model.traffic import ClassCount, Endpoint, GatewayReading, RoutePlan, RouteState
+
+Stats = Mapping[str, int]
+
+
+def parse_stats(text: str) -> dict[str, int]:
+    """Return the values of ``name: value`` lines; lines of another form (histograms) are left out."""
+    found = {}
+    for line in text.splitlines():
+        name, mark, value = line.rpartition(": ")
+        if mark and value.isdigit():
+            found[name] = int(value)
+    return found
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums of counters over all proxies, monotone while proxies come, go and restart."""
+
+    _last: dict[tuple[str, str], int] = field(default_factory=dict)  # by proxy and name
+    _sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, proxy: str, stats: Stats, wanted: Sequence[str]) -> None:
+        """Take in what one proxy shows of the wanted counters."""
+        for name in wanted:
+            value = stats.get(name)
+            if value is None:
+                continue
+            before = self._last.get((proxy, name), 0)
+            # Below what it was: the process began anew.
+            self._sums[name] = self._sums.get(name, 0.0) + (value - before if value >= before else value)
+            self._last[proxy, name] = value
+
+    def forget(self, proxy: str) -> None:
+        """Drop what a proxy that is gone showed last; the sums stay."""
+        for key in [key for key in self._last if key[0] == proxy]:
+            del self._last[key]
+
+    def of(self, name: str) -> float:
+        """Return a sum; 0 for what no proxy has shown."""
+        return self._sums.get(name, 0.0)
+
+
+def wanted_counters(plan: RoutePlan) -> list[str]:
+    """Return the counters that a service's reading is made of."""
+    classes = names.request_classes(plan)
+    found = [f"http.{names.cluster_name(plan.key)}.downstream_rq_5xx"]
+    for name in classes:
+        found += [names.offered_stat(plan, name), names.shed_stat(plan.key, name)]
+    found += [names.spilled_stat(plan.key, name) for name in names.classes_that_may_spill(plan)]
+    return found
+
+
+def in_flight(stats: Stats, clusters: Sequence[str]) -> int:
+    """Return running and waiting requests of some clusters of one proxy."""
+    return sum(
+        stats.get(f"cluster.{each}.upstream_rq_active", 0)
+        + stats.get(f"cluster.{each}.upstream_rq_pending_active", 0)
+        for each in clusters
+    )
+
+
+def reading(
+    state: RouteState,
+    shown: Mapping[str, Stats],
+    counters: Counters,
+    pools: Mapping[ServiceKey, tuple[str, ...]],
+    at: float,
+) -> GatewayReading:
+    """Return what the proxies (by id) in `shown` say of one service."""
+    plan = state.plan
+    own = pools[plan.key]
+    spills = [names.spill_cluster(plan.key, each) for each in names.classes_that_may_spill(plan)]
+    classes = {
+        name: ClassCount(
+            offered=counters.of(names.offered_stat(plan, name)),
+            shed=counters.of(names.shed_stat(plan.key, name)),
+            spilled=counters.of(names.spilled_stat(plan.key, name)),
+        )
+        for name in names.request_classes(plan)
+    }
+    return GatewayReading(
+        at=at,
+        proxies=len(shown),
+        in_flight=float(sum(in_flight(stats, own) for stats in shown.values())),
+        waiting=float(
+            sum(
+                stats.get(f"cluster.{each}.upstream_rq_pending_active", 0)
+                for stats in shown.values()
+                for each in own
+            )
+        ),
+        spilled_in_flight=float(sum(in_flight(stats, spills) for stats in shown.values())),
+        server_errors=counters.of(f"http.{names.cluster_name(plan.key)}.downstream_rq_5xx"),
+        classes=classes,
+        by_pod=_by_pod(state.endpoints, shown, own),
+    )
+
+
+def _by_pod(
+    endpoints: Sequence[Endpoint], shown: Mapping[str, Stats], clusters: Sequence[str]
+) -> dict[str, float]:
+    """Return requests in flight per pod; a pod that no proxy lists has none."""
+    return {
+        each.pod: float(
+            sum(
+                stats.get(f"cluster.{cluster}.endpoint.{_stat_address(each)}.rq_active", 0)
+                for stats in shown.values()
+                for cluster in clusters
+            )
+        )
+        for each in endpoints
+    }
+
+
+def _stat_address(endpoint: Endpoint) -> str:
+    # Envoy writes colons in statistics as underscores.
+    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+    return f"{host}:{endpoint.port}".replace(":", "_")
