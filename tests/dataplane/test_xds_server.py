@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fakes.envoy_gateway import CHAT, plan
-from fakes.envoy_process import TOKEN, EnvoyProcess, PlaneServer, proxies
 from fakes.streaming_upstream import StreamingUpstream, at_once, held
+from fakes.xds_gateways import TOKEN, EnvoyProcess, PlaneServer, proxies
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.model.traffic import FleetLimit, GatewayGroup, RoutePlan, RouteState
 
