@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from fakes.api_servers_plugin import Served
 from fakes.gateway_api import a_route, a_rule, http_route_definition
+from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.httproutes import HttpRoutes
+from penstock.controller.route_weights import RouteWeights
+from penstock.controller.service_state import ServiceState
 from penstock.kube.aio_client import connect
 from penstock.kube.api import PatchType, Resource
-from penstock.model.spec import HttpRouteRef, ServiceKey
+from penstock.model.decision import Decision, TrafficReason
+from penstock.model.spec import (
+    BackendKind,
+    BackendRef,
+    FallbackSpec,
+    HttpRouteRef,
+    Mode,
+    RoutingSpec,
+    RoutingType,
+    ServiceKey,
+    ServiceRef,
+    ServiceSpec,
+    Slo,
+    TargetRef,
+)
+from penstock.policy.fallback import FallbackShare
 from penstock.sandbox.apiserver import ApiServer
 
 pytestmark = pytest.mark.api
@@ -123,6 +142,67 @@ async def test_weights_that_are_set_back_again_and_again_are_left_alone(real: Se
     assert await weights(real) == [1, 0]
     assert await set_share(routes, real, 30, now=180.0 + 900.0) is None
     assert await weights(real) == [70, 30]
+
+
+def a_spec(namespace: str, share: FallbackShare | None) -> tuple[FleetCache, dict[ServiceKey, ServiceState]]:
+    """A service with routing.type GatewayAPI and a plain Service as its fallback, decided as given."""
+    key = ServiceKey(namespace, "chat")
+    backend = BackendRef("chat-small", BackendKind.SERVICE, 8000, 10)
+    spec = ServiceSpec(
+        key=key,
+        uid="u",
+        generation=1,
+        mode=Mode.ENFORCE,
+        target=TargetRef("apps", "Deployment", "chat"),
+        service=ServiceRef("chat", 8000),
+        model_names=(),
+        slo=Slo(()),
+        routing=RoutingSpec(RoutingType.GATEWAY_API, http_route=REF),
+        fallback=FallbackSpec(backend),
+    )
+    cache = FleetCache()
+    cache.services[key] = KnownService(key, "u", 1, spec, None, {}, "1")
+    outcome = SimpleNamespace(fallback=Decision(share, TrafficReason.FALLBACK_ACTIVE, "said"))
+    return cache, {key: ServiceState("u", outcome=cast(Any, outcome))}
+
+
+def decide(states: dict[ServiceKey, ServiceState], share: FallbackShare | None) -> None:
+    (state,) = states.values()
+    state.outcome = cast(Any, SimpleNamespace(fallback=Decision(share, TrafficReason.IDLE, "said")))
+
+
+async def test_a_planned_share_becomes_weights_and_observe_gives_all_back(real: Served) -> None:
+    await real.kube.create(ROUTES, real.namespace, a_route(BOTH))
+    cache, states = a_spec(real.namespace, FallbackShare(0.3, 10, enforced=True))
+    task = RouteWeights(HttpRoutes(real.kube), cache, states)
+    await task.once(0.0)
+    assert await weights(real) == [70, 30]
+    decide(states, None)  # no data: hold
+    await task.once(15.0)
+    assert await weights(real) == [70, 30]
+    decide(states, FallbackShare(0.3, 10, enforced=False))
+    await task.once(30.0)
+    assert await weights(real) == [100, 0]
+    assert states[key(real)].gateway.problem is None
+
+
+async def test_a_service_that_only_observes_never_touches_its_route(real: Served) -> None:
+    created = await real.kube.create(ROUTES, real.namespace, a_route(BOTH))
+    cache, states = a_spec(real.namespace, FallbackShare(0.3, 10, enforced=False))
+    await RouteWeights(HttpRoutes(real.kube), cache, states).once(0.0)
+    after = await real.kube.get(ROUTES, real.namespace, "chat")
+    assert after["metadata"]["resourceVersion"] == created["metadata"]["resourceVersion"]
+
+
+async def test_what_hinders_the_weights_is_kept_for_the_condition(real: Served) -> None:
+    await real.kube.create(ROUTES, real.namespace, a_route(a_rule("main", chat=1, other=1)))
+    cache, states = a_spec(real.namespace, FallbackShare(0.3, 10, enforced=True))
+    await RouteWeights(HttpRoutes(real.kube), cache, states).once(0.0)
+    assert states[key(real)].gateway.problem == (
+        "UnexpectedBackends",
+        f"rule 'main' of HTTPRoute {real.namespace}/chat has no backendRef to Service chat-small: add "
+        '{"name": "chat-small", "port": ..., "weight": 0} to its backendRefs',
+    )
 
 
 async def test_a_cluster_without_the_gateway_api_says_so(served_fake: Served) -> None:
