@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.errors import InvalidParameter
@@ -36,6 +40,20 @@ def test_arrays_broadcast_and_agree_with_scalars() -> None:
     together = LAW.step_seconds(512.0, decoding, 512.0**2 / 2, decoding * 1000.0)
     one_by_one = [LAW.step_seconds(512.0, float(b), 512.0**2 / 2, b * 1000.0) for b in decoding]
     np.testing.assert_allclose(together, one_by_one, rtol=1e-14)
+
+
+@given(
+    prefill=st.floats(0, 1e5), decoding=st.floats(0, 1e4), kv=st.floats(0, 1e8), experts=st.floats(0, 1e-2)
+)
+def test_one_step_in_plain_floats_lasts_as_long_as_in_arrays(
+    prefill: float, decoding: float, kv: float, experts: float
+) -> None:
+    law = replace(LAW, experts_seconds=experts, experts_tokens=60.0)
+    pairs = prefill * prefill / 2
+    alone = law.seconds_of_one(
+        prefill_tokens=prefill, decode_sequences=decoding, attention_token_pairs=pairs, kv_tokens=kv
+    )
+    assert alone == pytest.approx(float(law.step_seconds(prefill, decoding, pairs, kv)), rel=1e-12)
 
 
 def test_experts_cost_more_the_more_tokens_touch_them_and_saturate() -> None:

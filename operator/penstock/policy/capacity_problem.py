@@ -117,10 +117,14 @@ def expected_step_seconds(engine: Engine, cell: ShapeCell, load: Load, ready: in
     prompt_tokens = inputs / ready * tpot
     # Most steps of a light load hold no prompt, a few hold a whole one, and the law bends at tw:
     # without telling the two apart the expected TPOT is 17 % short there.
-    idle = math.exp(-prompts)
-    busy = prompt_tokens / (1 - idle) if prompts > 0 else 0.0
+    filled = -math.expm1(-prompts)  # share of the steps that hold a prompt
+    busy = prompt_tokens / filled if prompts > 0 else 0.0
     context = batch * (cell.input.mean + cell.output.mean * (1 + cell.output.scv) / 2)
     pairs = busy * cell.input.mean * (1 + cell.input.scv) / 2
-    value = idle * float(law.step_seconds(0.0, batch, 0.0, context))
-    value += (1 - idle) * float(law.step_seconds(busy, batch, pairs, context))
+    value = (1 - filled) * law.seconds_of_one(
+        prefill_tokens=0.0, decode_sequences=batch, attention_token_pairs=0.0, kv_tokens=context
+    )
+    value += filled * law.seconds_of_one(
+        prefill_tokens=busy, decode_sequences=batch, attention_token_pairs=pairs, kv_tokens=context
+    )
     return value if math.isfinite(value) else None

@@ -74,10 +74,14 @@ def lead_seconds(memory: LeadTimeMemory, *, initial_seconds: float, now: float, 
     A start that is still under way and already late is evidence too (a censored observation), so the
     plan does not wait for it to end before believing it.
     """
-    warm = _percentile(memory.warm_seconds, initial_seconds)
-    new_node = _percentile(memory.new_node_seconds, initial_seconds)
-    late = max((now - start.asked_at for start in memory.pending), default=0.0)
-    return max(warm, new_node, min(late, 4 * max(warm, new_node))) + tick_seconds
+    longer = initial_seconds
+    if memory.warm_seconds or memory.new_node_seconds:
+        warm = _percentile(memory.warm_seconds, initial_seconds)
+        longer = max(warm, _percentile(memory.new_node_seconds, initial_seconds))
+    if not memory.pending:
+        return longer + tick_seconds
+    late = max(now - start.asked_at for start in memory.pending)
+    return max(longer, min(late, 4 * longer)) + tick_seconds
 
 
 def measured_starts(memory: LeadTimeMemory) -> tuple[float | None, float | None]:

@@ -11,6 +11,7 @@ The form fits kernels, chunked prefill and whole runs of real engines: docs/mode
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -55,6 +56,26 @@ class StepLaw:
             + self.per_token_pair_seconds * np.asarray(attention_token_pairs)
             + self.per_kv_token_seconds * np.asarray(kv_tokens)
             + self.per_sequence_seconds * np.asarray(decode_sequences)
+        )
+
+    def seconds_of_one(
+        self,
+        *,
+        prefill_tokens: float,
+        decode_sequences: float,
+        attention_token_pairs: float,
+        kv_tokens: float,
+    ) -> float:
+        """Return `step_seconds` of a single step in plain floats: 0.5 microseconds, with arrays 6."""
+        count = prefill_tokens + decode_sequences
+        seconds = self.base_seconds + max(self.weights_seconds, self.per_token_seconds * count)
+        if self.experts_seconds:
+            seconds -= self.experts_seconds * math.expm1(-count / self.experts_tokens)
+        return (
+            seconds
+            + self.per_token_pair_seconds * attention_token_pairs
+            + self.per_kv_token_seconds * kv_tokens
+            + self.per_sequence_seconds * decode_sequences
         )
 
     def token_seconds(self, tokens: FloatOrArray) -> FloatArray:
