@@ -237,7 +237,7 @@ def test_a_refused_fallback_gets_nothing_and_says_why() -> None:
 
 def test_the_planned_share_rises_at_once_and_falls_after_a_minute_of_agreement() -> None:
     spec, memory, walked = routed(fallback=to(), **AT_MOST_4), NOTHING_REMEMBERED, []
-    for tick, offered in enumerate([60, 92, 100, 80, 80, 60, 60, 60, 60, 60]):
+    for tick, offered in enumerate([60, 92, 100, 80, 80, 70, 70, 70, 70, 70]):
         decision, memory = decided(spec, float(offered), memory=memory, at=START + 15.0 * tick)
         assert decision.value is not None
         walked.append((decision.value.planned_ratio, decision.reason.value))
@@ -253,6 +253,9 @@ def test_the_planned_share_rises_at_once_and_falls_after_a_minute_of_agreement()
         (0.1, "FallbackActive"),
         (0.0, "Idle"),
     ]
+    _, memory = decided(spec, 92.0)
+    decision, _ = decided(spec, 66.0, memory=memory, at=START + 15.0)  # 72 are carried, 8 % more
+    assert decision.value == FallbackShare(0.0, 120, True)
 
 
 def test_room_that_is_gone_is_given_up_at_once() -> None:

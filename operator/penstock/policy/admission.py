@@ -86,7 +86,10 @@ class AdmissionMemory:
 def fleet_limit(per_replica: FleetLimit, serving: int, queue_ratio: float = 1.0) -> FleetLimit:
     """Return the limit of `serving` replicas; of one where none serves, so that recovery can begin."""
     count = max(1, serving)
-    return FleetLimit(count * per_replica.running, round(count * per_replica.queued * queue_ratio))
+    queued = count * per_replica.queued * queue_ratio
+    # Rounded towards q, so that no trim exceeds its bound; 1e-9 for 0.8 x 15 = 12.000000000000002.
+    whole = math.floor(queued + 1e-9) if queue_ratio > 1 else math.ceil(queued - 1e-9)
+    return FleetLimit(count * per_replica.running, whole)
 
 
 def decide_admission(

@@ -4,7 +4,8 @@
 
 is diverted ahead of any queue, because no scaling will help in time. What exceeds the limit for
 moments spills at the gateway, request by request. Both stay inside the fallback's own spare capacity
-and `maxPercent`. The planned share goes up at once and down only after a minute of agreement.
+and `maxPercent`. The planned share goes up at once; down after a minute of agreement, or when the load is
+clearly gone.
 
     Idle --wanted and room--> FallbackActive --nothing wanted for a minute--> Idle
       +---wanted, no room---> NoRoom <--room gone--+
@@ -28,6 +29,7 @@ from penstock.policy.request_classes import Refusal
 from penstock.policy.stabilization import EMPTY_WINDOW, WindowMemory, recommend
 
 HOLD_SECONDS = 60.0
+CLEAR_MARGIN = 1.08  # replicas that carry so much more than is offered need no minute of agreement
 LEAST_PERCENT = 2  # less is within what the offered rate wanders by itself; spilling takes care of it
 _LARGEST_TIME_RATIO = 10.0
 SAID_PERCENT = 5  # the sentence is said anew when the planned share moved by this much
@@ -105,8 +107,8 @@ def decide_fallback(
     if percent or memory.window is not EMPTY_WINDOW:
         window = recommend(memory.window, percent, now, HOLD_SECONDS)
     held = window.falling[0][1] if window.falling else 0
-    if not held:
-        window = EMPTY_WINDOW  # nothing was planned for a minute: nothing to remember
+    if not held or (need is not None and need.offered * CLEAR_MARGIN <= need.carried):
+        held, window = 0, EMPTY_WINDOW
     planned = _bounded(held, fallback, room, need, rates)
     time_ratio = _time_ratio(memory.time_ratio, rates)
     value = FallbackShare(
