@@ -60,7 +60,8 @@ def test_the_least_resource_is_stored_as_the_parser_reads_it(apiserver: ApiServe
         "slo": {"ttft": {"p95": "500ms"}, "availabilityPercent": "99.5", "windowDays": 28},
         "engine": {"type": "VLLM", "profile": {"type": "Learned"}, "maxConcurrency": 256},
         "replicas": {"min": 1, "max": 10, "spare": 0, "initialStartup": "2m", "scaleDownWindow": "5m"},
-        "routing": {"type": "None", "balancer": "Random"},
+        "admission": {"mode": "Enforce", "policy": "Auto"},
+        "routing": {"type": "None"},
     }
 
 
@@ -70,6 +71,8 @@ def test_printer_columns_show_what_the_readme_shows(apiserver: ApiServer, tmp_pa
     status = {
         "replicas": {"current": 4, "ready": 4, "desired": 5, "summary": "4/5"},
         "load": {"arrivalRate": "17.2", "utilizationPercent": 78, "ttftP95": "310ms", "tpotP95": "27ms"},
+        "admission": {"maxInFlight": 392, "shedPercent": 3},
+        "fallback": {"backend": "chat-small", "percent": 12},
         "decision": {"reason": "LatencyObjective", "message": "5 replicas", "time": "2026-01-01T00:00:00Z"},
         "budgetRemainingPercent": 93,
     }
@@ -93,6 +96,8 @@ def test_printer_columns_show_what_the_readme_shows(apiserver: ApiServer, tmp_pa
         "Util%": 78,
         "TTFT p95": "310ms",
         "TPOT p95": "27ms",
+        "Shed%": 3,
+        "Fallback%": 12,
         "Reason": "LatencyObjective",
         "Mode": "Enforce",
         "Target": "chat",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -29,12 +30,17 @@ LEAVES = spec_leaves()
 # Another value that fits, for the strings whose form only their rule tells.
 OTHER: dict[str, str] = {"kind": "Other", "currency": "CHF", "signal": "MeanTPOT"}
 
-ENUMS: dict[str, type[StrEnum]] = {
+_OBSERVE_OR_ENFORCE = (values.Mode.OBSERVE, values.Mode.ENFORCE)
+ENUMS: dict[str, Iterable[StrEnum]] = {
     "mode": values.Mode,
     "workload.type": values.WorkloadType,
     "engine.type": values.EngineType,
     "engine.profile.type": values.ProfileType,
     "engine.queries.[].signal": values.Signal,
+    "admission.mode": _OBSERVE_OR_ENFORCE,
+    "admission.policy": values.AdmissionPolicy,
+    "fallback.mode": _OBSERVE_OR_ENFORCE,
+    "fallback.backendRef.kind": values.BackendKind,
     "routing.type": values.RoutingType,
     "routing.balancer": values.Balancer,
 }
@@ -137,7 +143,7 @@ def test_integers_have_the_bounds_of_the_schema(at: At, schema: Schema) -> None:
         with pytest.raises(InvalidSpec) as refused:
             parse_service(replaced(body, at_spec, value))
         assert (refused.value.cause, refused.value.fix) == (f"{value} is {cause}", fix)
-        assert refused.value.path == path_of(at_spec)
+        assert refused.value.path.replace("[0]", ".[]") == path_of(at_spec)
     for value in (lowest, highest):
         found = outcome(replaced(body, at_spec, value))
         assert isinstance(found, ServiceSpec) or fix not in found

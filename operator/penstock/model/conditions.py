@@ -24,6 +24,8 @@ class ConditionType(StrEnum):
     METRICS_AVAILABLE = "MetricsAvailable"  # every signal has a value
     OBJECTIVES_MET = "ObjectivesMet"  # the measured percentiles keep the SLO
     SCALING_LIMITED = "ScalingLimited"  # something but the objectives decides the count
+    ADMISSION_LIMITED = "AdmissionLimited"  # more is offered than the limit lets in
+    FALLBACK_ACTIVE = "FallbackActive"  # requests go to the fallback
 
 
 class Status(StrEnum):

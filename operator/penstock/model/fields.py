@@ -7,7 +7,7 @@ with the path, what is wrong with it and what to write instead.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
@@ -82,16 +82,16 @@ class Fields:
             raise self.fault(name, f'"{text}" does not fit', fix)
         return text
 
-    def choice(self, name: str, options: type[E], default: E | None = None) -> E:
-        """Return one of the values of an enumeration."""
-        fix = "write " + " or ".join(", ".join(each.value for each in options).rsplit(", ", 1))
+    def choice(self, name: str, options: Iterable[E], default: E | None = None) -> E:
+        """Return one of the values of an enumeration, or of some of its members."""
+        known = {each.value: each for each in options}
+        fix = "write " + " or ".join(", ".join(known).rsplit(", ", 1))
         if not self.has(name):
             return self._default(name, default, fix)
         text = self._string(name, fix)
-        try:
-            return options(text)
-        except ValueError:
-            raise self.fault(name, f'"{text}" is not known', fix) from None
+        if text not in known:
+            raise self.fault(name, f'"{text}" is not known', fix)
+        return known[text]
 
     def integer(self, name: str, *, default: int | None = None, lowest: int, highest: int) -> int:
         """Return an integer within bounds."""

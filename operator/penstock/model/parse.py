@@ -11,15 +11,20 @@ from itertools import pairwise
 
 from penstock.model.fields import NAME, Fields, InvalidSpec
 from penstock.model.parse_engine import parse_engine
+from penstock.model.parse_traffic import (
+    class_names,
+    parse_admission,
+    parse_balancer,
+    parse_fallback,
+    parse_routing,
+)
 from penstock.model.spec import (
-    Balancer,
+    AdmissionSpec,
     CostSpec,
     Metric,
     Mode,
     Objective,
     ReplicaSpec,
-    RoutingSpec,
-    RoutingType,
     ServiceKey,
     ServiceRef,
     ServiceSpec,
@@ -72,7 +77,8 @@ def parse_service(obj: Mapping[str, object]) -> ServiceSpec:
     workload_type = workload.choice("type", WorkloadType, WorkloadType.TARGET)
     slo = spec.required_section("slo", "state an objective, for example slo: {ttft: {p95: 500ms}}")
     engine = spec.section("engine")
-    routing = spec.section("routing")
+    admission = parse_admission(spec.section("admission"))
+    routing = parse_routing(spec.section("routing"))
     parsed = ServiceSpec(
         key=key,
         uid=metadata.text("uid", default="", longest=128, fix="leave it to the API server"),
@@ -85,8 +91,10 @@ def parse_service(obj: Mapping[str, object]) -> ServiceSpec:
         slo=_slo(slo),
         engine=parse_engine(engine),
         replicas=_replicas(spec.section("replicas")),
-        routing=RoutingSpec(routing.choice("type", RoutingType, RoutingType.NONE)),
-        balancer=routing.choice("balancer", Balancer, Balancer.RANDOM),
+        admission=admission,
+        fallback=parse_fallback(spec.section("fallback"), name) if spec.has("fallback") else None,
+        routing=routing,
+        balancer=parse_balancer(spec.section("routing"), routing.type),
         cost=_cost(spec.section("cost")) if spec.has("cost") else None,
     )
     if parsed.engine.service_time is not None and (slo.has("ttft") or slo.has("tpot")):
@@ -95,7 +103,20 @@ def parse_service(obj: Mapping[str, object]) -> ServiceSpec:
             "ttft and tpot do not apply to a request/response service (engine.serviceTime is set)",
             "state slo.latency instead",
         )
+    _check_classes(spec, "slo", parsed.slo.classes, admission)
+    _check_classes(spec, "fallback", parsed.fallback.classes if parsed.fallback else (), admission)
     return parsed
+
+
+def _check_classes(spec: Fields, section: str, names: tuple[str, ...], admission: AdmissionSpec) -> None:
+    known = {each.name for each in admission.classes}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise spec.section(section).fault(
+            "classes",
+            f'"{unknown[0]}" is not among admission.classes',
+            f"list it there, or leave {section}.classes out to mean all requests",
+        )
 
 
 def _is_dns_1035(name: str) -> bool:
@@ -180,6 +201,7 @@ def _slo(slo: Fields) -> Slo:
         )
         / 100,
         window_days=slo.integer("windowDays", default=_SLO.window_days, lowest=1, highest=90),
+        classes=class_names(slo, "classes"),
     )
 
 
