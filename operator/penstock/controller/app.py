@@ -16,22 +16,32 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import aiohttp
 import kopf
 import structlog
 from aiohttp import web
 
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import FleetCache
+from penstock.controller.draining import Drainer
+from penstock.controller.endpoints import EndpointCache
+from penstock.controller.fallbacks import Fallbacks
+from penstock.controller.gateway_server import GatewayServer, label_leader
 from penstock.controller.handlers import WatchMarks, build_registry, feeds
+from penstock.controller.httproutes import HttpRoutes
 from penstock.controller.loop import ControlLoop, LoopParts
+from penstock.controller.model_check import ModelCheck
 from penstock.controller.observed_source import ObservedSource
 from penstock.controller.relist import Relister
+from penstock.controller.route_weights import RouteWeights
+from penstock.controller.service_state import ServiceState
 from penstock.controller.settings import OperatorSettings
 from penstock.controller.show import StatusWriter
 from penstock.controller.solver import solver_processes
 from penstock.controller.step import StepContext
 from penstock.controller.tables import CapacityTables
-from penstock.kube.aio_client import connect
+from penstock.controller.traffic import TrafficTask
+from penstock.kube.aio_client import AioKubeApi, connect
 from penstock.kube.api import SCALED_OBJECTS, KubeApi, KubeError, NotFound
 from penstock.kube.events import EventRecorder
 from penstock.kube.lease import LeaseElector, LeaseLost
@@ -41,6 +51,7 @@ from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.connection import Connection
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
 from penstock.metrics_source.in_flight import InFlight
+from penstock.model.spec import ServiceKey
 from penstock.policy.beliefs import LoopTimes
 from penstock.telemetry.health import Probe, health_app
 from penstock.telemetry.metrics import OperatorMetrics
@@ -77,6 +88,8 @@ class Operator:
         self._marks = WatchMarks()
         self._loop: ControlLoop | None = None
         self._relister: Relister | None = None
+        self._traffic: TrafficTask | None = None
+        self._weights: RouteWeights | None = None
         self._began = time.monotonic()
         self._lease_known = not settings.leader_election
 
@@ -90,6 +103,8 @@ class Operator:
         if settings.leader_election:
             elector = LeaseElector(kube, settings.lease_namespace, settings.lease_name, self._identity)
             self._lease_known = True
+            if self._settings.gateways.scope != "off":
+                await label_leader(kube, leads=None)
             # Before the attempt: a stop during the acquiring write must not leave the Lease held.
             self._stack.push_async_callback(elector.release)
             if not await _before(elector.acquire(), stop):
@@ -107,15 +122,19 @@ class Operator:
             return 1
         return code
 
-    async def _lead(self, kube: KubeApi, stop: asyncio.Event, lost: asyncio.Event) -> int:
+    async def _lead(self, kube: AioKubeApi, stop: asyncio.Event, lost: asyncio.Event) -> int:
         """Watch, list and tick until told to stop, the Lease is lost or a part fails."""
-        self._build_loop(kube, has_keda=await _has_keda(kube))
+        await self._build_loop(kube, has_keda=await _has_keda(kube))
         assert self._relister is not None  # noqa: S101 - built just now
         # Before kopf starts: it cancels every task created after it.
         ours = [
             asyncio.create_task(self._relister.run(self._settings.relist_seconds), name="relist"),
             asyncio.create_task(self._tick_when_listed(), name="ticks"),
+            asyncio.create_task(self._weigh_routes_when_listed(), name="routes"),
         ]
+        if self._traffic is not None:
+            await label_leader(kube, leads="true")
+            ours.append(asyncio.create_task(self._tell_gateways_when_listed(), name="gateways"))
         ends = [asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(lost.wait(), name="lost")]
         end_watches, watching = asyncio.Event(), asyncio.Event()
         signals = asyncio.create_task(_take_signals_back(watching, stop), name="signals")
@@ -148,7 +167,7 @@ class Operator:
                 await watches
         return code
 
-    def _build_loop(self, kube: KubeApi, *, has_keda: bool) -> None:
+    async def _build_loop(self, kube: AioKubeApi, *, has_keda: bool) -> None:
         """Put the loop together; nothing is fetched yet."""
         settings, prometheus = self._settings, self._settings.prometheus
         connection = Connection(
@@ -178,19 +197,52 @@ class Operator:
         collector = Collector(source, series, CollectLimits(query_timeout_seconds=prometheus.timeout_seconds))
         tables = CapacityTables(lambda: solver_processes(settings.solver_processes))
         self._stack.callback(tables.close)
-        self._watched = feeds(self._cache, pods_identify=pods_identify, has_keda=has_keda)
+        states: dict[ServiceKey, ServiceState] = {}
+        gateways, endpoints = None, EndpointCache()
+        session = aiohttp.ClientSession()
+        self._stack.push_async_callback(session.close)
+        fallbacks = Fallbacks(self._cache, states, endpoints, ModelCheck(session))
+        serves = settings.gateways.scope != "off"
+        if serves:
+            gateways = GatewayServer(
+                settings.gateways,
+                kube,
+                self._stack,
+                endpoints=endpoints,
+                namespaces=settings.namespaces,
+            )
+        self._watched = feeds(
+            self._cache,
+            pods_identify=pods_identify,
+            has_keda=has_keda,
+            # By label and without gateways nobody asks for addresses: 10,000 services' worth of memory.
+            endpoints=endpoints if serves or pods_identify else None,
+        )
         self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces)
+        scale = ScaleWriter(kube, InFlight(source, series).by_pod)
         self._loop = ControlLoop(
             LoopParts(
-                context=StepContext(self._cache, tables, times),
+                context=StepContext(self._cache, tables, times, fallbacks),
                 collector=collector,
-                scale=ScaleWriter(kube, InFlight(source, series).by_pod),
+                scale=scale,
                 status=StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics),
                 metrics=self._metrics,
                 pods_identify=pods_identify,
+                gateways_serve=gateways is not None,
             ),
+            states,
             dry_run=settings.dry_run,
         )
+        self._weights = RouteWeights(HttpRoutes(kube), self._cache, states)
+        if gateways is not None:
+            self._traffic = await gateways.start(
+                self._cache,
+                states,
+                fallbacks,
+                Drainer(scale),
+                window_seconds=series.rate_window_seconds,
+                dry_run=settings.dry_run,
+            )
 
     async def _tick_when_listed(self) -> None:
         """Begin to tick when the cache is complete: half a fleet is not a fleet."""
@@ -198,6 +250,20 @@ class Operator:
         assert self._loop is not None  # noqa: S101
         await self._relister.complete.wait()
         await self._loop.run()
+
+    async def _tell_gateways_when_listed(self) -> None:
+        """Begin to tell gateways when the cache is complete: a service missed now would lose its route."""
+        assert self._relister is not None  # noqa: S101 - built before
+        assert self._traffic is not None  # noqa: S101
+        await self._relister.complete.wait()
+        await self._traffic.run()
+
+    async def _weigh_routes_when_listed(self) -> None:
+        """Keep the weights of users' HTTPRoutes; without such services this costs a look at the cache."""
+        assert self._relister is not None  # noqa: S101 - built before
+        assert self._weights is not None  # noqa: S101
+        await self._relister.complete.wait()
+        await self._weights.run(self._settings.tick_seconds)
 
     async def _serve_health(self) -> None:
         app = health_app(

@@ -15,6 +15,7 @@ from typing import Any
 import kopf
 
 from penstock.controller.cache import FleetCache
+from penstock.controller.endpoints import EndpointCache
 from penstock.kube.api import (
     AUTOSCALERS,
     DEPLOYMENTS,
@@ -45,22 +46,50 @@ class WatchMarks:
     heard_at: dict[str, float] = field(default_factory=dict)
 
 
-def feeds(cache: FleetCache, *, pods_identify: bool, has_keda: bool) -> list[Feed]:
-    """Return the watched types. EndpointSlices only where they are needed to join pods.
+def feeds(
+    cache: FleetCache, *, pods_identify: bool, has_keda: bool, endpoints: EndpointCache | None = None
+) -> list[Feed]:
+    """Return the watched types. EndpointSlices only where they join pods, or gateways need addresses.
 
     Without KEDA its type would only make kopf warn; installed later, it is seen after a restart.
     """
     found = [
         Feed(INFERENCE_SERVICES, cache.see_service, cache.forget_service),
-        Feed(SERVICES, cache.see_cluster_service, cache.forget_cluster_service),
+        _both(SERVICES, cache.see_cluster_service, cache.forget_cluster_service, endpoints),
     ]
     found += [_workload_feed(cache, resource) for resource in (DEPLOYMENTS, STATEFUL_SETS)]
     found.append(_autoscaler_feed(cache, AUTOSCALERS))
     if has_keda:
         found.append(_autoscaler_feed(cache, SCALED_OBJECTS))
     if pods_identify:
-        found.append(Feed(ENDPOINT_SLICES, cache.see_slice, cache.forget_slice))
+        found.append(_both(ENDPOINT_SLICES, cache.see_slice, cache.forget_slice, endpoints))
+    elif endpoints is not None:
+        found.append(Feed(ENDPOINT_SLICES, endpoints.see, endpoints.forget))
     return found
+
+
+def _both(
+    resource: Resource,
+    see: Callable[[Mapping[str, Any]], None],
+    forget: Callable[[str, str], None],
+    endpoints: EndpointCache | None,
+) -> Feed:
+    """Return a feed into the cache and, where gateways need them, into the endpoints."""
+    if endpoints is None:
+        return Feed(resource, see, forget)
+    is_slice = resource is ENDPOINT_SLICES
+    also_see = endpoints.see if is_slice else endpoints.see_service
+    also_forget = endpoints.forget if is_slice else endpoints.forget_service
+
+    def see_both(body: Mapping[str, Any]) -> None:
+        see(body)
+        also_see(body)
+
+    def forget_both(namespace: str, name: str) -> None:
+        forget(namespace, name)
+        also_forget(namespace, name)
+
+    return Feed(resource, see_both, forget_both)
 
 
 def _workload_feed(cache: FleetCache, resource: Resource) -> Feed:

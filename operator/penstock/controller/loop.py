@@ -55,12 +55,18 @@ class ControlLoop:
     """Ticks until it is cancelled."""
 
     def __init__(
-        self, parts: LoopParts, *, dry_run: bool = False, clock: Callable[[], float] = time.time
+        self,
+        parts: LoopParts,
+        states: dict[ServiceKey, ServiceState] | None = None,
+        *,
+        dry_run: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._parts = parts
         self._dry_run = dry_run
         self._clock = clock
-        self.states: dict[ServiceKey, ServiceState] = {}
+        # Shared with the task that tells gateways what was decided here.
+        self.states: dict[ServiceKey, ServiceState] = {} if states is None else states
         self.succeeded_at: float | None = None  # monotonic
 
     @property
