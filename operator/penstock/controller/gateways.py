@@ -211,7 +211,12 @@ class GatewayObjects:
                 problems[found.key] = problem
         if plans:
             if structure != state.structure or now - state.applied_at >= LOOK_EVERY_SECONDS:
-                state.plans, state.structure, state.applied_at = self._store(plans), structure, now
+                state.structure, state.applied_at = structure, now
+                try:
+                    state.plans = self._store(plans)
+                except ValueError as error:
+                    # Gateways that live go on; only one born while the operator is down lacks the latest.
+                    problems |= {plan.key: ("PlansNotStored", str(error)) for plan in plans}
             hindrance = await self._apply_group(group, plans, now)
             for plan in plans:
                 if (problem := hindrance or await self._apply_service(group, plan, reached, now)) is not None:
@@ -300,8 +305,8 @@ class GatewayObjects:
         log.info("service handed back to its pods", service=str(found.key))
         handed = read_service(body)
         assert handed is not None  # noqa: S101 - it was built from what was read
+        # Its port stays taken: the gateways keep its listener for a while.
         state.found[found.key] = handed
-        state.ports.pop(found.key, None)
         return None
 
     async def _remove(self, group: str) -> None:
@@ -324,5 +329,5 @@ def _structure(plans: Sequence[RoutePlan]) -> tuple[object, ...]:
             plan.tls_secret,
             None if plan.fallback is None else plan.fallback.backend,
         )
-        for plan in plans
+        for plan in sorted(plans, key=lambda plan: str(plan.key))
     )

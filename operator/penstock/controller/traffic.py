@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from penstock.controller.cache import FleetCache
+from penstock.controller.departed_routes import DepartedRoutes
 from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.fallbacks import Fallbacks, backend_of
@@ -64,6 +65,7 @@ class TrafficTask:
     ) -> None:
         self._parts, self._states, self._clock = parts, states, clock
         self._published: frozenset[str] = frozenset()
+        self._departed = DepartedRoutes(parts.endpoints)
 
     async def run(self) -> None:
         """Repeat until cancelled; a failed round is logged and followed by the next."""
@@ -102,11 +104,13 @@ class TrafficTask:
                 continue
             if route is not None:
                 routes[group].append(route)
-        told = {group: routes[group] for group in {*routes, *self._published} - undecided}
+        unreadable = {known.key for known in self._parts.cache.services.values() if known.spec is None}
+        kept = self._departed.beside(routes, served=served.keys(), unreadable=unreadable, now=now)
+        told = {group: routes[group] for group in {*routes, *kept, *self._published} - undecided}
         for group, states in told.items():
-            self._parts.plane.publish(group, states)
-        self._published = frozenset(routes)
-        self._notice(served, told, now)
+            self._parts.plane.publish(group, [*states, *kept.get(group, ())])
+        self._published = frozenset({*routes, *kept})
+        self._notice(served, unreadable, told, now)
 
     async def _read(self, now: float) -> None:
         for key, reading in (await self._parts.plane.read(now)).items():
@@ -142,7 +146,11 @@ class TrafficTask:
         )
 
     def _notice(
-        self, served: Mapping[ServiceKey, ServiceSpec], told: Mapping[str, list[RouteState]], now: float
+        self,
+        served: Mapping[ServiceKey, ServiceSpec],
+        unreadable: Collection[ServiceKey],
+        told: Mapping[str, list[RouteState]],
+        now: float,
     ) -> None:
         """Keep up what gateways need in the cluster; keep what hinders them, for the conditions."""
         groups = self._parts.plane.groups()
@@ -153,7 +161,8 @@ class TrafficTask:
             for route in states
         }
         plans = {group: [each.plan for each in states] for group, states in told.items() if states}
-        hindered = self._parts.ports.follow(plans, served.keys(), reached=reached, now=now)
+        existing = {*served, *unreadable}
+        hindered = self._parts.ports.follow(plans, existing, reached=reached, now=now)
         for key in served:
             state = self._states.get(key)
             if state is not None:

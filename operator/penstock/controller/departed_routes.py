@@ -1,0 +1,75 @@
+"""Routes of services that are gone or cannot be read: gateways keep them while clients still come.
+
+A deleted service's Service is led past the gateways at once, but nodes learn of it over seconds, and keep-
+alive connections end later still: without its listener they would be refused. An edit that made a spec
+unreadable freezes its route until it is mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from penstock.controller.endpoints import EndpointCache
+from penstock.model.spec import ServiceKey
+from penstock.model.traffic import RouteState
+
+# kube-proxy follows within 1 to 5 s, clients' DNS and pools within their idle time-outs.
+KEPT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    group: str
+    route: RouteState
+    seen_at: float
+
+
+class DepartedRoutes:
+    """Remembers the last route of each service."""
+
+    def __init__(self, endpoints: EndpointCache) -> None:
+        self._endpoints = endpoints
+        self._last: dict[ServiceKey, _Last] = {}
+
+    def beside(
+        self,
+        routes: Mapping[str, Sequence[RouteState]],
+        *,
+        served: Collection[ServiceKey],
+        unreadable: Collection[ServiceKey],
+        now: float,
+    ) -> dict[str, list[RouteState]]:
+        """Return the routes to keep beside `routes`, by group; `now` is Unix seconds.
+
+        A service in `served` without a route has none to keep: what it leads to is missing.
+        """
+        for group, states in routes.items():
+            for route in states:
+                self._last[route.plan.key] = _Last(group, route, now)
+        kept: dict[str, list[RouteState]] = {}
+        for key, last in list(self._last.items()):
+            if last.seen_at == now:
+                continue
+            if key in unreadable:
+                self._last[key] = replace(last, seen_at=now)
+                kept.setdefault(last.group, []).append(self._now(last.route))
+            elif key in served or now - last.seen_at > KEPT_SECONDS:
+                del self._last[key]
+            else:
+                # Nobody decides its limit any more.
+                free = replace(last.route, plan=replace(last.route.plan, limit=None, per_replica=None))
+                kept.setdefault(last.group, []).append(self._now(free))
+        return kept
+
+    def _now(self, route: RouteState) -> RouteState:
+        """Return a route with the endpoints of this moment."""
+        own, fallback = route.plan.backend, route.plan.fallback
+        there = None if fallback is None else fallback.backend
+        return replace(
+            route,
+            endpoints=self._endpoints.of(own.namespace, own.service, own.port),
+            fallback_endpoints=()
+            if there is None
+            else self._endpoints.of(there.namespace, there.service, there.port),
+        )

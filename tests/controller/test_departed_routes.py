@@ -1,0 +1,59 @@
+"""What gateways are told of services that were deleted, or whose spec can no longer be read."""
+
+from __future__ import annotations
+
+from fakes.gateway_world import CHAT, GatewayWorld, routed_chat
+
+
+async def a_world() -> GatewayWorld:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    await world.seconds(60)
+    assert world.gateways.route.plan.limit is not None
+    return world
+
+
+async def seconds_without(world: GatewayWorld, count: int) -> None:
+    """Let time pass with the service deleted; its pods stay."""
+    for _ in range(count):
+        world._watch()
+        world.cache.forget_service(CHAT.namespace, CHAT.name)
+        await world.traffic.once(world.now)
+        world.now += 1.0
+
+
+async def test_the_route_of_a_deleted_service_lets_all_pass_until_clients_have_left() -> None:
+    world = await a_world()
+    port = world.gateways.route.plan.listen_port
+    await seconds_without(world, 30)
+    plan = world.gateways.route.plan
+    assert (plan.listen_port, plan.limit, plan.per_replica) == (port, None, None)
+    await seconds_without(world, 40)
+    assert world.gateways.published == {"penstock": []}
+
+
+async def test_a_kept_route_follows_the_pods() -> None:
+    world = await a_world()
+    assert sum(each.serving for each in world.gateways.route.endpoints) == 2
+    world.unready.add("chat-0")
+    await seconds_without(world, 5)
+    assert sum(each.serving for each in world.gateways.route.endpoints) == 1
+
+
+async def test_a_service_that_returns_is_limited_again() -> None:
+    world = await a_world()
+    await seconds_without(world, 10)
+    world.spec_generation += 1
+    await world.seconds(60)
+    assert world.gateways.route.plan.limit is not None
+    await world.seconds(60)
+    assert len(world.gateways.published["penstock"]) == 1
+
+
+async def test_a_spec_that_cannot_be_read_freezes_its_route() -> None:
+    world = await a_world()
+    before = world.gateways.route.plan
+    world.spec["slo"] = {"ttft": {"p95": "soon"}}
+    world.spec_generation += 1
+    await world.seconds(300)
+    assert world.cache.services[CHAT].spec is None
+    assert world.gateways.route.plan == before
