@@ -279,11 +279,25 @@ def test_from_enforce_to_observe_everything_passes_at_once() -> None:
     assert decision.value.enforced_limit is None
 
 
-def test_a_restored_limit_per_replica_holds_until_there_is_a_model() -> None:
-    stored = AdmissionMemory.restored(FleetLimit(90, 2))
-    decision, _ = decided(believing=LEARNING, memory=stored)
+@pytest.mark.parametrize("reason", ["WithinLimit", "AdmissionLimited"])
+def test_after_a_restart_what_was_in_force_and_said_stands_until_there_is_a_model(reason: str) -> None:
+    stored = AdmissionMemory.restored(FleetLimit(90, 2), Mode.ENFORCE, reason)
+    decision, memory = decided(believing=LEARNING, memory=stored)
     assert decision.value.enforced_limit == FleetLimit(360, 8)
-    assert decision.reason is TrafficReason.LEARNING
+    assert (decision.reason.value, decision.message) == (
+        reason,
+        "368 in flight allowed: 4 ready replicas x (90 running + 2 queued), "
+        "held: solving the model for this traffic",
+    )
+    decision, _ = decided(offered=40.0, memory=memory)
+    assert decision.value.enforced_limit == FleetLimit(380, 12)
+    assert decision.reason is TrafficReason.WITHIN_LIMIT
+
+
+def test_after_a_restart_in_observe_nothing_is_enforced() -> None:
+    stored = AdmissionMemory.restored(FleetLimit(90, 2), Mode.OBSERVE, "Observing")
+    for spec in (routed(mode=Mode.OBSERVE), routed(mode=Mode.PAUSED)):
+        assert decided(spec, believing=LEARNING, memory=stored)[0].value.enforced_limit is None
 
 
 def test_what_the_gateways_measured_is_said_rather_than_what_was_expected() -> None:

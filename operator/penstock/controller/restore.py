@@ -8,8 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from penstock.model.conditions import ConditionType, read_conditions
 from penstock.model.decision import Decision, Reason
-from penstock.model.spec import ServiceSpec
+from penstock.model.spec import Mode, ServiceSpec
+from penstock.model.traffic import FleetLimit
+from penstock.policy.admission import AdmissionMemory
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.demand import observe_rate
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds
@@ -37,7 +40,7 @@ def restored_memory(status: Mapping[str, Any], now: float) -> ServiceMemory:
     until = _unix_seconds(str(floor.get("until", "")))
     if until is not None and until > now:
         replicas = replace(replicas, floor=int(floor.get("replicas", 0)), floor_until=until)
-    return ServiceMemory(lead=lead, speed=speed, replicas=replicas)
+    return ServiceMemory(lead=lead, speed=speed, replicas=replicas, admission=_admission(status))
 
 
 def with_history(
@@ -54,6 +57,18 @@ def with_history(
         )
         demand = observe_rate(demand, rate, at, lead_seconds=ahead, window_seconds=times.rate_window_seconds)
     return replace(memory, demand=demand)
+
+
+def _admission(status: Mapping[str, Any]) -> AdmissionMemory:
+    """Return the limits of a replica that were shown: gateways keep them until the model is solved again."""
+    shown = status.get("admission") or {}
+    running, queued = shown.get("runningPerReplica"), shown.get("queuedPerReplica")
+    if not isinstance(running, int) or not isinstance(queued, int) or running < 1 or queued < 0:
+        return AdmissionMemory()
+    mode = Mode.ENFORCE if shown.get("mode") == Mode.ENFORCE.value else Mode.OBSERVE
+    reasons = {each.type: each.reason for each in read_conditions(status)}
+    reason = reasons.get(ConditionType.ADMISSION_LIMITED.value, "")
+    return AdmissionMemory.restored(FleetLimit(running, queued), mode, reason)
 
 
 def _said(status: Mapping[str, Any]) -> Decision[int] | None:

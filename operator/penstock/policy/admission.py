@@ -27,6 +27,7 @@ SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1, 60
 LEAST_LIMITED = 0.001  # of the offered requests: a shed request in a thousand is worth saying
 # Once limited, a pool is so until it sheds half of what made it so: the share wanders by its own noise.
 RECOVERY_RATIO = 0.5
+_TOLD_APART = (TrafficReason.WITHIN_LIMIT, TrafficReason.ADMISSION_LIMITED)
 SAID_SHED = 0.1  # the sentence is said anew when the shed share moved by this much
 SAME_SHED = 0.002  # as exact as the law's table is
 
@@ -75,12 +76,16 @@ class AdmissionMemory:
     said: Decision[Admission] | None = None
 
     @classmethod
-    def restored(cls, per_replica: FleetLimit) -> AdmissionMemory:
-        """Return the memory after a restart, from what the gateways were last told to enforce.
+    def restored(cls, per_replica: FleetLimit, mode: Mode, reason: str) -> AdmissionMemory:
+        """Return the memory after a restart: the limits of a replica, whether in force, and what was said.
 
         Without it everything would pass until the model is solved again.
         """
-        return cls(per_replica=per_replica, enforcing=True)
+        return cls(
+            per_replica=per_replica,
+            enforcing=mode is Mode.ENFORCE,
+            limited=reason == TrafficReason.ADMISSION_LIMITED.value,
+        )
 
 
 def fleet_limit(per_replica: FleetLimit, serving: int, queue_ratio: float = 1.0) -> FleetLimit:
@@ -125,11 +130,12 @@ def decide_admission(
     shed = None
     if law is not None and offered is not None and _is_of(law, per_replica):
         shed = law.shed_ratio(serving, offered)
-    share = turned_away(rates) if rates is not None else shed or 0.0
-    limited = share > _least_limited(spec, rates, memory)
+    measured = turned_away(rates) if rates is not None else shed
+    share = measured or 0.0
+    limited = memory.limited if measured is None else share > _least_limited(spec, rates, memory)
     reason = _reason(mode, serving, routed=routed, limited=limited)
-    if reason is TrafficReason.WITHIN_LIMIT and law is None and spec.admission.policy is AdmissionPolicy.AUTO:
-        reason = explanation.missing(estimate)  # the limit is held; whether it binds is not known
+    if measured is None and _held(spec, law, estimate) and reason in _TOLD_APART:
+        reason = TrafficReason.METRICS_MISSING  # the limit is held; whether it binds is not known
     value = _unmoved(
         memory.said, per_replica, serving, enforced=enforcing and routed, trimmed=trimmed, shed=shed
     ) or Admission(
@@ -177,6 +183,11 @@ def _retry_after(per_replica: FleetLimit, law: AdmissionLaw | None) -> int:
         return SHORTEST_RETRY_SECONDS
     seconds = math.ceil(per_replica.in_flight / law.completion_rate_per_second - 1e-9)
     return min(LONGEST_RETRY_SECONDS, max(SHORTEST_RETRY_SECONDS, seconds))
+
+
+def _held(spec: ServiceSpec, law: AdmissionLaw | None, estimate: Estimate) -> bool:
+    """Whether the limit in force is an old one because signals are missing, not just after a restart."""
+    return law is None and spec.admission.policy is AdmissionPolicy.AUTO and not estimate.learning
 
 
 def _least_limited(spec: ServiceSpec, rates: GatewayRates | None, memory: AdmissionMemory) -> float:
