@@ -168,11 +168,11 @@ def test_the_default_service_is_the_only_one_that_selects_the_pods() -> None:
             {"metadata": {"namespace": "prod", "name": name}, "spec": {"selector": selector}}
         )
     labels = {"app": "chat", "tier": "gpu"}
-    assert list(cache.services_selecting("prod", labels)) == ["chat"]
+    assert cache.services_selecting("prod", labels) == ["chat"]
     cache.see_cluster_service(
         {"metadata": {"namespace": "prod", "name": "chat-headless"}, "spec": {"selector": {"app": "chat"}}}
     )
-    found = list(cache.services_selecting("prod", labels))
+    found = cache.services_selecting("prod", labels)
     cache.see_service(service())
     spec = cache.services[ServiceKey("prod", "chat")].spec
     assert spec is not None

@@ -5,10 +5,11 @@ Nothing is written from here. Each `see_*` takes a raw object, or None with its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from penstock.controller.selectors import ServiceSelectors
 from penstock.controller.workloads import Workload, read_workload
 from penstock.dataplane.envoy.manifests import is_ours
 from penstock.model.parse import InvalidSpec, parse_service
@@ -16,6 +17,7 @@ from penstock.model.spec import ServiceKey, ServiceSpec, TargetRef
 
 Object = Mapping[str, Any]
 WorkloadKey = tuple[str, str, str]  # namespace, kind, name
+NO_PODS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,8 @@ class FleetCache:
     # Autoscalers by what they scale: (namespace, kind, name) -> {"HorizontalPodAutoscaler/chat", ...}
     autoscalers: dict[WorkloadKey, set[str]] = field(default_factory=dict)
     _scaled_by: dict[tuple[str, str], WorkloadKey] = field(default_factory=dict)
-    # Selectors of Services by namespace; pods of each (namespace, Service) by EndpointSlice.
-    selectors: dict[str, dict[str, Mapping[str, str]]] = field(default_factory=dict)
+    _selectors: ServiceSelectors = field(default_factory=ServiceSelectors)
+    # Pods of each (namespace, Service) by EndpointSlice.
     _slices: dict[tuple[str, str], dict[str, frozenset[str]]] = field(default_factory=dict)
     _service_of: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -120,11 +122,11 @@ class FleetCache:
         if is_ours(body):
             return  # it leads to a gateway, or selects the target's pods since the gateway is gone
         selector = (body.get("spec") or {}).get("selector") or {}
-        self.selectors.setdefault(metadata["namespace"], {})[metadata["name"]] = dict(selector)
+        self._selectors.put(metadata["namespace"], metadata["name"], dict(selector))
 
     def forget_cluster_service(self, namespace: str, name: str) -> None:
         """Drop a deleted Service."""
-        self.selectors.get(namespace, {}).pop(name, None)
+        self._selectors.drop(namespace, name)
 
     def see_slice(self, body: Object) -> None:
         """Take in an EndpointSlice: the pods behind a Service, of which a Service may have several."""
@@ -149,8 +151,12 @@ class FleetCache:
 
     def pods_behind(self, namespace: str, service: str) -> frozenset[str]:
         """Return the names of the pods behind a Service, ready or not."""
-        slices = self._slices.get((namespace, service), {})
-        return frozenset().union(*slices.values())
+        slices = self._slices.get((namespace, service))
+        if slices is None:
+            return NO_PODS
+        # Mostly there is one slice: then the very same set is returned until it moves.
+        first, *others = slices.values()
+        return first.union(*others) if others else first
 
     def conflict(self, namespace: str, target: TargetRef) -> str:
         """Return the autoscaler that holds the target, ``Kind/name``; empty when there is none."""
@@ -165,13 +171,11 @@ class FleetCache:
         workload = self.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
         if workload is None:
             return []
-        return list(self.services_selecting(spec.key.namespace, workload.pod_labels))
+        return self.services_selecting(spec.key.namespace, workload.pod_labels)
 
-    def services_selecting(self, namespace: str, labels: Mapping[str, str]) -> Iterator[str]:
-        """Yield the Services of the namespace whose selector matches pods with `labels`."""
-        for name, selector in sorted(self.selectors.get(namespace, {}).items()):
-            if selector and all(labels.get(key) == value for key, value in selector.items()):
-                yield name
+    def services_selecting(self, namespace: str, labels: Mapping[str, str]) -> list[str]:
+        """Return the Services of the namespace whose selector matches pods with `labels`."""
+        return self._selectors.selecting(namespace, labels)
 
 
 def _older(body: Object, version: str) -> bool:
