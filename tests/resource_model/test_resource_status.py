@@ -16,6 +16,8 @@ from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Pool
 from penstock.model.reading import Absence, Reading
 from penstock.model.resource_status import (
+    AdmissionShown,
+    FallbackShown,
     Floor,
     Learned,
     ObjectiveProgress,
@@ -23,10 +25,9 @@ from penstock.model.resource_status import (
     availability_progress,
     build_status,
     latency_progress,
-    meaningful_change,
-    status_patch,
 )
 from penstock.model.spec import Metric, Objective
+from penstock.model.status_change import meaningful_change, status_patch
 
 TTFT = Objective(Metric.TTFT, 0.95, 0.5)
 CONDITIONS = set_conditions(
@@ -52,6 +53,10 @@ VALUES = StatusValues(
     ),
     learned=Learned(warm_start_seconds=31.4, new_node_start_seconds=362.0, speed_ratio=1.0512),
     floor=Floor(6, 2800.0),
+    admission=AdmissionShown(
+        in_flight_limit=392, running_per_replica=80, queued_per_replica=18, enforced=True, shed_ratio=0.0312
+    ),
+    fallback=FallbackShown("chat-small", 0.118),
 )
 
 
@@ -66,6 +71,14 @@ def test_status_shows_every_value() -> None:
             "tpotP95": "27ms",
             "source": "Engine",
         },
+        "admission": {
+            "mode": "Enforce",
+            "maxInFlight": 392,
+            "runningPerReplica": 80,
+            "queuedPerReplica": 18,
+            "shedPercent": 3,
+        },
+        "fallback": {"backend": "chat-small", "percent": 12},
         "objectives": [
             {"name": "ttft.p95", "target": "500ms", "measured": "310ms", "budgetRemainingPercent": 93},
             {"name": "availability", "target": "99.5%", "measured": "99.99%", "budgetRemainingPercent": 42},
@@ -107,6 +120,30 @@ def test_a_true_zero_is_shown() -> None:
     assert status["load"] == {"arrivalRate": "0", "utilizationPercent": 0, "source": "Engine"}
 
 
+def test_load_that_gateways_counted_is_shown_as_theirs() -> None:
+    counted = StatusValues(generation=1, conditions=(), load=LOAD, offered_per_second=31.25)
+    assert build_status(counted)["load"] == {
+        "arrivalRate": "31.2",
+        "ttftP95": "310ms",
+        "tpotP95": "27ms",
+        "source": "Gateway",
+    }
+
+
+def test_a_limit_of_unknown_replicas_is_shown_by_the_replica() -> None:
+    held = AdmissionShown(None, running_per_replica=80, queued_per_replica=18, enforced=False)
+    assert build_status(StatusValues(generation=1, conditions=(), admission=held))["admission"] == {
+        "mode": "Observe",
+        "runningPerReplica": 80,
+        "queuedPerReplica": 18,
+    }
+
+
+def test_no_limit_and_no_fallback_are_absent() -> None:
+    status = build_status(StatusValues(generation=1, conditions=()))
+    assert not {"admission", "fallback"} & status.keys()
+
+
 def test_without_a_target_only_the_wish_is_shown() -> None:
     status = build_status(StatusValues(generation=1, conditions=(), decision=FIVE))
     assert status["replicas"] == {"desired": 5, "summary": "-/5"}
@@ -135,6 +172,9 @@ AT_ONCE = [
     ("observedGeneration", 4),
     ("foreignFloor", None),
     ("foreignFloor.replicas", 7),
+    ("admission.mode", "Observe"),
+    ("fallback.backend", "chat-tiny"),
+    ("fallback", None),
 ]
 WITHIN_A_MINUTE = [
     ("replicas.ready", 5),
@@ -147,6 +187,12 @@ WITHIN_A_MINUTE = [
     ("objectives.0.budgetRemainingPercent", 80),
     ("objectives.1", None),
     ("learned.speedRatio", "1.3"),
+    ("admission.maxInFlight", 294),
+    ("admission.runningPerReplica", 60),
+    ("admission.shedPercent", 5),
+    ("admission.shedPercent", None),
+    ("fallback.percent", 20),
+    ("load.source", "Gateway"),
     ("load.arrivalRate", "somebody wrote this"),
     ("conditions.0.message", "3 replicas at 12.5 ms because of a quota"),
     ("decision.message", "the query for the arrival rate matched no series"),
@@ -160,6 +206,8 @@ NEVER = [
     ("load.utilizationPercent", 71),
     ("load.ttftP95", "340ms"),
     ("objectives.0.budgetRemainingPercent", 90),
+    ("admission.maxInFlight", 400),
+    ("fallback.percent", 13),
 ]
 
 
@@ -247,6 +295,9 @@ def test_whatever_is_measured_fits_the_schema(
             utilization_ratio=ratio,
             objectives=(latency_progress(TTFT, Reading(ttft), budget),),
             learned=Learned(warm_start_seconds=ttft, speed_ratio=speed),
+            offered_per_second=rate,
+            admission=AdmissionShown(*counts, enforced=True, shed_ratio=ratio),
+            fallback=FallbackShown("chat-small", ratio),
         )
     )
     assert list(misfits(status, root()["properties"]["status"], ())) == []

@@ -11,23 +11,27 @@ import structlog
 
 from penstock.controller.cache import KnownService
 from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
 from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
 from penstock.model.resource_status import (
-    MOVED_RATIO,
-    NUMBERS_EVERY_SECONDS,
     Floor,
     Learned,
     StatusValues,
     build_status,
     latency_progress,
+)
+from penstock.model.spec import Mode
+from penstock.model.status_change import (
+    MOVED_RATIO,
+    NUMBERS_EVERY_SECONDS,
     meaningful_change,
     status_patch,
 )
-from penstock.model.spec import Mode
 from penstock.policy.conditions import measured, not_accepted
 from penstock.policy.lead_time import measured_starts
+from penstock.policy.memory import NO_ADMISSION
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
@@ -38,6 +42,8 @@ _TROUBLE = {
     "MetricsAvailable": Status.FALSE,
     "ObjectivesMet": Status.FALSE,
     "ScalingLimited": Status.TRUE,
+    "AdmissionLimited": Status.TRUE,
+    "FallbackActive": Status.TRUE,
 }
 
 
@@ -162,10 +168,13 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         decided_at=state.decided_at,
         pool=seen.pool,
         load=seen.load,
+        offered_per_second=offered_shown(outcome),
         utilization_ratio=utilization(outcome),
         objectives=tuple(latency_progress(each, measured(seen.load, each)) for each in spec.slo.objectives),
         learned=Learned(warm, new_node, memory.speed.in_force if memory.speed.believed else None),
         floor=Floor(floor.floor, floor.floor_until) if shows_floor else None,
+        admission=admission_shown(outcome, memory.admission),
+        fallback=fallback_shown(outcome),
     )
 
 
@@ -180,17 +189,32 @@ def utilization(outcome: Outcome) -> float | None:
 def numbers(outcome: Outcome) -> tuple[float | None, ...]:
     """Return the numbers that status shows, None for those that are not known."""
     seen, believed = outcome.seen, outcome.estimate
-    pool, load = seen.pool, seen.load
+    pool, load, offered = seen.pool, seen.load, offered_shown(outcome)
+    limit, shed, sent = _traffic_numbers(outcome)
     return (
         pool.ready if pool else None,
         pool.current if pool else None,
-        load.arrival_rate.value,
+        load.arrival_rate.value if offered is None else offered,
+        limit,
+        shed,
+        sent,
         None if believed.capacity is None else 1.0,  # utilization is known
         *(
             reading.value
             for objective in outcome.spec.slo.objectives
             if (reading := measured(load, objective)) is not None
         ),
+    )
+
+
+def _traffic_numbers(outcome: Outcome) -> tuple[float | None, float | None, float | None]:
+    """Return limit, shed ratio and fallback ratio as far as they are known."""
+    admission = admission_shown(outcome, NO_ADMISSION)
+    fallback = fallback_shown(outcome)
+    return (
+        None if admission is None else admission.in_flight_limit,
+        None if admission is None else admission.shed_ratio,
+        None if fallback is None else fallback.ratio,
     )
 
 

@@ -1,29 +1,25 @@
-"""``status`` of an InferenceService: built from values, and written only when that tells something.
+"""``status`` of an InferenceService, built from values: rounded, and without what is not known.
 
-At once when a condition, a reason, the wanted count or a floor changes; otherwise at most once in 60
-seconds, and only if a replica count or a wording changed, a signal came or went, or a number moved by
-more than 10 %. Every write is a revision in etcd and an event for everybody who watches.
+When a status is worth a write: ``model/status_change.py``.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.model.conditions import Condition, differ, read_conditions, timestamp, truncated
+from penstock.model.conditions import Condition, timestamp, truncated
 from penstock.model.decision import Decision
-from penstock.model.duration import format_duration, parse_duration
+from penstock.model.duration import format_duration
 from penstock.model.observation import Load, Pool
 from penstock.model.reading import Reading
-from penstock.model.spec import Objective
+from penstock.model.spec import Mode, Objective
 
-NUMBERS_EVERY_SECONDS = 60.0
-MOVED_RATIO = 0.1
 SIGNIFICANT_DIGITS = 3
 _MOST_REPLICAS = 1_000_000
+_MOST_IN_FLIGHT = 1_000_000_000
 _LARGEST_NUMBER = 1e9  # a rate beyond it is a broken query, and does not fit the field
 
 
@@ -55,6 +51,25 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
+class AdmissionShown:
+    """The limit on requests in flight. `in_flight_limit` None: the replicas it is for are not known."""
+
+    in_flight_limit: int | None
+    running_per_replica: int
+    queued_per_replica: int
+    enforced: bool  # else only shown
+    shed_ratio: float | None = None  # of the offered requests
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackShown:
+    """Where the excess goes, and which share of the offered requests."""
+
+    backend: str
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class StatusValues:
     """All that status shows of one service."""
 
@@ -64,10 +79,13 @@ class StatusValues:
     decided_at: float = 0.0  # when its reason or value last changed, Unix seconds
     pool: Pool | None = None
     load: Load | None = None
+    offered_per_second: float | None = None  # counted at the gateways; None: as the engines count
     utilization_ratio: float | None = None
     objectives: tuple[ObjectiveProgress, ...] = ()
     learned: Learned = Learned()
     floor: Floor | None = None
+    admission: AdmissionShown | None = None  # None: there is no limit
+    fallback: FallbackShown | None = None  # None: there is none that may be used
 
 
 def latency_progress(
@@ -94,7 +112,9 @@ def build_status(values: StatusValues) -> dict[str, Any]:
     status = {
         "observedGeneration": values.generation,
         "replicas": _replicas(values.pool, None if decision is None else decision.value),
-        "load": _load(values.load, values.utilization_ratio),
+        "load": _load(values),
+        "admission": _admission(values.admission),
+        "fallback": _fallback(values.fallback),
         "objectives": [_objective(each) for each in values.objectives],
         "budgetRemainingPercent": _budget(values.objectives),
         "learned": _present(
@@ -115,38 +135,6 @@ def build_status(values: StatusValues) -> dict[str, Any]:
     return {name: value for name, value in status.items() if value is not None and value not in ({}, [])}
 
 
-def meaningful_change(old: Mapping[str, Any], new: Mapping[str, Any], *, seconds_since_write: float) -> bool:
-    """Whether `new` is worth a write now. `old` is what the API server has, {} when it has none."""
-    if differ(read_conditions(old), read_conditions(new)):
-        return True
-    if any(old.get(name) != new.get(name) for name in ("observedGeneration", "foreignFloor")):
-        return True
-    if _decided(old) != _decided(new):
-        return True
-    if seconds_since_write < NUMBERS_EVERY_SECONDS:
-        return False
-    before, after = dict(_numbers(old)), dict(_numbers(new))
-    if before.keys() != after.keys() or old.get("replicas") != new.get("replicas"):
-        return True
-    if _wordings(old) != _wordings(new):
-        return True
-    # Negated so that NaN, a number which nobody can read, counts as moved.
-    return not all(abs(after[name] - before[name]) <= MOVED_RATIO * abs(before[name]) for name in after)
-
-
-def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the merge patch (RFC 7386) that makes `old` into `new`: null for what is gone."""
-    patch: dict[str, Any] = {name: None for name in old if name not in new}
-    for name, value in new.items():
-        known = old.get(name)
-        if isinstance(value, Mapping) and isinstance(known, Mapping):
-            if inner := status_patch(known, value):
-                patch[name] = inner
-        elif known != value:
-            patch[name] = value
-    return patch
-
-
 def _replicas(pool: Pool | None, desired: int | None) -> dict[str, Any]:
     ready = None if pool is None else _count(pool.ready)
     counts = _present(
@@ -158,7 +146,8 @@ def _replicas(pool: Pool | None, desired: int | None) -> dict[str, Any]:
     return counts | {"summary": f"{ready_text}/{desired_text}"}
 
 
-def _load(load: Load | None, utilization_ratio: float | None) -> dict[str, Any]:
+def _load(values: StatusValues) -> dict[str, Any]:
+    load, offered = values.load, values.offered_per_second
     if load is None:
         return {}
 
@@ -167,13 +156,31 @@ def _load(load: Load | None, utilization_ratio: float | None) -> dict[str, Any]:
         return None if reading is None else _duration(reading.value)
 
     signals = _present(
-        arrivalRate=_number(load.arrival_rate.value),
-        utilizationPercent=_percent(utilization_ratio, lowest=0, highest=100_000),
+        arrivalRate=_number(load.arrival_rate.value if offered is None else offered),
+        utilizationPercent=_percent(values.utilization_ratio, lowest=0, highest=100_000),
         ttftP95=p95(load.ttft),
         tpotP95=p95(load.tpot),
         latencyP95=p95(load.latency),
     )
-    return signals | {"source": "Engine"} if signals else {}
+    return signals | {"source": "Engine" if offered is None else "Gateway"} if signals else {}
+
+
+def _admission(shown: AdmissionShown | None) -> dict[str, Any]:
+    if shown is None:
+        return {}
+    return _present(
+        mode=(Mode.ENFORCE if shown.enforced else Mode.OBSERVE).value,
+        maxInFlight=None if shown.in_flight_limit is None else min(shown.in_flight_limit, _MOST_IN_FLIGHT),
+        runningPerReplica=_count(shown.running_per_replica),
+        queuedPerReplica=_count(shown.queued_per_replica),
+        shedPercent=_percent(shown.shed_ratio, lowest=0, highest=100),
+    )
+
+
+def _fallback(shown: FallbackShown | None) -> dict[str, Any]:
+    if shown is None:
+        return {}
+    return _present(backend=shown.backend, percent=_percent(shown.ratio, lowest=0, highest=100))
 
 
 def _objective(progress: ObjectiveProgress) -> dict[str, Any]:
@@ -222,36 +229,3 @@ def _duration(seconds: float | None) -> str | None:
         return None
     # Below half a millisecond is not "0s": that would read as nothing measured.
     return format_duration(max(_rounded(seconds), 0.001) if seconds else 0.0)
-
-
-def _decided(status: Mapping[str, Any]) -> tuple[object, ...]:
-    decision, replicas = status.get("decision") or {}, status.get("replicas") or {}
-    return decision.get("reason"), replicas.get("desired")
-
-
-def _wordings(status: Mapping[str, Any]) -> list[str]:
-    """Return all messages without their numbers: those move at every look and are compared apart."""
-    messages = [(status.get("decision") or {}).get("message", "")]
-    messages += [entry.get("message", "") for entry in status.get("conditions") or ()]
-    return [re.sub(r"[0-9][0-9.,]*( ?m?s)?", "#", message) for message in messages]
-
-
-def _numbers(status: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield every published number by its path."""
-    for section in ("load", "learned"):
-        for name, value in (status.get(section) or {}).items():
-            if name != "source":
-                yield f"{section}.{name}", _value(value)
-    for objective in status.get("objectives") or ():
-        for name in ("measured", "budgetRemainingPercent"):
-            if name in objective:
-                yield f"objectives.{objective['name']}.{name}", _value(objective[name])
-
-
-def _value(published: object) -> float:
-    """Return a published number; NaN for what somebody else wrote there."""
-    text = str(published)
-    try:
-        return parse_duration(text) if text.endswith(("s", "m", "h")) else float(text.removesuffix("%"))
-    except ValueError:
-        return math.nan

@@ -1,0 +1,94 @@
+"""Whether a status tells something new, and the patch that writes it.
+
+At once when a condition, a reason, the wanted count, a floor, or whether limits are enforced changes;
+otherwise at most once in 60 seconds, and only if a replica count or a wording changed, a signal came or
+went, or a number moved by more than 10 %. Every write is a revision in etcd and an event for everybody
+who watches.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from penstock.model.conditions import differ, read_conditions
+from penstock.model.duration import parse_duration
+
+NUMBERS_EVERY_SECONDS = 60.0
+MOVED_RATIO = 0.1
+_WORDS = ("source", "mode", "backend")  # what is no number in the sections that hold numbers
+
+
+def meaningful_change(old: Mapping[str, Any], new: Mapping[str, Any], *, seconds_since_write: float) -> bool:
+    """Whether `new` is worth a write now. `old` is what the API server has, {} when it has none."""
+    if differ(read_conditions(old), read_conditions(new)):
+        return True
+    if any(old.get(name) != new.get(name) for name in ("observedGeneration", "foreignFloor")):
+        return True
+    if _acted_upon(old) != _acted_upon(new):
+        return True
+    if seconds_since_write < NUMBERS_EVERY_SECONDS:
+        return False
+    before, after = dict(_numbers(old)), dict(_numbers(new))
+    if before.keys() != after.keys() or old.get("replicas") != new.get("replicas"):
+        return True
+    if _wordings(old) != _wordings(new):
+        return True
+    # Negated so that NaN, a number which nobody can read, counts as moved.
+    return not all(abs(after[name] - before[name]) <= MOVED_RATIO * abs(before[name]) for name in after)
+
+
+def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch (RFC 7386) that makes `old` into `new`: null for what is gone."""
+    patch: dict[str, Any] = {name: None for name in old if name not in new}
+    for name, value in new.items():
+        known = old.get(name)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            if inner := status_patch(known, value):
+                patch[name] = inner
+        elif known != value:
+            patch[name] = value
+    return patch
+
+
+def _acted_upon(status: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what users act upon, and what a restarted operator must know."""
+    decision, replicas = status.get("decision") or {}, status.get("replicas") or {}
+    admission, fallback = status.get("admission") or {}, status.get("fallback") or {}
+    return (
+        decision.get("reason"),
+        replicas.get("desired"),
+        admission.get("mode"),
+        fallback.get("backend"),
+    )
+
+
+def _wordings(status: Mapping[str, Any]) -> list[str]:
+    """Return all messages without their numbers: those move at every look and are compared apart."""
+    messages = [(status.get("decision") or {}).get("message", "")]
+    messages += [entry.get("message", "") for entry in status.get("conditions") or ()]
+    messages.append((status.get("load") or {}).get("source", ""))
+    return [re.sub(r"[0-9][0-9.,]*( ?m?s)?", "#", message) for message in messages]
+
+
+def _numbers(status: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield every published number by its path."""
+    for section in ("load", "admission", "fallback", "learned"):
+        for name, value in (status.get(section) or {}).items():
+            if name not in _WORDS:
+                yield f"{section}.{name}", _value(value)
+    for objective in status.get("objectives") or ():
+        for name in ("measured", "budgetRemainingPercent"):
+            if name in objective:
+                yield f"objectives.{objective['name']}.{name}", _value(objective[name])
+
+
+def _value(published: object) -> float:
+    """Return a published number; NaN for what somebody else wrote there."""
+    text = str(published)
+    try:
+        return parse_duration(text) if text.endswith(("s", "m", "h")) else float(text.removesuffix("%"))
+    except ValueError:
+        return math.nan
