@@ -75,7 +75,7 @@ def fleet(count: int) -> list[Watched]:
             model_names=("m",),
             slo=slo,
         )
-        services.append(Watched(spec, ready=3))
+        services.append(Watched(spec))
     return services
 
 

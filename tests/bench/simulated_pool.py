@@ -2,8 +2,8 @@
 
 The engines are `EngineLoop`s; requests go to the replica with the fewest present. A policy sees what a
 gate in its place would see: in flight per replica, prompt tokens without a first token, first tokens,
-ends. One with a `running_limit` holds what it admitted beyond that in one queue at the gate, as the
-proxy does. Clients may retry what was refused.
+ends. One with a `running_limit` holds what it admitted beyond that at the gate, as the proxy does: in a
+queue for each replica, chosen on arrival by what runs there. Clients may retry what was refused.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class _Run:
         self.last = self.requests.last = _Noted([math.nan] * count)
         self.loops = [EngineLoop(profile, self.requests, profile.max_sequences) for _ in range(replicas)]
         self.pool = Pool([0] * replicas, 0, [0] * replicas)
-        self.held: deque[int] = deque()
+        self.held: list[deque[int]] = [deque() for _ in range(replicas)]
         self.asked_at = offered.arrivals.tolist()  # of the attempt that was admitted
         self.place = [-1] * count
         self.found = [0] * count
@@ -160,10 +160,10 @@ class _Run:
             self._refuse(number, attempt, now)
             return
         self.asked_at[number] = now
-        if sum(pool.in_flight) < self.policy.running_limit:
+        if sum(pool.in_flight) < self.policy.running_limit and not self.held[replica]:
             self._enter(number, replica, now)
         else:
-            self.held.append(number)
+            self.held[replica].append(number)
             pool.held += 1
         self.most = max(self.most, pool.total)
 
@@ -201,9 +201,10 @@ class _Run:
         self.first.fresh.clear()
         self.last.fresh.clear()
         for _ in range(ended):
-            if self.held and sum(pool.in_flight) < policy.running_limit:
+            # Its connection is free, and only who waits for this replica can have it.
+            if self.held[replica] and sum(pool.in_flight) < policy.running_limit:
                 pool.held -= 1
-                self._enter(self.held.popleft(), self._fewest(), now)
+                self._enter(self.held[replica].popleft(), replica, now)
 
     def _fewest(self) -> int:
         counts = self.pool.in_flight
