@@ -229,6 +229,27 @@ def test_an_unknown_spare_capacity_is_not_taken_for_any() -> None:
     )
 
 
+def test_when_the_load_of_the_fallback_is_not_known_any_more_what_may_go_there_is_held() -> None:
+    spec = routed(fallback=to(), **AT_MOST_4)
+    before, memory = decided(spec, 92.0)
+    held, memory = decided(spec, 92.0, room=None, memory=memory, at=START + 15.0)
+    assert held.value == before.value
+    assert (held.reason.value, held.message) == (
+        "MetricsMissing",
+        "the load of chat-small is not known now: what may go there is held",
+    )
+    again, _ = decided(spec, 92.0, memory=memory, at=START + 30.0)
+    assert again.message == before.message
+
+
+def test_another_fallback_inherits_nothing() -> None:
+    _, memory = decided(routed(fallback=to(), **AT_MOST_4), 92.0)
+    decision, _ = decided(
+        routed(fallback=to("other"), **AT_MOST_4), 92.0, room=None, memory=memory, at=START + 15.0
+    )
+    assert (decision.value, decision.reason.value) == (None, "Learning")
+
+
 def test_a_refused_fallback_gets_nothing_and_says_why() -> None:
     refusal = (TrafficReason.FALLBACK_NOT_FOUND, "it is not there: create it")
     decision, _ = decided(routed(fallback=to()), 92.0, refusal=refusal)

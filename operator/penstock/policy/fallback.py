@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from penstock.model.decision import Decision, TrafficReason
 from penstock.model.observation import Observation, Pool
-from penstock.model.spec import FallbackSpec, Mode, RoutingType, ServiceSpec
+from penstock.model.spec import BackendRef, FallbackSpec, Mode, RoutingType, ServiceSpec
 from penstock.policy import fallback_explanation as explanation
 from penstock.policy.admission import Admission
 from penstock.policy.estimate import Estimate
@@ -56,6 +56,7 @@ class FallbackMemory:
     window: WindowMemory = EMPTY_WINDOW
     said: Decision[FallbackShare] | None = None
     time_ratio: float = 1.0
+    backend: BackendRef | None = None  # what all this is about
 
 
 NOTHING_REMEMBERED = FallbackMemory()
@@ -92,14 +93,15 @@ def decide_fallback(
         return explanation.NONE_SET, NOTHING_REMEMBERED
     if refusal is not None:
         return Decision(None, *refusal), NOTHING_REMEMBERED
+    if memory.backend != fallback.backend:
+        memory = FallbackMemory(backend=fallback.backend)
+    before = None if memory.said is None else memory.said.value
     mode = weaker(spec.mode, fallback.mode)
     if mode is Mode.PAUSED:
-        # Weights stay as they are.
-        said = memory.said
-        value = None if said is None else said.value
-        return explanation.paused(value), memory
+        return explanation.paused(before), memory
     if room is None:
-        return explanation.unknown_room(fallback), NOTHING_REMEMBERED
+        # Its load is missing, which is not full: its gateways still keep its own limit.
+        return explanation.unknown_room(fallback, before), memory
 
     need = needed(spec, seen, estimate, rates)
     percent = need.percent if need is not None else 0
@@ -129,7 +131,7 @@ def decide_fallback(
             ),
             explanation.share_inputs(need, room),
         )
-    kept = FallbackMemory(window, said, time_ratio)
+    kept = FallbackMemory(window, said, time_ratio, fallback.backend)
     if said.value == value:
         return said, kept
     return Decision(value, reason, said.message, said.inputs), kept

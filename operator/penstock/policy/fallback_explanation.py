@@ -24,14 +24,14 @@ def paused(value: FallbackShare | None) -> Decision[FallbackShare]:
     return Decision(value, TrafficReason.PAUSED, "paused: what goes to the fallback stays as it is")
 
 
-def unknown_room(fallback: FallbackSpec) -> Decision[FallbackShare]:
-    """Nobody knows what the fallback can take: it gets nothing."""
+def unknown_room(fallback: FallbackSpec, before: FallbackShare | None) -> Decision[FallbackShare]:
+    """Nobody knows now what the fallback can take: it gets what it got, or nothing if that is not known."""
     name = fallback.backend.name
-    return Decision(
-        None,
-        TrafficReason.LEARNING,
-        f"the spare capacity of {name} is not known yet: nothing is sent there",
-    )
+    if before is None:
+        message = f"the spare capacity of {name} is not known yet: nothing is sent there"
+        return Decision(None, TrafficReason.LEARNING, message)
+    message = f"the load of {name} is not known now: what may go there is held"
+    return Decision(before, TrafficReason.METRICS_MISSING, message)
 
 
 def share(
