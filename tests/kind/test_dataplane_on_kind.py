@@ -1,0 +1,229 @@
+"""Gateways on a real cluster: Envoy, kube-proxy, rollouts and HTTPRoutes are real, engines stand in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fakes.gateway_api import a_route, a_rule, gateway_api_directory
+from fakes.kind_cluster import SYSTEM, Cluster, deployment, load, service
+
+pytestmark = [pytest.mark.kind, pytest.mark.slow]
+GATEWAY = "http://chat-penstock"
+ENVOY = {"type": "Envoy", "balancer": "LeastRequests"}
+
+
+def routed(namespace: str, *, routing: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    """Return the InferenceService `chat` behind gateways, with other fields of its spec."""
+    body = service(namespace, **spec.pop("replicas", {"min": 1, "max": 1}))
+    body["spec"] |= {"routing": ENVOY if routing is None else routing} | spec
+    return body
+
+
+def loaded(
+    namespace: str, rates: str, *, url: str = GATEWAY, tokens: int = 60, name: str = "load"
+) -> dict[str, Any]:
+    """Return a load Job on `url` with answers of `tokens` tokens."""
+    body = load(namespace, rates)
+    body["metadata"]["name"] = name
+    args = body["spec"]["template"]["spec"]["containers"][0]["args"]
+    args[:] = [
+        f"--url={url}" if each.startswith("--url") else
+        f"--output-tokens={tokens}" if each.startswith("--output-tokens") else each
+        for each in args
+    ]  # fmt: skip
+    return body
+
+
+def report(cluster: Cluster, namespace: str, *, name: str = "load", seconds: float) -> dict[str, Any]:
+    """Wait for the load to end and return what it measured."""
+
+    def ended() -> bool:
+        status = cluster.get("job", name, namespace)["status"]
+        return bool(status.get("succeeded") or status.get("failed"))
+
+    cluster.wait("the load ends", ended, namespace=namespace, seconds=seconds)
+    text = cluster.kubectl("logs", f"job/{name}", "-n", namespace).stdout
+    assert "{" in text, f"the load was not reported: {text}"
+    return dict(json.loads(text[text.index("{") :]))
+
+
+def wait_for_gateways(cluster: Cluster, namespace: str) -> None:
+    """Wait until two gateway pods serve the route."""
+
+    def served() -> bool:
+        found = cluster.kubectl(
+            *("get", "deployment", "penstock-gateway", "-n", namespace, "-o", "json"), check=False
+        )
+        if found.returncode:
+            return False
+        status = json.loads(found.stdout)["status"]
+        return status.get("readyReplicas") == status.get("updatedReplicas") == 2
+
+    cluster.wait("two gateway pods are ready", served, namespace=namespace, seconds=120)
+    cluster.wait(
+        "the service is ready",
+        lambda: cluster.condition(namespace, "Ready").get("status") == "True",
+        namespace=namespace,
+    )
+
+
+def served_by(cluster: Cluster, namespace: str, app: str) -> float:
+    """Return how many requests the engines of an app have finished, as their own metrics say."""
+    names = cluster.kubectl("get", "pods", "-n", namespace, "-l", f"app={app}", "-o", "name").stdout.split()
+    total = 0.0
+    for name in names:
+        path = f"/api/v1/namespaces/{namespace}/pods/{name.removeprefix('pod/')}:8000/proxy/metrics"
+        text = cluster.kubectl("get", "--raw", path).stdout
+        found = re.findall(r"^vllm:request_success_total\{[^}]*\} ([0-9.e+]+)$", text, flags=re.MULTILINE)
+        total += sum(map(float, found))
+    return total
+
+
+@pytest.fixture
+def restricted(cluster: Cluster) -> Iterator[str]:
+    """A namespace that refuses pods which are not restricted: gateway pods must be."""
+    with cluster.namespace("gateway") as namespace:
+        label = "pod-security.kubernetes.io/enforce=restricted"
+        cluster.kubectl("label", "namespace", namespace, label)
+        yield namespace
+
+
+def test_overload_is_answered_with_429_and_the_admitted_keep_their_objective(
+    cluster: Cluster, restricted: str
+) -> None:
+    cluster.apply(*deployment(restricted, replicas=1), routed(restricted))
+    wait_for_gateways(cluster, restricted)
+    cluster.apply(loaded(restricted, "2:20,15:60"))
+    cluster.wait(
+        "it says that it limits",
+        lambda: cluster.condition(restricted, "AdmissionLimited").get("status") == "True",
+        namespace=restricted,
+        seconds=100,
+    )
+    limit = cluster.status(restricted)["admission"]["maxInFlight"]
+    measured = report(cluster, restricted, seconds=150)
+    assert set(measured["errors"]) == {"http 429"}, measured
+    assert measured["errors"]["http 429"] > 0.3 * measured["requests"]["due"], measured
+    assert measured["ttft_seconds"]["p95"] <= 1.0, measured
+    assert measured["tpot_seconds"]["p95"] <= 0.06, measured
+    # The stand-in runs 8 at once; what may wait beside them must be little.
+    assert 4 <= limit <= 16
+
+
+def test_the_excess_spills_to_a_second_service(cluster: Cluster) -> None:
+    with cluster.namespace("spill") as namespace:
+        small = json.loads(json.dumps(deployment(namespace, replicas=1)).replace('"chat"', '"small"'))
+        fallback = {
+            "backendRef": {"kind": "Service", "name": "small", "port": 8000, "maxInFlight": 8},
+            "maxPercent": 80,
+        }
+        cluster.apply(*deployment(namespace, replicas=1), *small, routed(namespace, fallback=fallback))
+        wait_for_gateways(cluster, namespace)
+        before = served_by(cluster, namespace, "small")
+        cluster.apply(loaded(namespace, "2:20,10:60"))
+        cluster.wait(
+            "it says that the fallback serves",
+            lambda: cluster.condition(namespace, "FallbackActive").get("status") == "True",
+            namespace=namespace,
+            seconds=100,
+        )
+        measured = report(cluster, namespace, seconds=150)
+        spilled = served_by(cluster, namespace, "small") - before
+    assert set(measured["errors"]) <= {"http 429"}, measured
+    assert spilled > 0.15 * measured["requests"]["completed"], measured
+
+
+def test_a_scale_down_cuts_no_stream(cluster: Cluster) -> None:
+    with cluster.namespace("drain") as namespace:
+        plan = routed(namespace, replicas={"min": 1, "max": 4, "scaleDownWindow": "10s"})
+        cluster.apply(*deployment(namespace, replicas=4), plan)
+        wait_for_gateways(cluster, namespace)
+        cluster.apply(loaded(namespace, "1:120", tokens=250))
+        cluster.wait(
+            "fewer replicas", lambda: cluster.replicas(namespace) <= 2, namespace=namespace, seconds=110
+        )
+        measured = report(cluster, namespace, seconds=150)
+    assert measured["errors"] == {}, measured
+    assert measured["requests"]["completed"] > 80, measured
+
+
+def test_gateways_that_are_replaced_and_a_service_that_is_deleted_cut_no_stream(cluster: Cluster) -> None:
+    with cluster.namespace("replaced") as namespace:
+        cluster.apply(*deployment(namespace, replicas=2), routed(namespace, replicas={"min": 2, "max": 2}))
+        wait_for_gateways(cluster, namespace)
+        cluster.apply(loaded(namespace, "2:90", tokens=100))
+        cluster.kubectl("rollout", "restart", "deployment/penstock-gateway", "-n", namespace)
+        cluster.kubectl("rollout", "status", "deployment/penstock-gateway", "-n", namespace, "--timeout=60s")
+        cluster.kubectl("delete", "psvc", "chat", "-n", namespace)
+
+        def handed_back() -> bool:
+            selector = cluster.get("service", "chat-penstock", namespace)["spec"]["selector"]
+            return bool(selector == {"app": "chat"})
+
+        cluster.wait("the Service selects the engines", handed_back, namespace=namespace, seconds=30)
+        measured = report(cluster, namespace, seconds=150)
+        left = cluster.kubectl("get", "deployments", "-n", namespace, "-o", "name").stdout.split()
+    assert measured["errors"] == {}, measured
+    assert left == ["deployment.apps/chat"]
+
+
+def test_a_gateway_born_while_the_operator_is_down_serves(cluster: Cluster) -> None:
+    with cluster.namespace("orphan") as namespace:
+        cluster.apply(*deployment(namespace, replicas=1), routed(namespace))
+        wait_for_gateways(cluster, namespace)
+        cluster.kubectl("scale", "deployment/penstock", "-n", SYSTEM, "--replicas=0")
+        try:
+            cluster.kubectl(
+                "wait", "--for=delete", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=penstock",
+                "--timeout=60s",
+            )  # fmt: skip
+            gateways = ("pods", "-n", namespace, "-l", "app.kubernetes.io/name=penstock-gateway")
+            cluster.kubectl("delete", *gateways, "--grace-period=0", "--force")
+            cluster.kubectl("delete", "pods", "-n", namespace, "-l", "app=chat", "--wait=false")
+            cluster.kubectl("wait", "--for=condition=Ready", *gateways, "--timeout=90s")
+            cluster.wait(
+                "another engine is ready", lambda: cluster.ready(namespace) == 1, namespace=namespace
+            )
+            cluster.apply(loaded(namespace, "2:20"))
+            measured = report(cluster, namespace, seconds=90)
+        finally:
+            cluster.kubectl("scale", "deployment/penstock", "-n", SYSTEM, "--replicas=1")
+            cluster.kubectl("rollout", "status", "deployment/penstock", "-n", SYSTEM, "--timeout=90s")
+    assert measured["errors"] == {}, measured
+
+
+def test_a_planned_share_becomes_weights_of_the_named_rule(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "--server-side", "-f", str(gateway_api_directory()))
+    with cluster.namespace("weights") as namespace:
+        rules = [a_rule("other", chat=1, small=1), a_rule("main", chat=1, small=0)]
+        route = a_route(*rules, namespace=namespace)
+        small = json.loads(json.dumps(deployment(namespace, replicas=1)).replace('"chat"', '"small"'))
+        fallback = {
+            "backendRef": {"kind": "Service", "name": "small", "port": 8000, "maxInFlight": 64},
+            "maxPercent": 60,
+        }
+        by_route = {"type": "GatewayAPI", "gatewayAPI": {"httpRouteRef": {"name": "chat", "rule": "main"}}}
+        chat = routed(namespace, routing=by_route, fallback=fallback)
+        cluster.apply(*deployment(namespace, replicas=1), *small, route, chat)
+        cluster.apply(loaded(namespace, "2:20,10:90", url="http://chat:8000"))
+
+        def weights(rule: int) -> list[int]:
+            refs = cluster.get("httproute", "chat", namespace)["spec"]["rules"][rule]["backendRefs"]
+            return [each["weight"] for each in refs]
+
+        cluster.wait(
+            "a share is planned",
+            lambda: weights(1)[1] >= 10 and sum(weights(1)) == 100,
+            namespace=namespace,
+            seconds=100,
+        )
+        assert weights(1)[1] <= 60
+        assert weights(0) == [1, 1]
+        limited = cluster.condition(namespace, "AdmissionLimited")
+        assert "an HTTPRoute cannot limit requests in flight" in limited["message"], limited
+        assert "--max-num-seqs" in limited["message"], limited
