@@ -226,3 +226,13 @@ async def test_lag_does_not_accumulate_into_throughput():
         took = asyncio.get_running_loop().time() - start
         assert took >= 1.0
         assert took - 1.0 <= server.replica.lag.worst_seconds + 0.2
+
+
+async def test_an_engine_answers_to_all_its_names_and_replies_with_the_first():
+    async with running_engine(other_names=("alias",)) as (_, client):
+        models = await (await client.get("/v1/models")).json()
+        assert [each["id"] for each in models["data"]] == ["m", "alias"]
+        async with client.post("/v1/completions", json={**SHORT, "model": "alias"}) as reply:
+            assert (reply.status, (await reply.json())["model"]) == (200, "m")
+        async with client.post("/v1/completions", json={**SHORT, "model": "other"}) as reply:
+            assert reply.status == 404

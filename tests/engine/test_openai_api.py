@@ -16,7 +16,7 @@ BAD_CONTENT = "every message needs a content: a text or a list of parts."
 
 def parsed(endpoint: Endpoint, body: object, **headers: str) -> Generation:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return parse(endpoint, orjson.dumps(body), names, "m")
+    return parse(endpoint, orjson.dumps(body), names, ("m", "alias"))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_bad_length_header_is_refused(stated: str):
 
 def test_a_body_that_is_not_json_is_refused():
     with pytest.raises(ApiError, match="The body is not valid JSON"):
-        parse(COMPLETIONS, b'{"prompt": ', {}, "m")
+        parse(COMPLETIONS, b'{"prompt": ', {}, ("m",))
 
 
 def events(data: bytes) -> list[object]:

@@ -43,7 +43,12 @@ token ids or of words, or what the header x-penstock-input-tokens says. SIGTERM 
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 picks a free one."
 )
-@click.option("--model-name", default="", help="Name in the API and the metrics; default: the profile's.")
+@click.option(
+    "--model-name",
+    "model_names",
+    multiple=True,
+    help="Name in the API, may be repeated; the first one is in replies and metrics. Default: the profile's.",
+)
 @click.option(
     "--max-num-seqs", type=click.IntRange(1), default=None, help="Sequences at once; default: the profile's."
 )
@@ -74,7 +79,7 @@ def engine(
     speed: float,
     host: str,
     port: int,
-    model_name: str,
+    model_names: tuple[str, ...],
     max_num_seqs: int | None,
     max_model_len: int | None,
     max_num_queued_reqs: int,
@@ -113,7 +118,8 @@ def engine(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     settings = EngineSettings(
-        model_name=model_name or profile_name,
+        model_name=model_names[0] if model_names else profile_name,
+        other_names=model_names[1:],
         limits=limits,
         max_model_tokens=max_model_len or min(LONGEST_CONTEXT, limits.kv_capacity_tokens),
         step_seconds=_step_seconds(profile.step_law),

@@ -8,7 +8,7 @@ which states it without sending a prompt of that size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -70,7 +70,9 @@ class Generation:
     include_usage: bool
 
 
-def parse(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], model_name: str) -> Generation:
+def parse(
+    endpoint: Endpoint, body: bytes, headers: Mapping[str, str], model_names: Sequence[str]
+) -> Generation:
     """Parse a request body; raises `ApiError` with what to send instead."""
     try:
         fields = orjson.loads(body)
@@ -78,8 +80,8 @@ def parse(endpoint: Endpoint, body: bytes, headers: Mapping[str, str], model_nam
         raise ApiError(400, f"The body is not valid JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ApiError(400, "The body must be a JSON object.")
-    model = fields.get("model", model_name)
-    if model != model_name:
+    model = fields.get("model", model_names[0])
+    if model not in model_names:
         raise ApiError(404, f"The model `{model}` does not exist.", "model")
     if fields.get("n") not in (None, 1):
         raise ApiError(400, "n must be 1: this engine generates one answer a request.", "n")

@@ -38,8 +38,14 @@ class EngineSettings:
     step_seconds: Callable[[StepWork], float]
     frontend_seconds: float
     max_in_flight: int = 2048
+    other_names: tuple[str, ...] = ()  # by which clients may ask too; replies and metrics say `model_name`
     faults: Faults = field(default_factory=Faults)
     seed: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return all names of the model, the one of replies first."""
+        return (self.model_name, *self.other_names)
 
 
 class State(StrEnum):
@@ -155,14 +161,17 @@ class EngineServer:
     async def _models(self, _request: web.Request) -> web.Response:
         if self.state is State.STARTING:
             raise ApiError(503, "The engine is starting.")
-        model = {
-            "id": self.settings.model_name,
-            "object": "model",
-            "owned_by": "penstock",
-            "max_model_len": self.settings.max_model_tokens,
-        }
+        models = [
+            {
+                "id": name,
+                "object": "model",
+                "owned_by": "penstock",
+                "max_model_len": self.settings.max_model_tokens,
+            }
+            for name in self.settings.names
+        ]
         return web.Response(
-            body=orjson.dumps({"object": "list", "data": [model]}), content_type="application/json"
+            body=orjson.dumps({"object": "list", "data": models}), content_type="application/json"
         )
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
@@ -183,7 +192,7 @@ class EngineServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         settings = self.settings
         body = await request.read()
-        generation = parse(Endpoint(request.path), body, request.headers, settings.model_name)
+        generation = parse(Endpoint(request.path), body, request.headers, settings.names)
         if generation.input_tokens + generation.output_tokens > settings.max_model_tokens:
             raise ApiError(
                 400,
