@@ -231,9 +231,13 @@ def test_an_unknown_spare_capacity_is_not_taken_for_any() -> None:
 
 def test_when_the_load_of_the_fallback_is_not_known_any_more_what_may_go_there_is_held() -> None:
     spec = routed(fallback=to(), **AT_MOST_4)
-    before, memory = decided(spec, 92.0)
+    said, memory = decided(spec, 92.0)
+    before, memory = decided(
+        spec, 92.0, room=FallbackRoom("chat-small", 100, 30.0), memory=memory, at=START + 5
+    )
+    assert before.message == said.message  # near enough to be said alike, yet 100 is what is held
     held, memory = decided(spec, 92.0, room=None, memory=memory, at=START + 15.0)
-    assert held.value == before.value
+    assert held.value == before.value == FallbackShare(0.22, 100, True)
     assert (held.reason.value, held.message) == (
         "MetricsMissing",
         "the load of chat-small is not known now: what may go there is held",

@@ -51,10 +51,14 @@ class FallbackShare:
 
 @dataclass(frozen=True, slots=True)
 class FallbackMemory:
-    """Planned percentages of the last minute, what was last said, and response times there over ours."""
+    """Planned percentages of the last minute, what was last said and decided, response times there over ours.
+
+    `value` outlives a room or a mode that says nothing new: it is what is held.
+    """
 
     window: WindowMemory = EMPTY_WINDOW
     said: Decision[FallbackShare] | None = None
+    value: FallbackShare | None = None
     time_ratio: float = 1.0
     backend: BackendRef | None = None  # what all this is about
 
@@ -95,7 +99,7 @@ def decide_fallback(
         return Decision(None, *refusal), NOTHING_REMEMBERED
     if memory.backend != fallback.backend:
         memory = FallbackMemory(backend=fallback.backend)
-    before = None if memory.said is None else memory.said.value
+    before = memory.value
     mode = weaker(spec.mode, fallback.mode)
     if mode is Mode.PAUSED:
         return explanation.paused(before), memory
@@ -131,7 +135,7 @@ def decide_fallback(
             ),
             explanation.share_inputs(need, room),
         )
-    kept = FallbackMemory(window, said, time_ratio, fallback.backend)
+    kept = FallbackMemory(window, said, value, time_ratio, fallback.backend)
     if said.value == value:
         return said, kept
     return Decision(value, reason, said.message, said.inputs), kept
