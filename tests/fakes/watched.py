@@ -37,7 +37,7 @@ def watched(
         target=TargetRef("apps", "Deployment", name),
         engine=EngineSpec(type=engine, queries=own),
     )
-    return Watched(spec, pods=pods, ready=len(pods))
+    return Watched(spec, pods=frozenset(pods))
 
 
 def custom(name: str, queries: dict[Signal, str], *, namespace: str = "prod") -> Watched:

@@ -10,9 +10,10 @@ import pytest
 
 from fakes.builders import service
 from fakes.replayed_engine import ENGINES, LLAMA_CPP, VLLM
+from fakes.watched import watched as a_service
 from penstock.metrics_source.catalogue import CATALOGUE, PERCENTILES, EngineSeries, FleetQuery
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
-from penstock.metrics_source.plan import plan_tick
+from penstock.metrics_source.plan import Planner, plan_tick
 from penstock.metrics_source.promql import QueryWriter, Shard, duration
 from penstock.model.spec import EngineSpec, EngineType, Metric, Objective, ServiceSpec
 
@@ -151,3 +152,17 @@ def test_settings_that_cannot_work_are_refused(given: dict[str, object], message
 
 def _of(engine: EngineType, objectives: tuple[Objective, ...]) -> ServiceSpec:
     return replace(service(objectives=objectives), engine=EngineSpec(type=engine))
+
+
+def test_a_plan_holds_until_a_service_moves() -> None:
+    planner = Planner(SeriesSettings(length_shard_services=1))
+    chat, mail = a_service("chat", "chat-1"), a_service("mail", "mail-1")
+    (first,) = planner.plan([chat, mail], 0)
+    (second,) = planner.plan([chat, mail], 1)
+    assert first.index is second.index
+    assert "chat-1" in first.queries[FleetQuery.INPUT_LENGTHS]
+    assert "mail-1" in second.queries[FleetQuery.INPUT_LENGTHS]
+    (moved,) = planner.plan([a_service("chat", "chat-1", "chat-2"), mail], 2)
+    assert moved.index.rows == {"prod": {"chat-1": 0, "chat-2": 0, "mail-1": 1}}
+    (fewer,) = planner.plan([mail], 3)
+    assert fewer.services == (mail,)

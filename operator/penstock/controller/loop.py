@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from penstock.controller.apply import ScaleWriter
-from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.cache import NO_PODS, FleetCache, KnownService
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
 from penstock.controller.restore import HISTORY_SECONDS, restored_memory, with_history
@@ -100,14 +100,13 @@ class ControlLoop:
     async def tick(self, now: float) -> None:
         """Look at every service once and write what changed."""
         known = list(self.cache.services.values())
-        await self._follow(known, now)
+        states = await self._follow(known, now)
         if self._parts.context.fallbacks is not None:
             self._parts.context.fallbacks.begin_tick()
-        watched = [self._watched(each, self.states[each.key]) for each in known if each.spec is not None]
+        watched = [self._watched(*each) for each in zip(known, states, strict=True)]
         loads = await self._parts.collector.collect([each for each in watched if each], at=now)
         changes: list[tuple[KnownService, ServiceState, Outcome | None]] = []
-        for index, each in enumerate(known):
-            state = self.states[each.key]
+        for index, (each, state) in enumerate(zip(known, states, strict=True)):
             outcome = None
             if each.spec is not None:
                 outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
@@ -124,12 +123,9 @@ class ControlLoop:
             if state.outcome is not None:
                 yield sample_of(state.outcome, state)
 
-    async def _follow(self, known: Sequence[KnownService], now: float) -> None:
+    async def _follow(self, known: Sequence[KnownService], now: float) -> list[ServiceState]:
         """Begin states for new services, with what survives a restart; drop those of deleted ones."""
-        alive = {each.key for each in known}
-        for key in self.states.keys() - alive:
-            del self.states[key]
-        fresh = []
+        states, fresh = [], []
         for each in known:
             state = self.states.get(each.key)
             if state is None or state.uid != each.uid:
@@ -139,10 +135,15 @@ class ControlLoop:
                     # What is there was written by our predecessor, perhaps a moment ago.
                     written_status_at=now if each.status else 0.0,
                 )
-                fresh.append(each)
+                fresh.append((each, state))
             prepare(self._parts.context, each, state)
-        watched = [self._watched(each, self.states[each.key]) for each in fresh]
+            states.append(state)
+        if len(self.states) > len(known):
+            for key in self.states.keys() - {each.key for each in known}:
+                del self.states[key]
+        watched = [self._watched(*each) for each in fresh]
         await self._backfill([each for each in watched if each is not None], now)
+        return states
 
     async def _backfill(self, watched: Sequence[Watched], now: float) -> None:
         """Read the recent arrival rates of new services, so that a restart forgets no ramp."""
@@ -174,8 +175,12 @@ class ControlLoop:
         if len(found) != 1:
             return None
         name = found[0]
-        pods = tuple(self.cache.pods_behind(spec.key.namespace, name)) if self._parts.pods_identify else ()
-        return Watched(spec, pods=pods, ready=workload.ready, series_name=name)
+        pods = self.cache.pods_behind(spec.key.namespace, name) if self._parts.pods_identify else NO_PODS
+        before = state.watched
+        if before is None or before.spec is not spec or before.pods is not pods or before.series_name != name:
+            # Else the very same one, by which the collector sees that its plan still holds.
+            state.watched = Watched(spec, pods=pods, series_name=name)
+        return state.watched
 
     def _has_changed(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> bool:
         """Whether anything of a service is to be written."""

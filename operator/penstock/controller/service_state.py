@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from penstock.controller.gateway_state import GatewayState
 from penstock.controller.pod_state import NONE_STUCK, StuckPods
+from penstock.metrics_source.identity import Watched
 from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
 from penstock.model.observation import Observation
@@ -48,6 +49,7 @@ class ServiceState:
     refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain
     classes_refused: Refusal | None = None  # why the request classes cannot be told apart
     ambiguous: str = ""  # why the Service in front of the target cannot be told
+    watched: Watched | None = None  # where its series are
     table: CapacityTable | None = None
     solved: CapacityProblem | None = None  # what `table` answers
     asked: CapacityProblem | None = None  # what is being solved

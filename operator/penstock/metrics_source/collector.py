@@ -19,7 +19,7 @@ from penstock.metrics_source.fleet import Assembly, silenced
 from penstock.metrics_source.fleet_columns import FleetColumns
 from penstock.metrics_source.history import RateHistory, read_rate_history
 from penstock.metrics_source.identity import SeriesSettings, Watched
-from penstock.metrics_source.plan import EnginePlan, plan_tick
+from penstock.metrics_source.plan import EnginePlan, Planner
 from penstock.model.observation import Load
 from penstock.model.spec import EngineType, ServiceKey
 
@@ -27,7 +27,7 @@ __all__ = ["CollectLimits", "Collector", "RateHistory"]
 
 
 class Collector:
-    """Reads every signal of every watched service. Remembers only whose turn it is to have lengths read."""
+    """Reads every signal of every watched service. Remembers the plan, and whose lengths are read next."""
 
     def __init__(
         self,
@@ -38,12 +38,13 @@ class Collector:
         self._source = source
         self._settings = settings or SeriesSettings()
         self._limits = limits or CollectLimits()
+        self._planner = Planner(self._settings)
         self._turn = 0
 
     async def collect(self, services: Sequence[Watched], *, at: float) -> dict[ServiceKey, Load]:
         """Return the load of each service at `at` (Unix seconds); what is unknown is a missing reading."""
         asker = Asker(self._source, self._limits, at)
-        plans = list(plan_tick(services, self._settings, self._turn))
+        plans = self._planner.plan(services, self._turn)
         self._turn += 1
         loads: dict[ServiceKey, Load] = {}
         by_engine = await asyncio.gather(*(self._engine(each, asker) for each in plans))

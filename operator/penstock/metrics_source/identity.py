@@ -77,13 +77,12 @@ class Watched:
     """A service to collect for, and where its series are.
 
     `pods` are the names of all its pods that may report, ready or draining (by pod; from
-    EndpointSlices). `ready` is how many must report. `series_name` is the value of the service label
-    (by service); empty: the name in `spec.service`, else the target's name.
+    EndpointSlices). `series_name` is the value of the service label (by service); empty: the name in
+    `spec.service`, else the target's name.
     """
 
     spec: ServiceSpec
-    pods: tuple[str, ...] = ()
-    ready: int = 0
+    pods: frozenset[str] = frozenset()
     series_name: str = ""
 
     @property

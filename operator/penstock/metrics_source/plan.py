@@ -7,13 +7,14 @@ change slowly, so each tick reads them for a shard of the services, in turns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import is_
 
 from penstock.metrics_source.catalogue import CATALOGUE, LENGTHS, PERCENTILES, EngineSeries, FleetQuery
 from penstock.metrics_source.columns import ServiceIndex
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
 from penstock.metrics_source.promql import WHOLE_FLEET, QueryWriter, Shard
-from penstock.model.spec import EngineType, Metric
+from penstock.model.spec import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,24 @@ class EnginePlan:
     queries: Mapping[FleetQuery, str]
 
 
-def plan_tick(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> Iterator[EnginePlan]:
-    """Yield a plan for each engine type that is in the catalogue; `turn` counts the ticks."""
-    for engine, series in CATALOGUE.items():
-        chosen = tuple(each for each in services if each.spec.engine.type is engine)
-        if chosen:
-            yield _plan(engine, series, chosen, settings, turn)
+class Planner:
+    """Plans each tick; most of a plan holds as long as the services are the very same objects."""
+
+    def __init__(self, settings: SeriesSettings) -> None:
+        self._settings = settings
+        self._services: Sequence[Watched] = ()
+        self._plans: tuple[EnginePlan, ...] = ()
+
+    def plan(self, services: Sequence[Watched], turn: int) -> list[EnginePlan]:
+        """Return a plan for each engine type that is in the catalogue; `turn` counts the ticks."""
+        if len(services) != len(self._services) or not all(map(is_, services, self._services)):
+            self._services, self._plans = services, tuple(_plans(services, self._settings))
+        return [_with_lengths(each, self._settings, turn) for each in self._plans]
+
+
+def plan_tick(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> list[EnginePlan]:
+    """Return a plan for each engine type that is in the catalogue; `turn` counts the ticks."""
+    return Planner(settings).plan(services, turn)
 
 
 def shard_of(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> Sequence[Watched]:
@@ -42,13 +55,15 @@ def shard_of(services: Sequence[Watched], settings: SeriesSettings, turn: int) -
     return services[first : first + settings.length_shard_services]
 
 
-def _plan(
-    engine: EngineType,
-    series: EngineSeries,
-    services: tuple[Watched, ...],
-    settings: SeriesSettings,
-    turn: int,
-) -> EnginePlan:
+def _plans(services: Sequence[Watched], settings: SeriesSettings) -> Iterator[EnginePlan]:
+    for engine, series in CATALOGUE.items():
+        chosen = tuple(each for each in services if each.spec.engine.type is engine)
+        if chosen:
+            yield _plan(series, chosen, settings)
+
+
+def _plan(series: EngineSeries, services: tuple[Watched, ...], settings: SeriesSettings) -> EnginePlan:
+    """Return the plan without the lengths."""
     used: dict[Metric, set[float]] = {metric: set() for metric in Metric}
     for each in services:
         for objective in each.spec.slo.objectives:
@@ -56,9 +71,6 @@ def _plan(
     percentiles = {metric: tuple(sorted(each)) for metric, each in used.items()}
     writer = QueryWriter(series, settings)
     queries = {}
-    for query in FleetQuery:
-        if query in LENGTHS:
-            queries[query] = writer.write(query, shard=_matching(services, settings, turn))
     for metric, query in PERCENTILES.items():
         if percentiles[metric]:
             queries[query] = writer.write(query, percentiles[metric])
@@ -66,6 +78,13 @@ def _plan(
         if query not in LENGTHS and query not in PERCENTILES.values():
             queries[query] = writer.write(query)
     return EnginePlan(services, ServiceIndex.of(services, settings), series, percentiles, queries)
+
+
+def _with_lengths(plan: EnginePlan, settings: SeriesSettings, turn: int) -> EnginePlan:
+    """Return the plan with the lengths of this turn's shard, asked for first: they take longest."""
+    writer, shard = QueryWriter(plan.series, settings), _matching(plan.services, settings, turn)
+    lengths = {query: writer.write(query, shard=shard) for query in LENGTHS}
+    return replace(plan, queries={**lengths, **plan.queries})
 
 
 def _matching(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> Shard:
