@@ -10,9 +10,10 @@ CLUSTER ?= local#   demo: `local` processes, or `kind`
 NAME ?= penstock#   kind-up, kind-down: the cluster's name
 PYTEST_ARGS ?=#     test: more arguments for pytest, e.g. PYTEST_ARGS='-k lease -x'
 BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
+DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulated overload
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
-.PHONY: help demo test test-kind lint generate bench bench-accuracy image kind-up kind-down lock venv clean
+.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-dataplane image kind-up kind-down lock venv clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ bench: venv ## Ticks at 1,000 and 10,000 services: time, memory, requests
 
 bench-accuracy: venv ## The engine model against real measurements
 	@$(BIN)/python tests/bench/accuracy.py $(BENCH_ARGS)
+
+bench-dataplane: venv ## Overload, changes, latency on real Envoy, beside peers (DATAPLANE_ARGS=--quick)
+	@$(BIN)/python tests/bench/dataplane.py $(DATAPLANE_ARGS)
 
 image: ## Build penstock:dev (operator and stand-in engine) and penstock-gateway:dev (with Envoy)
 	@testbed/build-image
