@@ -201,7 +201,7 @@ class Operator:
         gateways, endpoints = None, EndpointCache()
         session = aiohttp.ClientSession()
         self._stack.push_async_callback(session.close)
-        fallbacks = Fallbacks(self._cache, states, endpoints, ModelCheck(session))
+        fallbacks = Fallbacks(self._cache, states, endpoints, ModelCheck(session), tables)
         serves = settings.gateways.scope != "off"
         if serves:
             gateways = GatewayServer(
