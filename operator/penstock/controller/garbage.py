@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import gc
 
+# A young pass looks at what the last tick left alive, however rarely it is made: 0.2 s at 10,000
+# services, for a few hundred objects of the HTTP client that it frees.
+YOUNG_EVERY_TICKS = 8
 FULL_EVERY_TICKS = 240  # an hour of 15 s ticks; a full pass takes about a second at 10,000 services
 
 
@@ -20,13 +23,13 @@ class GarbageCollection:
         gc.disable()
 
     def between_ticks(self) -> None:
-        """Collect what the last tick left."""
+        """Collect now and then what the last ticks left."""
         if self._ticks == 0:
             # What is there after the first tick stays: the modules, the cache, the specs.
             gc.collect()
             gc.freeze()
         elif self._ticks % FULL_EVERY_TICKS == 0:
             gc.collect()
-        else:
+        elif self._ticks % YOUNG_EVERY_TICKS == 0:
             gc.collect(0)
         self._ticks += 1
