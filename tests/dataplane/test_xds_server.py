@@ -16,6 +16,7 @@ from fakes.envoy_gateway import CHAT, plan
 from fakes.streaming_upstream import StreamingUpstream, at_once, held
 from fakes.xds_gateways import TOKEN, EnvoyProcess, PlaneServer, proxies
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
+from penstock.dataplane.envoy.server import Caller
 from penstock.model.traffic import FleetLimit, GatewayGroup, RoutePlan, RouteState
 
 SECONDS = 10.0
@@ -209,7 +210,7 @@ async def test_a_gateway_that_dies_gives_its_share_back(
 async def test_an_unchanged_fleet_costs_no_question() -> None:
     plane = EnvoyDataPlane(lambda _: TOKEN)
     plane.publish("prod", [])
-    proxy = plane.proxy("prod", "gateway-0", "127.0.0.1", 0)
+    proxy = plane.proxy(Caller("prod", "gateway-0", "127.0.0.1", TOKEN, 0, ""), "")
     assert proxy is not None
     route = RouteState(plan(limit=FleetLimit(4, 2)), ())
     plane.publish("prod", [route])

@@ -1,128 +1,136 @@
-"""Proxies as the server knows them: what each was sent, what it took, and what it refused.
-
-REST xDS has no NACK. A proxy that asks with the old version after a new one was sent has lost the answer
-or refused the content; it is sent once more, and when it asks with the old version again it refused.
-Then nothing is sent until the content changes or half a minute has passed, or it would ask 50 times a second.
-"""
+"""Proxies as the server knows them: what each is to have and has, and which of its questions are held."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
-from penstock.dataplane.envoy.names import CDS, LDS, RDS
+from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS
+from penstock.dataplane.envoy.snapshot import Snapshot
+from penstock.dataplane.envoy.subscriptions import Subscription
 from penstock.dataplane.envoy.versions import Catalogue, Key, Versioned
 
-ONCE_MORE_SECONDS = 0.5
-AGAIN_SECONDS = 30.0
-# Without an open question for so long a proxy is gone; it asks anew 20 ms after each answer.
-GONE_SECONDS = 5.0
-_AFTER_CLUSTERS = frozenset({LDS, RDS})
-
-
-@dataclass(slots=True)
-class Subscription:
-    """One question that a proxy keeps asking: what was sent last, and what it says it has."""
-
-    sent: Versioned | None = None
-    has: str = ""  # version that the proxy says it has
-    has_items: Mapping[str, str] = field(default_factory=dict)
-    repeats: int = 0  # questions with another version than `sent` since that was sent
-    send_again_at: float = 0.0  # monotonic
-
-    @property
-    def refused(self) -> bool:
-        """Whether the proxy has refused what was sent last."""
-        return self.repeats >= 2
-
-    def asked(self, version: str, now: float) -> None:
-        """Note a question."""
-        self.has = version
-        if self.sent is None:
-            return
-        if version == self.sent.version:
-            self.has_items, self.repeats = self.sent.items, 0
-            return
-        self.repeats += 1
-        self.send_again_at = now + (AGAIN_SECONDS if self.refused else ONCE_MORE_SECONDS)
-
-    def may_send(self, answer: Versioned, now: float) -> bool:
-        """Whether `answer` is news for the proxy, and worth sending now."""
-        if answer.version == self.has:
-            return False
-        is_same = self.sent is not None and self.sent.version == answer.version
-        return not is_same or now >= self.send_again_at
-
-    def send(self, answer: Versioned) -> None:
-        """Note an answer."""
-        if self.sent is None or self.sent.version != answer.version:
-            self.repeats = 0
-        self.sent = answer
+# Neither an open question nor an answer about its statistics for so long: a proxy is gone. It asks anew 20 ms
+# after each answer; a lost node leaves its questions open until they are answered, 25 s at most.
+GONE_SECONDS: Final = 5.0
+# Routes wait no longer for their clusters: one that cannot be had must not hold back the others' limits.
+ORDER_SECONDS: Final = 2.0
+_AFTER_CLUSTERS: Final = frozenset({LDS, RDS})
+_CLUSTERS: Final = (CDS, "")
 
 
 @dataclass(slots=True)
 class Proxy:
-    """One Envoy process, by its node id."""
+    """One Envoy process, by its node id; times are monotonic seconds."""
 
     name: str
     group: str
     host: str
     stats_port: int
+    listen_address: str = ""  # where it binds services' listeners; "": everywhere
+    newborn: bool = False  # its first question was without a version: it has served nobody yet
     catalogue: Catalogue = field(default_factory=Catalogue)
     subscriptions: dict[Key, Subscription] = field(default_factory=lambda: defaultdict(Subscription))
     open_questions: int = 0
     heard_at: float = field(default_factory=time.monotonic)
-    waiting: dict[Key, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
+    _waiting: dict[Key, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
+    _behind: set[Key] = field(default_factory=set)  # what it has not taken yet
+    _order_until: float = 0.0
+
+    def give(self, snapshot: Snapshot, now: float) -> None:
+        """Let it have what is in `snapshot` from now on; held questions are answered."""
+        changed = self.catalogue.update(snapshot, now)
+        known = set(self.catalogue.askable())
+        self._behind &= known
+        for key in changed & known:
+            answer, has = self.catalogue.answer(key), self.subscriptions.get(key)
+            if answer is not None and (has is None or has.taken != answer.version):
+                self._behind.add(key)
+            else:
+                self._behind.discard(key)
+        for key in self.subscriptions.keys() - known:
+            del self.subscriptions[key]
+        if _CLUSTERS in changed:
+            self._order_until = now + ORDER_SECONDS
+        self._wake(changed)
+
+    def asked(self, key: Key, version: str, now: float) -> None:
+        """Note a question: it tells what the proxy has."""
+        self.heard_at = now
+        if key == _CLUSTERS and not version and self.subscriptions[key].taken:
+            # A proxy that had clusters and has none: another process under the same name.
+            self.subscriptions.clear()
+            self._behind = {
+                each for each in self.catalogue.askable() if self.catalogue.answer(each) is not None
+            }
+            self._order_until = now + ORDER_SECONDS
+        answer = self.catalogue.answer(key)
+        was_open = self._routes_may_go(now)
+        self.subscriptions[key].asked(version, answer)
+        if answer is not None and answer.version == version:
+            self._behind.discard(key)
+        if not was_open and self._routes_may_go(now):
+            self._wake([each for each in self._waiting if each[0] in _AFTER_CLUSTERS])
+
+    def answer(self, key: Key, version: str, now: float) -> Versioned | None:
+        """Return the answer to a question with `version` and note it as sent; None: it is to wait."""
+        answer = self.catalogue.answer(key)
+        if answer is None or (key[0] in _AFTER_CLUSTERS and not self._routes_may_go(now)):
+            return None
+        subscription = self.subscriptions[key]
+        if not subscription.may_send(version, answer, askers=self.catalogue.askers(key), now=now):
+            return None
+        subscription.send(version, answer, now)
+        return answer
+
+    async def change(self, key: Key, version: str, until: float, now: float) -> None:
+        """Wait until the answer to a question may be another one, at most `until`."""
+        subscription = self.subscriptions[key]
+        if key[0] in _AFTER_CLUSTERS and not self._routes_may_go(now):
+            until = min(until, self._order_until)
+        answer = self.catalogue.answer(key)
+        if subscription.refused and answer is not None and answer.version != version:
+            until = min(until, max(now, subscription.again_at))
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[key].add(future)
+        try:
+            await asyncio.wait([future], timeout=max(0.0, until - now))
+        finally:
+            self._waiting[key].discard(future)
 
     def is_alive(self, now: float) -> bool:
-        """Whether it asks, or asked a moment ago."""
+        """Whether it asks, or gave a sign of life a moment ago."""
         return self.open_questions > 0 or now - self.heard_at < GONE_SECONDS
 
     @property
     def is_current(self) -> bool:
-        """Whether it has the newest of everything it asks for."""
-        if (CDS, "") not in self.subscriptions:
-            return False
-        for key, subscription in self.subscriptions.items():
-            answer = self.catalogue.answer(key)
-            if answer is not None and subscription.has != answer.version:
-                return False
-        return True
-
-    def in_order(self, kind: str) -> bool:
-        """Whether a type may be sent now: listeners and routes after the clusters they name."""
-        if kind not in _AFTER_CLUSTERS or (CDS, "") not in self.subscriptions:
-            return True
-        clusters, answer = self.subscriptions[CDS, ""], self.catalogue.answer((CDS, ""))
-        return answer is None or clusters.has == answer.version or clusters.refused
-
-    def wake(self, keys: Iterable[Key]) -> None:
-        """Let held questions look again."""
-        for key in keys:
-            for future in self.waiting.pop(key, ()):
-                if not future.done():
-                    future.set_result(None)
-
-    def wake_after_clusters(self) -> None:
-        """Let questions look again that waited for the clusters to arrive."""
-        self.wake([key for key in self.waiting if key[0] in _AFTER_CLUSTERS])
+        """Whether it has said that it has the newest of everything."""
+        return not self._behind and _CLUSTERS in self.subscriptions
 
     def refused(self) -> list[tuple[str, str]]:
         """Return the (type URL, resource name) that it refuses, as far as that can be told apart."""
         found: list[tuple[str, str]] = []
         for (kind, name), subscription in self.subscriptions.items():
-            if not subscription.refused or subscription.sent is None:
-                continue
-            answer = self.catalogue.answer((kind, name))
-            if answer is None or answer.version != subscription.sent.version:
-                continue  # what it refused is not asked of it any more
-            if name:
-                found.append((kind, name))
-                continue
-            # All at once: those that differ from what it took last.
-            items = subscription.sent.items.items()
-            found += [(kind, each) for each, version in items if subscription.has_items.get(each) != version]
+            answer = self.catalogue.answer((kind, name)) if subscription.suspects else None
+            if answer is not None:
+                found += [(kind, each) for each in subscription.refused_names(answer)]
         return found
+
+    def _routes_may_go(self, now: float) -> bool:
+        """Whether the clusters are there that routes and listeners name, with their endpoints."""
+        if now >= self._order_until:
+            return True
+        clusters = self.subscriptions[_CLUSTERS]
+        if _CLUSTERS in self._behind and not clusters.refused:
+            return False
+        return not any(key[0] == EDS and not self.subscriptions[key].taken for key in self._behind)
+
+    def _wake(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            for future in self._waiting.pop(key, ()):
+                if not future.done():
+                    future.set_result(None)

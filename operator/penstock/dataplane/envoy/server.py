@@ -1,7 +1,7 @@
 """REST-JSON xDS by long poll: a question is held until its answer differs from what the proxy has.
 
 3 to 4 ms from a change to its effect, and no polling while nothing changes. Only proxies that show their
-group's token are answered; what they ask is bounded in size.
+group's token are answered; what they ask is bounded in size, and what is refused is answered late.
 Source: Envoy, api/xds_protocol "REST-JSON polling subscriptions".
 """
 
@@ -9,32 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import random
 import time
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
 from aiohttp import web
 
-from penstock.dataplane.envoy.names import CDS, DISCOVERY, XDS_HEALTH_PATH
+from penstock.dataplane.envoy.names import DISCOVERY, XDS_HEALTH_PATH
 from penstock.dataplane.envoy.proxies import Proxy
 from penstock.dataplane.envoy.versions import Key
 
 log = structlog.get_logger(__name__)
-LARGEST_QUESTION_BYTES = 256 * 1024
+# Envoy 1.40 tells its 600 extensions in every question: 77 kB.
+LARGEST_QUESTION_BYTES: Final = 256 * 1024
 # Below the proxies' time-out of 30 s, and jittered so that they do not all come back at once.
-HOLD_SECONDS = (15.0, 25.0)
-NOT_MODIFIED = 304
-_SAY_AGAIN_SECONDS = 60.0
+HOLD_SECONDS: Final = (15.0, 25.0)
+# A proxy that is refused asks again after 20 ms.
+REFUSAL_SECONDS: Final = 1.0
+NOT_MODIFIED: Final = 304
+_SAY_AGAIN_SECONDS: Final = 60.0
+_SAID_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as it says of itself: `host` is where it is seen from here."""
+
+    group: str
+    name: str
+    host: str
+    token: str
+    stats_port: int
+    listen_address: str
 
 
 class Registry(Protocol):
-    """Who the proxies are; `proxy` may be None while a group is not known yet."""
+    """Who the proxies are."""
 
-    def proxy(self, group: str, name: str, host: str, stats_port: int) -> Proxy | None:
-        """Return the proxy that asks, made known by its first question."""
+    def proxy(self, caller: Caller, version: str) -> Proxy | None:
+        """Return the proxy that asks, known from its first question on; None: its group is not known."""
 
     @property
     def ready(self) -> bool:
@@ -42,21 +60,23 @@ class Registry(Protocol):
 
 
 class XdsServer:
-    """The handlers; `token_of` a group raises nothing, "" lets nobody in."""
+    """The handlers. `token_of` gives a group's token: "" lets nobody in, None everybody (on loopback)."""
 
     def __init__(
         self,
         registry: Registry,
-        token_of: Callable[[str], str],
+        token_of: Callable[[str], str | None],
         *,
         hold_seconds: tuple[float, float] = HOLD_SECONDS,
+        refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
-        self._registry, self._token_of, self._hold = registry, token_of, hold_seconds
+        self._registry, self._token_of = registry, token_of
+        self._hold, self._refusal_seconds = hold_seconds, refusal_seconds
         self._refused_at: dict[str, float] = {}
         self.questions = 0
 
     def app(self) -> web.Application:
-        """Return the application; run it with ``handler_cancellation=True``, so that gone proxies show."""
+        """Return the application; see `runner` for how it is to be run."""
         app = web.Application(client_max_size=LARGEST_QUESTION_BYTES)
         app.router.add_post("/v3/discovery:{kind}", self._discover)
         app.router.add_get(XDS_HEALTH_PATH, self._health)
@@ -64,78 +84,85 @@ class XdsServer:
 
     async def _health(self, _: web.Request) -> web.Response:
         # Proxies turn to their agent while an operator that has just started knows nothing.
-        return (
-            web.Response(text="ok\n") if self._registry.ready else web.Response(status=503, text="starting\n")
-        )
+        if self._registry.ready:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="starting\n")
 
     async def _discover(self, request: web.Request) -> web.Response:
         self.questions += 1
         kind = DISCOVERY.get(request.match_info["kind"])
         if kind is None:
-            return web.Response(status=404, text="no such resource type\n")
+            return await self._late(404, "no such resource type")
         try:
             question = orjson.loads(await request.read())
-            node = question["node"]
-            metadata = node.get("metadata") or {}
-            group, name = str(node["cluster"]), str(node["id"])
+            caller = _caller(question["node"], request.remote or "")
             names = [str(each) for each in question.get("resource_names") or ()]
-            asked = str(question.get("version_info") or "")
-            stats_port = int(metadata.get("stats_port") or 0)
+            version = str(question.get("version_info") or "")
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
-            return web.Response(status=400, text="not a DiscoveryRequest\n")
-        token = self._token_of(group)
-        if not token or not hmac.compare_digest(token.encode(), str(metadata.get("token", "")).encode()):
-            self._say_refused(group, name, request.remote or "")
-            return web.Response(status=403, text="unknown proxy\n")
+            return await self._late(400, "not a DiscoveryRequest")
+        token = self._token_of(caller.group)
+        if token is not None and not (token and hmac.compare_digest(token.encode(), caller.token.encode())):
+            self._say_refused(caller)
+            return await self._late(403, "unknown proxy")
         if len(names) > 1:
-            return web.Response(status=400, text="one resource a question\n")
-        proxy = self._registry.proxy(group, name, request.remote or "", stats_port)
+            return await self._late(400, "one resource a question")
+        proxy = self._registry.proxy(caller, version)
         if proxy is None:
-            await asyncio.sleep(1.0)
-            return web.Response(status=503, text="nothing is known of this group yet\n")
-        key = (kind, names[0] if names else "")
+            return await self._late(503, "nothing is known of this group yet")
         proxy.open_questions += 1
         try:
-            return await self._answer(proxy, key, asked)
+            return await self._answer(proxy, (kind, names[0] if names else ""), version)
         finally:
             proxy.open_questions -= 1
             proxy.heard_at = time.monotonic()
 
-    async def _answer(self, proxy: Proxy, key: Key, asked: str) -> web.Response:
-        subscription = proxy.subscriptions[key]
-        subscription.asked(asked, time.monotonic())
-        if key == (CDS, ""):
-            proxy.wake_after_clusters()
-        until = time.monotonic() + random.uniform(*self._hold)  # noqa: S311 - jitter
-        while True:
-            now = time.monotonic()
-            answer = proxy.catalogue.answer(key)
-            if answer is not None and subscription.may_send(answer, now) and proxy.in_order(key[0]):
-                subscription.send(answer)
-                return web.Response(body=answer.body, content_type="application/json")
-            if now >= until:
-                return web.Response(status=NOT_MODIFIED)
-            pause = until - now
-            if answer is not None and answer.version != subscription.has and subscription.send_again_at > now:
-                pause = min(pause, subscription.send_again_at - now)
-            await self._woken(proxy, key, pause)
-
-    @staticmethod
-    async def _woken(proxy: Proxy, key: Key, seconds: float) -> None:
-        """Wait until the answer may have changed, or for `seconds`."""
-        future = asyncio.get_running_loop().create_future()
-        proxy.waiting[key].add(future)
-        try:
-            await asyncio.wait([future], timeout=seconds)
-        finally:
-            if key in proxy.waiting:
-                proxy.waiting[key].discard(future)
-
-    def _say_refused(self, group: str, name: str, remote: str) -> None:
+    async def _answer(self, proxy: Proxy, key: Key, version: str) -> web.Response:
         now = time.monotonic()
-        if now - self._refused_at.get(remote, -_SAY_AGAIN_SECONDS) < _SAY_AGAIN_SECONDS:
+        proxy.asked(key, version, now)
+        until = now + random.uniform(*self._hold)  # noqa: S311 - jitter
+        while now < until:
+            answer = proxy.answer(key, version, now)
+            if answer is not None:
+                return web.Response(body=answer.body, content_type="application/json")
+            await proxy.change(key, version, until, now)
+            now = time.monotonic()
+        return web.Response(status=NOT_MODIFIED)
+
+    async def _late(self, status: int, text: str) -> web.Response:
+        await asyncio.sleep(self._refusal_seconds)
+        return web.Response(status=status, text=f"{text}\n")
+
+    def _say_refused(self, caller: Caller) -> None:
+        now = time.monotonic()
+        if now - self._refused_at.get(caller.host, -_SAY_AGAIN_SECONDS) < _SAY_AGAIN_SECONDS:
             return
-        if len(self._refused_at) > 1000:
+        if len(self._refused_at) >= _SAID_AT_ONCE:
             self._refused_at.clear()
-        self._refused_at[remote] = now
-        log.warning("a proxy without the group's token was refused", group=group, proxy=name, address=remote)
+        self._refused_at[caller.host] = now
+        log.warning(
+            "a proxy without the group's token was refused",
+            group=caller.group[:100],
+            proxy=caller.name[:100],
+            address=caller.host,
+        )
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """Return what runs the application: it sees when a proxy is gone, and ends with questions held."""
+    return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+
+
+def _caller(node: dict[str, Any], host: str) -> Caller:
+    """Return who asks. Raises KeyError, TypeError, ValueError or AttributeError for what is no node."""
+    metadata = node.get("metadata") or {}
+    listen_address = str(metadata.get("listen_address") or "")
+    if listen_address:
+        ipaddress.ip_address(listen_address)
+    return Caller(
+        group=str(node["cluster"]),
+        name=str(node["id"]),
+        host=host,
+        token=str(metadata.get("token") or ""),
+        stats_port=int(metadata.get("stats_port") or 0),
+        listen_address=listen_address,
+    )

@@ -1,50 +1,116 @@
-"""How proxies that do not know of each other share one limit K: by what is in flight at the others.
+"""How proxies that do not know of each other share one limit K, by what is in flight at each: u_1 .. u_N.
 
-    share_i = max(f, K - sum over j != i of max(u_j, f)),   f = K / (2 N)
+* Much is free: share_i = u_i + w (K - sum u), w = min(3/4, 2/N). More is given than there is, because a
+  single keep-alive client at 60 % of K meets one proxy alone and must see no 429. Only a burst at all proxies
+  within the second between two looks could use that, at most to 2 K.
+* Little is free (10 % of K), or somebody lacks room: max-min fair parts of K (water-filling), of which each
+  gets what others have left: sum max(u_i, share_i) <= max(K, sum u) + N. Who holds more than its part gives
+  it back stream by stream.
+* A proxy whose load is not known has an equal part: 0 would be a guess.
 
-u_j is what is in flight at proxy j. An idle fleet lets one proxy take 1 - (N-1)/(2N) of the limit (75 % with
-two, 67 % with three): a single keep-alive client must not meet a 429 at 60 % because two other proxies idle.
-Under steady overload the shares add up to K. Only a burst that hits all idle proxies within the second
-between two looks gets past K, at most to (N + 1) K / 2.
+Source: max-min fairness, Bertsekas and Gallager, Data Networks, 6.5.2.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from penstock.model.traffic import FleetLimit
 
-# A share moves only by more than this part of the limit: each move is a new route for the proxy.
-SMALLEST_MOVE = 0.05
+TIGHT_RATIO = 0.1  # of the limit is free, or less
+ROOMY_RATIO = 0.3
+LARGEST_GIFT = 0.75  # of what is free, to each proxy
+LARGEST_SUM = 2.0  # of the limit, handed out to an idle fleet
+RESERVE_RATIO = 0.1  # of an equal part, kept for a proxy without requests
+# A share is raised by no less than this part of the limit: each move is a new route for the proxy.
+SMALLEST_RAISE_RATIO = 0.02
 
 
-def shares(limit: int, in_flight: Mapping[str, float]) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Requests in flight at one proxy (None: not known), and whether it turned some away for lack of room."""
+
+    in_flight: float | None
+    pressed: bool = False
+
+
+def divide(limit: int, uses: Mapping[str, Use]) -> dict[str, int]:
     """Return what each proxy (by id) may have in flight of `limit` requests; at least one each."""
-    count = len(in_flight)
-    if count == 1:
-        return dict.fromkeys(in_flight, max(1, limit)) if limit > 0 else dict.fromkeys(in_flight, 0)
-    if limit <= 0:
-        return dict.fromkeys(in_flight, 0)
-    reserve = limit / (2 * count)
-    held = {proxy: max(load, reserve) for proxy, load in in_flight.items()}
-    total = sum(held.values())
-    return {
-        proxy: max(1, math.floor(max(reserve, limit - (total - mine)) + 1e-9)) for proxy, mine in held.items()
-    }
+    if limit <= 0 or not uses:
+        return dict.fromkeys(uses, 0)
+    if len(uses) == 1:
+        return dict.fromkeys(uses, limit)
+    equal = limit / len(uses)
+    held = [equal if use.in_flight is None else use.in_flight for use in uses.values()]
+    found = _with_rest(_max_min_fair(limit, [_claim(use, limit, equal) for use in uses.values()]), limit)
+    free_ratio = 1 - sum(held) / limit
+    if free_ratio <= TIGHT_RATIO or any(use.pressed for use in uses.values()):
+        found = _as_others_leave(held, found)
+    if free_ratio > TIGHT_RATIO:
+        gift = free_ratio * limit * _gift_ratio(free_ratio, list(uses.values()))
+        found = [
+            part if use.pressed or use.in_flight is None else max(part, use.in_flight + gift)
+            for use, part in zip(uses.values(), found, strict=True)
+        ]
+    return {name: max(1, math.floor(part + 1e-9)) for name, part in zip(uses, found, strict=True)}
 
 
-def steady(before: int | None, share: int, limit: int, in_flight: float) -> int:
-    """Return the share to put in force: the one before it where the move is not worth a new route.
+def settle(before: Mapping[str, int], wanted: Mapping[str, int], limit: int) -> dict[str, int]:
+    """Return the shares to put in force: `wanted`, without raises that are not worth a new route.
 
-    Less is always worth it when what is in flight is above it: the limit would be passed.
+    Less is always worth it, or the limit would be passed; so is the way out of a share of a few.
     """
-    if before is None or (share < before and in_flight > share):
-        return share
-    return share if abs(share - before) > SMALLEST_MOVE * limit else before
+    least = SMALLEST_RAISE_RATIO * limit
+    return {
+        name: before[name] if 0 < share - before.get(name, 0) < least and name in before else share
+        for name, share in wanted.items()
+    }
 
 
 def part_of(limit: FleetLimit, share: int) -> FleetLimit:
     """Return the running and queued parts of one proxy's share of a limit."""
-    running = max(1, min(share, round(share * limit.running / max(1, limit.in_flight))))
+    if share <= 0:
+        return FleetLimit(0, 0)
+    running = max(1, min(share, math.ceil(share * limit.running / max(1, limit.in_flight) - 1e-9)))
     return FleetLimit(running, share - running)
+
+
+def _claim(use: Use, limit: int, equal: float) -> float:
+    if use.in_flight is None:
+        return equal
+    return float(limit) if use.pressed else max(use.in_flight, RESERVE_RATIO * equal)
+
+
+def _max_min_fair(limit: float, claims: Sequence[float]) -> list[float]:
+    """Fill all claims evenly until the limit is used up."""
+    found = [0.0] * len(claims)
+    rest, open_claims = limit, sorted(range(len(claims)), key=lambda index: claims[index])
+    while open_claims:
+        index = open_claims.pop(0)
+        found[index] = min(claims[index], rest / (len(open_claims) + 1))
+        rest -= found[index]
+    return found
+
+
+def _with_rest(parts: Sequence[float], limit: float) -> list[float]:
+    rest = max(0.0, limit - sum(parts)) / len(parts)
+    return [part + rest for part in parts]
+
+
+def _as_others_leave(held: Sequence[float], target: Sequence[float]) -> list[float]:
+    """Lower at once, raise by what those above their target have given back."""
+    above = sum(max(0.0, load - part) for load, part in zip(held, target, strict=True))
+    room = [max(0.0, part - load) for load, part in zip(held, target, strict=True)]
+    given = max(0.0, 1 - above / sum(room)) if sum(room) > 0 else 0.0
+    return [min(load, part) + more * given for load, part, more in zip(held, target, room, strict=True)]
+
+
+def _gift_ratio(free_ratio: float, uses: Sequence[Use]) -> float:
+    """Return which part of what is free each proxy may take beyond what it has."""
+    equal = 1 / len(uses)
+    rise = min(1.0, (free_ratio - TIGHT_RATIO) / (ROOMY_RATIO - TIGHT_RATIO))
+    if any(use.pressed for use in uses):
+        return equal * rise  # where the load is, is known: little has to be given twice
+    return equal + (max(equal, min(LARGEST_GIFT, LARGEST_SUM * equal)) - equal) * rise

@@ -5,7 +5,7 @@ Read every second from the listener that shows statistics and nothing else; boun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from penstock.dataplane.envoy import names
@@ -13,6 +13,19 @@ from penstock.model.spec import ServiceKey
 from penstock.model.traffic import ClassCount, Endpoint, GatewayReading, RoutePlan, RouteState
 
 Stats = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The statistics of one proxy at a time (monotonic seconds), and those of the look before."""
+
+    at: float
+    stats: Stats
+    before: Stats = field(default_factory=dict)
+
+    def rose(self, counters: Iterable[str]) -> bool:
+        """Whether one of these counters is above what it was at the look before."""
+        return any(self.stats.get(name, 0) > self.before.get(name, 0) for name in counters)
 
 
 def parse_stats(text: str) -> dict[str, int]:
@@ -27,26 +40,35 @@ def parse_stats(text: str) -> dict[str, int]:
 
 @dataclass(slots=True)
 class Counters:
-    """Sums of counters over all proxies, monotone while proxies come, go and restart."""
+    """Sums of counters over all proxies, monotone while proxies come, go and restart.
 
-    _last: dict[tuple[str, str], int] = field(default_factory=dict)  # by proxy and name
+    What a proxy had counted before we knew it is nobody's: it counts from the first look on, unless it was
+    born under our eyes.
+    """
+
+    _last: dict[str, dict[str, int]] = field(default_factory=dict)  # by proxy and name
     _sums: dict[str, float] = field(default_factory=dict)
 
-    def add(self, proxy: str, stats: Stats, wanted: Sequence[str]) -> None:
+    def born(self, proxy: str) -> None:
+        """Note a proxy that has counted nothing yet."""
+        self._last[proxy] = {}
+
+    def add(self, proxy: str, stats: Stats, wanted: Iterable[str]) -> None:
         """Take in what one proxy shows of the wanted counters."""
+        is_known = proxy in self._last
+        last = self._last.setdefault(proxy, {})
         for name in wanted:
             value = stats.get(name)
             if value is None:
                 continue
-            before = self._last.get((proxy, name), 0)
-            # Below what it was: the process began anew.
+            before = last.get(name, 0) if is_known else value
+            # Below what it was: the process, or the cluster, began anew.
             self._sums[name] = self._sums.get(name, 0.0) + (value - before if value >= before else value)
-            self._last[proxy, name] = value
+            last[name] = value
 
     def forget(self, proxy: str) -> None:
         """Drop what a proxy that is gone showed last; the sums stay."""
-        for key in [key for key in self._last if key[0] == proxy]:
-            del self._last[key]
+        self._last.pop(proxy, None)
 
     def of(self, name: str) -> float:
         """Return a sum; 0 for what no proxy has shown."""
@@ -70,6 +92,22 @@ def in_flight(stats: Stats, clusters: Sequence[str]) -> int:
         + stats.get(f"cluster.{each}.upstream_rq_pending_active", 0)
         for each in clusters
     )
+
+
+def refused_updates(stats: Stats, kind: str, name: str) -> int | None:
+    """Return how many updates of a resource Envoy counts as refused; None where it does not tell."""
+    counters = {
+        names.CDS: "cluster_manager.cds.update_rejected",
+        names.LDS: "listener_manager.lds.update_rejected",
+        names.RDS: f"http.{name}.rds.{name}.update_rejected",
+        names.RTDS: "runtime.load_error",
+    }
+    return stats.get(counters.get(kind, ""))
+
+
+def tells_of(stats: Stats, plan: RoutePlan) -> bool:
+    """Whether a proxy has the service: one that does not have it yet counts nothing, which is not zero."""
+    return f"cluster.{names.cluster_name(plan.key)}.upstream_rq_active" in stats
 
 
 def reading(
