@@ -163,6 +163,12 @@ Examples:
     help="File with the secret that gateways' tokens are derived from; required for gateways.",
 )
 @click.option(
+    "--gateway-endpoint-host",
+    default="",
+    hidden=True,
+    help="With external gateways: where all engines are, instead of the addresses in EndpointSlices.",
+)
+@click.option(
     "--gateway-template", default="", help="YAML file: image, replicas, resources of the gateway pods."
 )
 @click.option(
@@ -211,6 +217,7 @@ def run(
     xds_listen: tuple[str, int],
     xds_address: str,
     gateway_key_file: str,
+    gateway_endpoint_host: str,
     gateway_template: str,
     kubeconfig: str,
     log_format: str,
@@ -266,6 +273,7 @@ def run(
             xds_listen_port=xds_listen[1],
             xds_address=xds_address,
             key_file=gateway_key_file,
+            endpoint_host=gateway_endpoint_host,
             template_file=gateway_template,
         ),
     )

@@ -198,7 +198,7 @@ class Operator:
         tables = CapacityTables(lambda: solver_processes(settings.solver_processes))
         self._stack.callback(tables.close)
         states: dict[ServiceKey, ServiceState] = {}
-        gateways, endpoints = None, EndpointCache()
+        gateways, endpoints = None, EndpointCache(settings.gateways.endpoint_host)
         session = aiohttp.ClientSession()
         self._stack.push_async_callback(session.close)
         fallbacks = Fallbacks(self._cache, states, endpoints, ModelCheck(session), tables)

@@ -5,7 +5,7 @@ Kept apart from the fleet's cache: only gateways need addresses, and only of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from penstock.model.traffic import Endpoint
@@ -15,13 +15,17 @@ Place = tuple[str, str]  # namespace, Service
 
 
 class EndpointCache:
-    """The EndpointSlices of all Services; `changed` is called with the Service whose slices moved."""
+    """The EndpointSlices of all Services.
 
-    def __init__(self, changed: Callable[[Place], None] = lambda _: None) -> None:
+    `host` stands for every endpoint's address where engines are processes of this machine: an API
+    server takes no loopback addresses in slices.
+    """
+
+    def __init__(self, host: str = "") -> None:
         self._slices: dict[Place, dict[str, Object]] = {}
         self._ports: dict[Place, tuple[tuple[str, int], ...]] = {}
         self._place_of: dict[tuple[str, str], Place] = {}
-        self._changed = changed
+        self._host = host
 
     def see(self, body: Object) -> None:
         """Take in a slice."""
@@ -35,7 +39,6 @@ class EndpointCache:
             "endpoints": [_essence(each) for each in body.get("endpoints") or ()],
             "ports": [(each.get("name") or "", each.get("port")) for each in body.get("ports") or ()],
         }
-        self._changed(place)
 
     def forget(self, namespace: str, name: str) -> None:
         """Drop a deleted slice."""
@@ -45,7 +48,6 @@ class EndpointCache:
         self._slices[place].pop(name, None)
         if not self._slices[place]:
             del self._slices[place]
-        self._changed(place)
 
     def see_service(self, body: Object) -> None:
         """Take in a Service: slices name its ports, users number them."""
@@ -83,7 +85,11 @@ class EndpointCache:
             for pod, address, ready, terminating in entry["endpoints"]:
                 # A terminating pod still finishes its streams: it drains, it is not gone.
                 found[pod] = Endpoint(
-                    pod, address, int(port_number), ready or terminating, pod in leaving or terminating
+                    pod,
+                    self._host or address,
+                    int(port_number),
+                    ready or terminating,
+                    pod in leaving or terminating,
                 )
         return tuple(found[pod] for pod in sorted(found))
 

@@ -40,6 +40,7 @@ class GatewaySettings:
     xds_listen_port: int = 18000
     xds_address: str = ""  # host:port under which proxies reach the leader
     key_file: str = ""  # secret that the groups' tokens are derived from
+    endpoint_host: str = ""  # external only: where all engines are, instead of the addresses in slices
     template_file: str = ""  # YAML: image, replicas, concurrency, resources of gateway pods
 
 
