@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from fakes.refusal import SERVICES, Refusal
 from fakes.schema_walk import least
 from penstock.model.parse import InvalidSpec, parse_service
 from penstock.sandbox.apiserver import ApiServer
 
 pytestmark = pytest.mark.api
-
-SERVICES = "/apis/serving.penstock.dev/v1alpha1/namespaces/default/inferenceservices"
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A bad resource; `where`, `value` and `rule` as the API server shows them; what the parser says."""
-
-    body: dict[str, Any]
-    where: str
-    value: str
-    rule: str
-    parser: str
 
 
 def with_law(**parameters: object) -> dict[str, Any]:
@@ -238,14 +225,8 @@ REFUSALS = {
 
 @pytest.mark.parametrize("bad", REFUSALS.values(), ids=REFUSALS.keys())
 def test_a_bad_resource_is_refused_with_advice(apiserver: ApiServer, bad: Refusal) -> None:
-    status, answer = apiserver.request("POST", f"{SERVICES}?dryRun=All", bad.body)
-    assert status == 422, answer
-    value = bad.value if bad.value.lstrip("-").isdigit() else f'"{bad.value}"'
-    who = f'InferenceService.serving.penstock.dev "{bad.body["metadata"]["name"]}"'
-    assert answer["message"] == f"{who} is invalid: {bad.where}: Invalid value: {value}: {bad.rule}"
-    with pytest.raises(InvalidSpec) as refused:
-        parse_service(bad.body)
-    assert str(refused.value) == bad.parser
+    assert bad.by_api_server(apiserver) == bad.expected
+    assert bad.by_parser() == bad.parser
 
 
 def test_a_mode_that_does_not_exist_is_refused(apiserver: ApiServer) -> None:
