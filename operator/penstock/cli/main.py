@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": "Plan capacity without a cluster.",
     "engine": "Run a stand-in LLM server with an engine profile's timing.",
     "load": "Send open-loop load from a rate or a trace and report percentiles.",
+    "gateway": "Stand in for the operator beside a gateway (its agent).",
     "drain": "Wait until a gateway pod's Envoy has answered all its requests (its preStop hook).",
     "demo": "Run everything together on this machine, with live traffic and a commentary.",
 }
