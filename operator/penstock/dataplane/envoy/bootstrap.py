@@ -19,6 +19,8 @@ POLLED_STATS_PATH: Final = "/stats/penstock"
 READY_PATH: Final = "/ready"
 PROMETHEUS_PATH: Final = "/stats/prometheus"
 
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104
+
 # What `POLLED_STATS_PATH` shows of clusters, virtual clusters (classes), HTTP managers and configuration.
 _POLLED: Final = (
     r"^(cluster\.[^.]*_[^.]*\.(upstream_rq_active|upstream_rq_pending_active|upstream_rq_total|upstream_cx_none_healthy"
@@ -27,6 +29,19 @@ _POLLED: Final = (
     r"|http\.[^.]*_[^.]*\.(downstream_rq_(total|active|5xx)|rds\.[^.]+\.update_rejected)"
     r"|(cluster_manager\.cds|listener_manager\.lds)\.update_rejected"
     r"|listener_manager\.listener_create_failure|runtime\.load_error)$"
+)
+# What exists at all, for Prometheus as well. With 200 services of two classes and a fallback, a poll took
+# 0.20 s of CPU and the process 445 MB with Envoy's full set; with this 0.05 s and 403 MB.
+_KEPT: Final = (
+    r"(cluster\.[^.]+\.(upstream_rq_(active|pending_active|pending_overflow|total|completed|[1-5]xx|429|503"
+    r"|retry|retry_success|retry_overflow|rx_reset|tx_reset)"
+    r"|upstream_cx_(active|total|connect_fail|none_healthy)|membership_(healthy|total)"
+    r"|outlier_detection\.ejections_(active|enforced_total)|update_(rejected|failure|success))"
+    r"|cluster\.[^._]+_[^._]+\.upstream_rq_time"
+    r"|http\.[^.]+\.(downstream_rq_(total|active|time|[1-5]xx)|downstream_cx_(active|total)|rbac\.policy\..+"
+    r"|rds\..+\.(update_(rejected|failure|success)|config_reload))"
+    r"|listener\..+\.(downstream_cx_(active|total)|ssl\.(handshake|connection_error))"
+    r"|(server|cluster_manager|listener_manager|runtime|overload)\..+)"
 )
 
 
@@ -62,6 +77,8 @@ def bootstrap(
     `listen_address` is where the statistics listener is bound; services' listeners come by LDS.
     """
     node: dict[str, Any] = {"cluster": group, "metadata": {"token": token, "stats_port": stats_port}}
+    if listen_address not in EVERYWHERE:
+        node["metadata"]["listen_address"] = listen_address  # services' listeners are to be bound there too
     if node_id:
         node["id"] = node_id
     source = xds_source()
@@ -78,6 +95,9 @@ def bootstrap(
                 _admin_cluster(admin_port),
             ],
             "listeners": [_stats_listener(listen_address, stats_port)],
+        },
+        "stats_config": {
+            "stats_matcher": {"inclusion_list": {"patterns": [{"safe_regex": {"regex": _KEPT}}]}}
         },
         "overload_manager": {
             "resource_monitors": [

@@ -18,7 +18,7 @@ from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.bootstrap import xds_source
 from penstock.dataplane.envoy.names import EXTENSION
 from penstock.dataplane.envoy.runtime import RETRY_BUDGET_MINIMUM, RETRY_BUDGET_PERCENT
-from penstock.model.traffic import Backend, RoutePlan
+from penstock.model.traffic import RoutePlan
 
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CEILING: Final = 1_000_000  # runtime keys set what is meant; Envoy's own default of 1024 would bind
@@ -27,25 +27,24 @@ _NEVER_SENT: Final = "connect-failure,refused-stream,reset-before-request"
 
 def clusters(plan: RoutePlan) -> dict[str, dict[str, Any]]:
     """Return the clusters of a plan by name; its limits do not matter."""
-    built = [_pool(names.cluster_name(plan.key), plan.backend, plan, reason=names.REASON_PRIMARY)]
+    built = [_pool(names.cluster_name(plan.key), plan)]
     built += [_shed(names.shed_cluster(plan.key, each)) for each in names.request_classes(plan)]
     if plan.fallback is not None:
-        into = plan.fallback.backend
         for each in names.classes_that_may_spill(plan):
-            built.append(_pool(names.spill_cluster(plan.key, each), into, plan, reason=names.REASON_OVERLOAD))
-        built.append(_pool(names.rescue_cluster(plan.key), into, plan, reason=names.REASON_ERROR))
+            built.append(_pool(names.spill_cluster(plan.key, each), plan))
+        built.append(_pool(names.rescue_cluster(plan.key), plan))
         built.append(_composite(plan))
     return {cluster["name"]: cluster for cluster in built}
 
 
-def _pool(name: str, backend: Backend, plan: RoutePlan, *, reason: str) -> dict[str, Any]:
+def _pool(name: str, plan: RoutePlan) -> dict[str, Any]:
     return {
         "@type": names.CDS,
         "name": name,
         "type": "EDS",
         "eds_cluster_config": {
             "eds_config": xds_source(),
-            "service_name": names.endpoints_name(backend, reason),
+            "service_name": name,
         },
         "connect_timeout": "0.5s",  # a pod that is gone takes all new requests for as long
         "load_balancing_policy": _balancer(plan),

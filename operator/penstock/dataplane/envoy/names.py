@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import Backend, RoutePlan
+from penstock.model.traffic import RoutePlan
 
 _TYPE: Final = "type.googleapis.com/envoy."
 EXTENSION: Final = _TYPE + "extensions."
@@ -74,11 +74,6 @@ def any_cluster(key: ServiceKey) -> str:
 def shed_cluster(key: ServiceKey, request_class: str) -> str:
     """Return the cluster that has no endpoints ever: its counters are the class's 429."""
     return f"{cluster_name(key)}_shed_{request_class}"
-
-
-def endpoints_name(backend: Backend, reason: str) -> str:
-    """Return the EDS resource of a Kubernetes Service's port for clusters that go there for one reason."""
-    return f"{backend.namespace}_{backend.service}_{backend.port}_{reason}"
 
 
 def secret_name(namespace: str, secret: str) -> str:

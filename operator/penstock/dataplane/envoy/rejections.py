@@ -38,11 +38,7 @@ def _concerned(routes: Sequence[RouteState], kind: str, name: str) -> Iterator[S
 
 def _resources(plan: RoutePlan, kind: str) -> set[str]:
     if kind == names.EDS:
-        found = {names.endpoints_name(plan.backend, names.REASON_PRIMARY)}
-        if plan.fallback is not None:
-            for reason in (names.REASON_OVERLOAD, names.REASON_ERROR):
-                found.add(names.endpoints_name(plan.fallback.backend, reason))
-        return found
+        return {names.cluster_name(plan.key), *names.clusters_into_fallback(plan)}
     if kind == names.SDS:
         return {names.secret_name(plan.key.namespace, plan.tls_secret)} if plan.tls_secret else set()
     if kind == names.CDS:

@@ -105,12 +105,14 @@ def _structure(plan: RoutePlan) -> RoutePlan:
 
 
 def _endpoints(state: RouteState) -> Iterator[tuple[str, Resource]]:
-    reached = [(state.plan.backend, state.endpoints, names.REASON_PRIMARY)]
-    if state.plan.fallback is not None:
-        into = (state.plan.fallback.backend, state.fallback_endpoints)
-        reached += [(*into, names.REASON_OVERLOAD), (*into, names.REASON_ERROR)]
-    for backend, endpoints, reason in reached:
-        yield names.endpoints_name(backend, reason), _assignment(backend, endpoints, reason)
+    plan = state.plan
+    own = names.cluster_name(plan.key)
+    yield own, _assignment(own, plan.backend, state.endpoints, names.REASON_PRIMARY)
+    if plan.fallback is not None:
+        rescue = names.rescue_cluster(plan.key)
+        for cluster in names.clusters_into_fallback(plan):
+            reason = names.REASON_ERROR if cluster == rescue else names.REASON_OVERLOAD
+            yield cluster, _assignment(cluster, plan.fallback.backend, state.fallback_endpoints, reason)
 
 
 @lru_cache(maxsize=4096)
@@ -129,8 +131,8 @@ def _route(plan: RoutePlan, room: Room) -> Resource:
 
 
 @lru_cache(maxsize=8192)
-def _assignment(backend: Backend, endpoints: tuple[Endpoint, ...], reason: str) -> Resource:
-    return load_assignment(backend, endpoints, reason)
+def _assignment(cluster: str, backend: Backend, endpoints: tuple[Endpoint, ...], reason: str) -> Resource:
+    return load_assignment(cluster, backend, endpoints, reason=reason)
 
 
 @lru_cache(maxsize=1024)
