@@ -6,10 +6,13 @@ import base64
 import json
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.cli.drain import drain as drain_command
+from penstock.cli.gateway import gateway as gateway_command
 from penstock.dataplane.envoy.gateway_services import (
     FoundService,
     direct_service,
@@ -87,6 +90,22 @@ def test_only_the_agent_sees_the_service_accounts_token() -> None:
     assert spec["automountServiceAccountToken"] is False
     mounts = {each["name"]: {m["name"] for m in each["volumeMounts"]} for each in spec["containers"]}
     assert mounts == {"envoy": {"bootstrap"}, "agent": {"plans", "account"}}
+
+
+@pytest.mark.parametrize("command", [drain_command, gateway_command], ids=["drain", "agent"])
+def test_the_pods_commands_are_ones_that_penstock_knows(command: click.Command) -> None:
+    envoy, agent = pod(a_group(template=GatewayTemplate(image="i", replicas=3)))["containers"]
+    given = {
+        "drain": envoy["lifecycle"]["preStop"]["exec"]["command"],
+        "gateway": agent["command"],
+    }[str(command.name)]
+    assert given[:2] == ["penstock", command.name]
+    with click.Context(command, info_name=command.name) as context:
+        command.parse_args(context, given[2:])
+    if command is gateway_command:
+        assert context.params["gateways"] == 3
+        assert str(context.params["plans"]) == "/etc/penstock/plans/plans.json"
+        assert {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} in agent["env"]
 
 
 def test_one_pod_always_serves_and_a_leaving_one_waits_for_its_streams() -> None:

@@ -104,6 +104,7 @@ def _agent(template: GatewayTemplate) -> Container:
             "gateway",
             f"--plans={PLANS_PATH}/{PLANS_FILE}",
             f"--listen=127.0.0.1:{AGENT_PORT}",
+            f"--gateways={template.replicas}",
         ],
         "volumeMounts": [_mount("plans", PLANS_PATH), _mount("account", ACCOUNT_PATH)],
     }
