@@ -7,7 +7,13 @@ import pytest
 from penstock.model.reading import Absence, Reading
 from penstock.model.spec import Slo
 from penstock.model.traffic import ClassCount, GatewayReading
-from penstock.policy.gateway_load import GatewayMemory, gateway_rates, observe_gateway, offered_reading
+from penstock.policy.gateway_load import (
+    GatewayMemory,
+    bypassing,
+    gateway_rates,
+    observe_gateway,
+    offered_reading,
+)
 
 
 def walked(seconds: int, **per_second: ClassCount) -> GatewayMemory:
@@ -74,3 +80,22 @@ def test_counters_that_begin_anew_are_not_a_negative_rate() -> None:
     rates = gateway_rates(observe_gateway(memory, later, window_seconds=60), 63)
     assert rates is not None
     assert rates.offered == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("engine_rate", "said"),
+    [
+        (Reading(9.0), ""),
+        (Reading(11.0), ""),  # within what scrapes and rounding explain
+        (
+            Reading(20.0),
+            "the engines serve 20 req/s, the gateways let 9 req/s in: the rest bypasses them, is not limited "
+            "and not drained; let all clients use the gateways' Service",
+        ),
+        (Reading.missing(Absence.NO_SERIES), ""),
+    ],
+)
+def test_load_past_the_gateways_is_told(engine_rate: Reading, said: str) -> None:
+    rates = gateway_rates(walked(60, default=ClassCount(12, 2, 1)), 60)
+    assert rates is not None
+    assert bypassing(rates, engine_rate) == said

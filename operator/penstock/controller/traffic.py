@@ -20,14 +20,14 @@ from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.fallbacks import Fallbacks, backend_of
 from penstock.controller.gateway_ports import GatewayPorts
-from penstock.controller.route_plans import route_state
-from penstock.controller.service_state import ServiceState
+from penstock.controller.route_plans import fallback_service, route_state
+from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.step import replicas_to_write
 from penstock.dataplane.api import DataPlane
 from penstock.dataplane.envoy.ports import NoPortError
 from penstock.model.spec import RoutingType, ServiceKey, ServiceSpec
 from penstock.model.traffic import GatewayGroup, RouteState
-from penstock.policy.gateway_load import observe_gateway
+from penstock.policy.gateway_load import bypassing, observe_gateway
 
 log = structlog.get_logger(__name__)
 EVERY_SECONDS = 1.0
@@ -163,11 +163,16 @@ class TrafficTask:
         plans = {group: [each.plan for each in states] for group, states in told.items() if states}
         existing = {*served, *unreadable}
         hindered = self._parts.ports.follow(plans, existing, reached=reached, now=now)
+        # Their engines serve what others spill too: counted at another listener, it bypasses nothing.
+        helping = {fallback_service(spec) for spec in served.values()}
         for key in served:
             state = self._states.get(key)
             if state is not None:
                 group = groups.get(self._parts.ports.group_of(key))
-                state.gateway.problem = hindered.get(key) or _problem(key, group)
+                problem = hindered.get(key) or _problem(key, group)
+                if problem is None and key not in helping:
+                    problem = _bypassed(state.outcome)
+                state.gateway.problem = problem
 
 
 def _problem(key: ServiceKey, group: GatewayGroup | None) -> Problem | None:
@@ -176,3 +181,11 @@ def _problem(key: ServiceKey, group: GatewayGroup | None) -> Problem | None:
         return NO_GATEWAY
     rejected = group.rejected.get(key)
     return None if rejected is None else ("ConfigurationRejected", rejected)
+
+
+def _bypassed(outcome: Outcome | None) -> Problem | None:
+    """Return that load reaches the engines past the gateways; None where none is known to."""
+    if outcome is None or outcome.rates is None or outcome.seen.load.offered_rate.value is None:
+        return None
+    said = bypassing(outcome.rates, outcome.seen.load.arrival_rate)
+    return ("GatewayBypassed", said) if said else None

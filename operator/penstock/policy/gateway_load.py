@@ -117,6 +117,23 @@ def offered_reading(rates: GatewayRates | None, slo: Slo, *, window_seconds: flo
     return Reading(rates.to_size_for(slo))
 
 
+def bypassing(rates: GatewayRates, engine_rate: Reading) -> str:
+    """Say that requests reach the engines past the gateways; "" where they do not, or it is not known.
+
+    Engines count a request at its first token, a moment after the gateway did: 25 % and one in two
+    seconds more is beyond what that and scrapes can explain.
+    """
+    if engine_rate.value is None or rates.window_seconds <= 0:
+        return ""
+    admitted = rates.offered - rates.shed - rates.spilled
+    if engine_rate.value <= 1.25 * admitted + 0.5:
+        return ""
+    return (
+        f"the engines serve {engine_rate.value:.3g} req/s, the gateways let {admitted:.3g} req/s in: the "
+        "rest bypasses them, is not limited and not drained; let all clients use the gateways' Service"
+    )
+
+
 def _fell(before: GatewayReading, after: GatewayReading) -> bool:
     return any(
         count.offered > after.classes.get(name, _NONE).offered + 1e-9
