@@ -37,17 +37,17 @@ SERVICES = 200
 
 async def changes(*, quick: bool) -> list[Figure]:
     """Changes of limit and weight, falling limits, bursts."""
-    flips, bursts, seconds = (40, 5, 0.7) if quick else (200, 20, 1.0)
+    flips, bursts, seconds = (30, 5, 0.7) if quick else (200, 20, 1.0)
     figures: list[Figure] = []
     async with light_upstream() as own, light_upstream() as small:
         async with running_gateway() as gateway:
             port, burst_port = free_ports(2)
-            console.print("changes, 1 service")
+            console.print(f"changes, 1 service, {flips} of each kind, {bursts} bursts")
             figures += await first_effects(gateway, (own, small), port, others=[], flips=flips)
             figures += await falling_limits(gateway, own, port, seconds=seconds)
             figures += await exact_bursts(gateway, (own, small), burst_port, bursts)
         async with running_gateway() as gateway:
-            console.print(f"changes, {SERVICES} services")
+            console.print(f"changes, {SERVICES} services, {flips} of each kind")
             port, *ports = free_ports(SERVICES)
             others = [
                 route(
@@ -85,12 +85,11 @@ async def overload(*, quick: bool) -> list[Figure]:
     async with light_upstream() as fallback, stand_ins(REPLICAS) as engines, running_gateway() as gateway:
         port, classes_port = free_ports(2)
         figures = await overload_on_envoy(gateway, engines, port, quick=quick)
-        console.print("classes and fallback")
-        figures += await class_figures(gateway, engines, fallback, classes_port, quick=quick)
         if not quick:  # its simulated counterpart is in both
             console.print("retries")
             figures += await amplification(gateway, engines, port)
-        return figures
+        console.print("classes and fallback")
+        return figures + await class_figures(gateway, engines, fallback, classes_port, quick=quick)
 
 
 SECTIONS: dict[str, Callable[..., Awaitable[list[Figure]]]] = {

@@ -98,10 +98,13 @@ async def _run(
     spilled = sum(each.served_by == "classes-small" for each in by_class[BATCH])
 
     def figure(name: str, value: float, unit: str = "", goal: tuple[Goal, float] | None = None) -> Figure:
-        return Figure(SECTION, name, value, unit, ENVOY_AND_ENGINES, goal, void)
+        return Figure(SECTION, name, value, unit, ENVOY_AND_ENGINES, goal)
 
+    attained = figure(
+        f"interactive within its SLO, {len(interactive)} requests", kept, "", (Goal.AT_LEAST, 0.99)
+    )
     return [
-        figure(f"interactive within its SLO, {len(interactive)} requests", kept, "", (Goal.AT_LEAST, 0.99)),
+        replace(attained, void=void),  # counts are true on a slow machine too
         figure("interactive shed", _shed(interactive), "", (Goal.AT_MOST, 0.01)),
         figure("batch shed", _shed(by_class[BATCH])),
         figure("batch served by the fallback", _ratio(spilled, by_class[BATCH])),

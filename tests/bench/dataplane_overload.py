@@ -6,14 +6,14 @@ profile with the best fixed limit in hindsight. A run whose engines or generator
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import aiohttp
 import numpy as np
 from rich.progress import Progress
 
 from bench.dataplane_report import ENVOY_AND_ENGINES, Figure, Goal, console, print_grid
-from bench.dataplane_simulation import COLLAPSED, SECTION, hindsight_rate
+from bench.dataplane_simulation import COLLAPSED, hindsight_rate
 from bench.engines import Engines, LagGuard, stand_in_fleet, until_idle
 from bench.gates import NONE, OURS, Open, Sidecars
 from bench.gateway import Gateway, route
@@ -23,6 +23,7 @@ from bench.overload import Fleet, Load
 from bench.simulated_pool import Policy
 from penstock.model.traffic import FleetLimit
 
+SECTION = "overload, stand-ins"
 SETTLING_SECONDS, SECONDS = 6.0, 25.0
 REPLICAS = 2
 _RUNS = {
@@ -46,9 +47,8 @@ async def overload_on_envoy(gateway: Gateway, engines: Engines, port: int, *, qu
     fleet = stand_in_fleet(REPLICAS)
     runs = [(name, load) for name, loads in (_QUICK if quick else _RUNS).items() for load in loads]
     cells: dict[tuple[str, str], str] = {}
-    ours: list[float] = []
-    none: list[float] = []
-    void: list[str] = []
+    shares: dict[str, list[float]] = {OURS: [], NONE: []}
+    voids: dict[str, list[str]] = {OURS: [], NONE: []}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("overload", total=len(runs))
         for name, load_name in runs:
@@ -57,11 +57,10 @@ async def overload_on_envoy(gateway: Gateway, engines: Engines, port: int, *, qu
             share, why_void = await _share(gateway, engines, port, fleet, name, load)
             progress.advance(task)
             cells[name, load_name] = "void" if why_void else f"{100 * share:.0f}"
-            void += [f"{name} at {load_name}: {why_void}"] if why_void else []
-            if name == OURS and (load.ramps or load.peak > 1):
-                ours.append(share)
-            if name == NONE and load.peak >= COLLAPSED:
-                none.append(share)
+            counts = load.ramps or load.peak >= (COLLAPSED if name == NONE else 1.0)
+            if counts and name in shares:
+                shares[name].append(share)
+                voids[name] += [f"{load_name}: {why_void}"] if why_void else []
     columns = list(dict.fromkeys(load for _, load in runs))
     rows = [
         (name, [cells.get((name, column), "") for column in columns])
@@ -75,25 +74,23 @@ async def overload_on_envoy(gateway: Gateway, engines: Engines, port: int, *, qu
     )
     print_grid(title, columns, rows)
     return [
-        Figure(
-            SECTION,
-            "ours: goodput, share of the best possible, worst load above capacity",
-            min(ours),
-            "",
-            ENVOY_AND_ENGINES,
+        _figure(
+            "ours: goodput / best possible, worst load above capacity",
+            min(shares[OURS]),
             (Goal.AT_LEAST, 0.9),
-            "; ".join(void),
+            voids[OURS],
         ),
-        Figure(
-            SECTION,
+        _figure(
             "no limit: the same, best load above capacity",
-            max(none),
-            "",
-            ENVOY_AND_ENGINES,
+            max(shares[NONE]),
             (Goal.AT_MOST, 0.1),
-            "; ".join(void),
+            voids[NONE],
         ),
     ]
+
+
+def _figure(name: str, value: float, goal: tuple[Goal, float], voids: Sequence[str]) -> Figure:
+    return Figure(SECTION, name, value, "", ENVOY_AND_ENGINES, goal, "; ".join(voids))
 
 
 async def _share(
@@ -117,15 +114,15 @@ async def _share(
     return rate / hindsight_rate(fleet, offered, load), void
 
 
-async def watched(run: object, engines: Engines) -> tuple[list[Answer], str]:
+async def watched(run: Awaitable[list[Answer]], engines: Engines) -> tuple[list[Answer], str]:
     """Await a run of the generator; return its answers and why they say nothing of the engines."""
     async with aiohttp.ClientSession() as session:
         async with LagGuard(session, engines) as guard:
-            answers: list[Answer] = await run  # type: ignore[misc]
+            answers = await run
         await until_idle(session, engines)
     late = float(np.quantile([answer.late for answer in answers], 0.99))
     if late > _LATE_SECONDS:
-        return answers, f"p99 of requests left {late * 1e3:.0f} ms late"
+        return answers, f"p99 of requests sent {late * 1e3:.0f} ms late: the machine was the bottleneck"
     return answers, guard.void
 
 
@@ -148,8 +145,6 @@ async def amplification(gateway: Gateway, engines: Engines, port: int) -> list[F
         voids += [void] if void else []
         reached.append(sum(answer.asked <= load.end_seconds for answer in answers))
         sent.append(sum(answer.attempts for answer in answers))
-    name = (
-        f"requests that reach engines at 2x, OpenAI clients / without retries ({sent[1] / sent[0]:.1f}x sent)"
-    )
+    name = f"requests at the engines at 2x, OpenAI clients / no retries ({sent[1] / sent[0]:.1f}x sent)"
     value = reached[1] / reached[0]
-    return [Figure("retries", name, value, "x", ENVOY_AND_ENGINES, (Goal.BELOW, 1.1), "; ".join(voids))]
+    return [Figure(SECTION, name, value, "x", ENVOY_AND_ENGINES, (Goal.BELOW, 1.1), "; ".join(voids))]

@@ -115,7 +115,7 @@ async def first_effects(
     figures = []
     for name, seconds in (("limit", limits), ("weight", weights)):
         for p, goal in ((0.5, None), (0.99, (Goal.BELOW, 50.0))):
-            label = f"{name} change to first effect, p{100 * p:.0f}, {count} services, {flips} changes"
+            label = f"{name} change to first effect, {count} services, p{100 * p:.0f}"
             figures.append(Figure(SECTION, label, float(np.quantile(seconds, p)) * 1e3, "ms", ENVOY, goal))
     return figures
 
@@ -158,14 +158,14 @@ async def falling_limits(gateway: Gateway, upstream: Upstream, port: int, *, sec
             most = upstream.state()["most"]
             over_new.append(most - new)
             used.append(most / new)
-    name = f"in progress at engines beyond the limit, {len(over_new)} changes"
+    name = "falling limits, requests at engines"
     return [
-        Figure(SECTION, f"{name}: beyond max(old, new)", max(over_larger), "", ENVOY, (Goal.AT_MOST, 0)),
+        Figure(SECTION, f"{name} beyond max(old, new)", max(over_larger), "", ENVOY, (Goal.AT_MOST, 0)),
         Figure(
-            SECTION, f"{name}: beyond new, {seconds:g} s later", max(over_new), "", ENVOY, (Goal.AT_MOST, 0)
+            SECTION, f"{name} beyond new, {seconds:g} s later", max(over_new), "", ENVOY, (Goal.AT_MOST, 0)
         ),
         Figure(
-            SECTION, "the limit is used: least of the peaks / limit", min(used), "", ENVOY, (Goal.AT_LEAST, 1)
+            SECTION, "falling limits, least of the peaks / limit", min(used), "", ENVOY, (Goal.AT_LEAST, 1)
         ),
     ]
 
@@ -229,8 +229,8 @@ async def exact_bursts(
         await asyncio.sleep(0.2)
     exact = splits[tuple(sorted(planned.items()))]
     label = (
-        f"bursts of {BURST} split exactly: {BURST_LIMIT.running} + {BURST_LIMIT.queued} here, "
-        f"{BURST_FALLBACK} fallback, {planned['429']} shed; {bursts} bursts"
+        f"bursts of {BURST}: {BURST_LIMIT.running} + {BURST_LIMIT.queued}, {BURST_FALLBACK} fallback, "
+        f"{planned['429']} shed, share split so"
     )
     others = [f"{number} x {dict(split)}" for split, number in splits.most_common() if dict(split) != planned]
     figure = Figure(

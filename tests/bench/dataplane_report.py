@@ -84,7 +84,8 @@ def print_figures(figures: Sequence[Figure]) -> None:
 
 def print_grid(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> None:
     """Print a table of one row a policy."""
-    table = Table(title=title, title_justify="left")
+    console.print(f"\n[bold]{title}")
+    table = Table()
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)

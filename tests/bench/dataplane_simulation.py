@@ -6,7 +6,7 @@ hindsight, and of all policies in the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rich.progress import Progress
@@ -17,21 +17,21 @@ from bench.limiters import RetryingClient
 from bench.overload import Fleet, Load
 from bench.simulated_pool import Offered, Outcome, Policy, simulate
 
-SECTION = "overload"
+SECTION = "overload, full size"
 TOKENS = (1155, 211)  # a conversation's, Azure 2023
 REPLICAS = 4
 TTFT_SECONDS = 0.5
 TPOTS_SECONDS = (0.05, 0.03)
-STEPS = (0.5, 0.9, 1.2, 1.5, 2.0, 3.0)
+STEPS, QUICK_STEPS = (0.5, 0.9, 1.2, 1.5, 2.0, 3.0), (0.9, 1.5, 3.0)
 SETTLING_SECONDS, SECONDS = 30.0, 120.0
 HINDSIGHT = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2)  # times c*
 COLLAPSED = 1.2  # from this load on nothing is left of a fleet without admission
 
 
-def loads(seconds: float) -> list[Load]:
-    """Return the steps and the ramp."""
-    steps = [Load(f"{step:g}x", step, SETTLING_SECONDS, seconds) for step in STEPS]
-    return [*steps, Load("ramp", 3.0, SETTLING_SECONDS, seconds, ramps=True)]
+def loads(peaks: Sequence[float]) -> list[Load]:
+    """Return a step to each peak and the ramp."""
+    steps = [Load(f"{peak:g}x", peak, SETTLING_SECONDS, SECONDS) for peak in peaks]
+    return [*steps, Load("ramp", 3.0, SETTLING_SECONDS, SECONDS, ramps=True)]
 
 
 def overload_figures(*, quick: bool) -> list[Figure]:
@@ -43,23 +43,23 @@ def overload_figures(*, quick: bool) -> list[Figure]:
         fleet = Fleet.of(
             tokens=TOKENS, replicas=REPLICAS, ttft_seconds=TTFT_SECONDS, tpot_seconds=tpot_seconds
         )
-        shares = _matrix(fleet, loads(SECONDS / 3 if quick else SECONDS))
+        shares = _matrix(fleet, loads(QUICK_STEPS if quick else STEPS))
         above = [name for name in shares if name == "ramp" or float(name[:-1]) > 1]
         collapsed = [name for name in above if name == "ramp" or float(name[:-1]) >= COLLAPSED]
         ours += [shares[name][OURS] for name in above]
         none += [shares[name][NONE] for name in collapsed]
-        amplification.append(_amplification(fleet, SECONDS / 3 if quick else SECONDS))
+        amplification.append(_amplification(fleet))
     return [
         _figure(
-            "ours: goodput, share of the best possible, worst load above capacity",
+            "ours: goodput / best possible, worst load above capacity",
             min(ours),
             Goal.AT_LEAST,
             0.9,
         ),
         _figure("no limit: the same, best load from 1.2x on", max(none), Goal.AT_MOST, 0.1),
         Figure(
-            "retries",
-            "requests that reach engines at 2x, OpenAI clients / clients without retries",
+            SECTION,
+            "requests at the engines at 2x, OpenAI clients / no retries",
             max(amplification),
             "x",
             SIMULATION,
@@ -128,9 +128,9 @@ def _goodput(fleet: Fleet, offered: Offered, load: Load, policy: Policy) -> floa
     return float(good.sum()) / (load.end_seconds - load.counted_from_seconds)
 
 
-def _amplification(fleet: Fleet, seconds: float) -> float:
+def _amplification(fleet: Fleet) -> float:
     """Return how many times as many requests reach the engines when refused clients come back."""
-    offered = Load("2x", 2.0, SETTLING_SECONDS, seconds).offered(fleet, seed=13)
+    offered = Load("2x", 2.0, SETTLING_SECONDS, SECONDS).offered(fleet, seed=13)
     reached = []
     for client in (None, RetryingClient()):
         # The worst case of Retry-After: the whole second that HTTP can say at least.
