@@ -124,8 +124,10 @@ def _http_options(retry_policy: dict[str, Any]) -> dict[str, Any]:
     return {
         "@type": EXTENSION + "upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http_protocol_options": {}},
-        # vLLM's server closes idle connections after 5 s: a request sent at that moment would be lost.
-        "common_http_protocol_options": {"idle_timeout": "4s"},
+        # vLLM's server closes idle connections after 5 s: a request sent at that moment would be lost. And
+        # max_connections only keeps new ones out: under a limit that fell from 30 to 20, 30 connections kept
+        # serving for as long as they were busy. Those that last 5 s close when they are free.
+        "common_http_protocol_options": {"idle_timeout": "4s", "max_connection_duration": "5s"},
         "retry_policy": retry_policy,
     }
 
