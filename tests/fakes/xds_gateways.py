@@ -49,13 +49,14 @@ class PlaneServer:
 
 @dataclass
 class EnvoyProcess:
-    """One Envoy; `listen` is where its services' ports are reached."""
+    """One Envoy; `address` is where its services' ports and its statistics are reached."""
 
     directory: Path
     xds_port: int
     node: str = "gateway-0"
     token: str = TOKEN
     group: str = GROUP
+    address: str = "127.0.0.1"
     agent_port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     stats_port: int = field(default_factory=free_port)
@@ -73,7 +74,7 @@ class EnvoyProcess:
             node_id=self.node,
             admin_port=self.admin_port,
             stats_port=self.stats_port,
-            listen_address="127.0.0.1",
+            listen_address=self.address,
         )
         path = self.directory / f"{self.node}.json"
         path.write_bytes(orjson.dumps(static))
@@ -106,7 +107,7 @@ class EnvoyProcess:
 
     async def is_ready(self) -> bool:
         try:
-            url = f"http://127.0.0.1:{self.stats_port}{READY_PATH}"
+            url = f"http://{self.address}:{self.stats_port}{READY_PATH}"
             async with aiohttp.ClientSession() as session, session.get(url) as reply:
                 return reply.status == 200
         except aiohttp.ClientError:
