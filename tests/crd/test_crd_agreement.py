@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes.schema_walk import Schema, get, has, replaced, sample, spec_leaves
+from fakes.schema_walk import Schema, get, has, least, replaced, sample, spec_leaves
 from penstock.model.parse import InvalidSpec, parse_service
 from penstock.sandbox.apiserver import ApiServer
 
@@ -70,3 +70,73 @@ def test_parser_and_api_server_agree(apiserver: ApiServer) -> None:
         assert parses == (status == 201), json.dumps([body, answer], indent=1)
         accepted += parses
     assert 45 < accepted < 255, "the cases are neither all good nor all bad"
+
+
+ONE_CLASS = {"defaultClass": "a", "classes": [{"name": "a", "priority": 1}]}
+# None, {} and [] in place of a section: what templates leave behind when a value is not set.
+SECTIONS: dict[str, list[Any]] = {
+    "admission": [
+        None,
+        {},
+        {"classes": None},
+        {"classes": []},
+        {"defaultClass": None},
+        {"static": {}},
+        {"policy": "Static", "static": {}},
+        {"policy": "Static", "static": None},
+        {"policy": False},  # Off without quotes
+        {"mode": "Paused"},
+        ONE_CLASS,
+        ONE_CLASS | {"classHeader": "x-class\n"},
+        ONE_CLASS | {"classes": [None]},
+        ONE_CLASS | {"classes": ["a"]},
+        ONE_CLASS | {"classes": {}},
+        ONE_CLASS | {"classes": [{"name": "a"}]},
+    ],
+    "fallback": [
+        None,
+        {},
+        {"backendRef": None},
+        {"backendRef": {}},
+        {"backendRef": {"name": "chat-small"}, "classes": []},
+        {"backendRef": {"name": "chat-small"}, "classes": None},
+        {"backendRef": {"name": "chat-small"}, "classes": ["a"]},
+        {"backendRef": {"name": "chat-small"}, "classes": ["a", "a"]},
+        {"backendRef": {"name": "chat-small", "port": None}},
+        {"backendRef": {"name": "chat"}, "mode": "Observe"},  # itself
+        {"backendRef": {"kind": "Service", "name": "chat", "port": 1, "maxInFlight": 1}},  # behind it: fine
+        {"backendRef": {"kind": "Service", "name": "chat", "port": 1, "maxInFlight": None}},
+    ],
+    "routing": [
+        None,
+        {},
+        {"type": None},
+        {"balancer": None},
+        {"envoy": None},
+        {"gatewayAPI": None},
+        {"type": "Envoy", "envoy": {}},
+        {"type": "Envoy", "envoy": None},
+        {"type": "Envoy", "envoy": {"tls": None}},
+        {"type": "Envoy", "envoy": {"tls": {}}},
+        {"type": "GatewayAPI", "gatewayAPI": None},
+        {"type": "GatewayAPI", "gatewayAPI": {}},
+        {"type": "GatewayAPI", "gatewayAPI": {"httpRouteRef": None}},
+        {"type": "GatewayAPI", "gatewayAPI": {"httpRouteRef": {}}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [(section, value) for section, values in SECTIONS.items() for value in values],
+    ids=json.dumps,
+)
+def test_an_empty_section_means_the_same_to_both(apiserver: ApiServer, section: str, value: object) -> None:
+    body = least(**{section: value})
+    status, stored = apiserver.request("POST", f"{SERVICES}?dryRun=All", body)
+    if status == 201:
+        assert parse_service(stored) == parse_service(body | {"metadata": stored["metadata"]})
+    else:
+        assert status == 422, stored
+        with pytest.raises(InvalidSpec):
+            parse_service(body)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from fakes.schema_walk import least, root, sample
+from fakes.schema_walk import REPOSITORY, defaulted, least, root, sample
 from penstock.model.parse import parse_service
 from penstock.sandbox.apiserver import ApiServer
 
@@ -48,6 +49,37 @@ def test_a_complete_resource_round_trips_byte_equal(apiserver: ApiServer, name: 
     status, stored = apiserver.request("POST", f"{SERVICES}?dryRun=All&fieldValidation=Strict", body)
     assert status == 201, stored
     assert normalised(stored) == normalised(body)
+
+
+SHIPPED = [
+    pytest.param(body, id=f"{file.name}-{body['metadata']['name']}")
+    for file in sorted((REPOSITORY / "manifests" / "samples").glob("*.yaml"))
+    for body in yaml.safe_load_all(file.read_text())
+    if body["kind"] == "InferenceService"
+]
+
+
+@pytest.mark.parametrize("shipped", SHIPPED)
+def test_a_shipped_sample_is_stored_with_defaults_and_nothing_else(
+    apiserver: ApiServer, shipped: dict[str, Any]
+) -> None:
+    body = shipped | {"metadata": {"name": shipped["metadata"]["name"]}}
+    status, stored = apiserver.request("POST", f"{SERVICES}?dryRun=All&fieldValidation=Strict", body)
+    assert status == 201, stored
+    assert normalised(stored) == normalised(defaulted(body, root()))
+
+
+def test_eight_classes_of_the_longest_names_are_within_the_cost_limit(apiserver: ApiServer) -> None:
+    """CEL has a budget at run time too: a resource that is large in every list must not exceed it."""
+    names = [f"c{index}".ljust(63, "x") for index in range(8)]
+    entries = [{"name": name, "priority": priority} for priority, name in enumerate(names)]
+    body = least(
+        slo={"ttft": {"p95": "1s"}, "classes": names},
+        admission={"classHeader": "x" * 64, "defaultClass": names[-1], "classes": entries},
+        fallback={"backendRef": {"name": "a" * 63}, "classes": names},
+    )
+    status, stored = apiserver.request("POST", f"{SERVICES}?dryRun=All", body)
+    assert status == 201, stored
 
 
 def test_the_least_resource_is_stored_as_the_parser_reads_it(apiserver: ApiServer) -> None:
