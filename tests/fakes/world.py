@@ -104,14 +104,14 @@ class World:
         times = LoopTimes(tick_seconds=TICK, rate_window_seconds=WINDOW)
         self.metrics = OperatorMetrics()
         self.tables = CapacityTables(lambda: ThreadPoolExecutor(1))
+        recorder = EventRecorder(self, instance="test", monotonic=lambda: self.now)
+        self.shown = StatusWriter(self, recorder, self.metrics)
         self.loop = ControlLoop(
             LoopParts(
                 context=StepContext(cache, self.tables, times),
                 collector=self,  # type: ignore[arg-type] - the collector's two calls are played below
                 scale=ScaleWriter(self, self._in_flight),
-                status=StatusWriter(
-                    self, EventRecorder(self, instance="test", monotonic=lambda: self.now), self.metrics
-                ),
+                status=self.shown,
                 metrics=self.metrics,
                 pods_identify=False,
             ),
@@ -126,6 +126,7 @@ class World:
             self._watch()
             await self.loop.tick(self.now)
             await self.tables.settled()
+            await self.shown.events.settled()
             self.now += TICK
 
     @property

@@ -219,13 +219,15 @@ class Operator:
             endpoints=endpoints if serves or pods_identify else None,
         )
         self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces)
+        status = StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics)
+        self._stack.push_async_callback(status.events.close)
         scale = ScaleWriter(kube, InFlight(source, series).by_pod)
         self._loop = ControlLoop(
             LoopParts(
                 context=StepContext(self._cache, tables, times, fallbacks),
                 collector=collector,
                 scale=scale,
-                status=StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics),
+                status=status,
                 metrics=self._metrics,
                 pods_identify=pods_identify,
                 gateways_serve=gateways is not None,

@@ -7,12 +7,14 @@ meanwhile the API server refuses and the next tick decides anew.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
 from penstock.controller.pod_state import DELETION_COST, PodState, choose_victims, read_pod
 from penstock.controller.service_state import Outcome, ServiceState
-from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound
+from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound, Scale
+from penstock.model.observation import Pool
 from penstock.model.spec import ServiceSpec
 from penstock.policy.replicas import acknowledge
 
@@ -38,16 +40,25 @@ class ScaleWriter:
         now: float,
         *,
         victims: frozenset[str] | None = None,
+        version: str = "",
     ) -> bool:
         """Set the target; whether it was written. A refusal is kept in ``state.write_error``.
 
-        `victims` are the pods to lose, drained already; None: those with the least in flight.
+        `victims` are the pods to lose, drained already; None: those with the least in flight. `version`
+        is the target's newest known resourceVersion: while it is still that, a scale-up needs no other look.
         """
         spec, pool = outcome.spec, outcome.seen.pool
         assert pool is not None  # noqa: S101 - a decision to write has seen the pool
         namespace, name = spec.key.namespace, spec.target.name
         try:
             resource = await self._kube.resource_of(spec.target.group, spec.target.kind)
+            if version and replicas > pool.target:
+                with suppress(Conflict):
+                    written = await self._kube.patch_scale(
+                        resource, namespace, name, replicas=replicas, resource_version=version
+                    )
+                    _note(state, pool, replicas, written, now)
+                    return True
             scale = await self._kube.get_scale(resource, namespace, name)
             if scale.replicas != pool.target:
                 return False
@@ -65,11 +76,7 @@ class ScaleWriter:
             advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
             state.write_error = ("WriteRefused", f"{spec.target} cannot be scaled: {error.message}{advice}")
             return False
-        state.write_error = None
-        state.written, state.written_version = replicas, written.resource_version
-        state.memory = state.memory.with_replicas(
-            acknowledge(state.memory.replicas, written=replicas, before=pool.target, now=now)
-        )
+        _note(state, pool, replicas, written, now)
         return True
 
     async def list_pods(self, spec: ServiceSpec, selector: str) -> list[PodState]:
@@ -108,3 +115,12 @@ class ScaleWriter:
                 continue
             body = {"metadata": {"annotations": {DELETION_COST: cost}}}
             await self._kube.patch(PODS, spec.key.namespace, pod.name, body)
+
+
+def _note(state: ServiceState, pool: Pool, replicas: int, written: Scale, now: float) -> None:
+    """Remember what was written: it counts until the watch has caught up, and is no foreign hand."""
+    state.write_error = None
+    state.written, state.written_version = replicas, written.resource_version
+    state.memory = state.memory.with_replicas(
+        acknowledge(state.memory.replicas, written=replicas, before=pool.target, now=now)
+    )

@@ -22,18 +22,20 @@ from penstock.controller.sample import sample_of
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
 from penstock.controller.step import StepContext, prepare, replicas_to_write, step
+from penstock.controller.tick_writes import TickWrites, Writers
+from penstock.controller.workloads import Workload
 from penstock.kube.api import KubeError
 from penstock.metrics_source.base import QueryError
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import Watched
-from penstock.model.spec import RoutingType, ServiceKey, ServiceSpec
+from penstock.model.spec import ServiceKey, ServiceSpec
 from penstock.telemetry.fleet_metrics import ServiceSample
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
 # The event loop serves health, Lease and watches too: a slice of 200 services is some 20 ms.
 SLICE = 200
-WRITES_AT_ONCE = 16
+LISTS_AT_ONCE = 16
 # Replicas that stay unready this many ticks are looked at, pod by pod.
 LOOK_AT_PODS_AFTER_TICKS = 2
 
@@ -105,16 +107,23 @@ class ControlLoop:
             self._parts.context.fallbacks.begin_tick()
         watched = [self._watched(*each) for each in zip(known, states, strict=True)]
         loads = await self._parts.collector.collect([each for each in watched if each], at=now)
-        changes: list[tuple[KnownService, ServiceState, Outcome | None]] = []
-        for index, (each, state) in enumerate(zip(known, states, strict=True)):
-            outcome = None
-            if each.spec is not None:
-                outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
-            if outcome is None or self._has_changed(each, state, outcome, now):
-                changes.append((each, state, outcome))
-            if index % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
-        await self._apply(changes, now)
+        parts = self._parts
+        writers = Writers(
+            parts.scale, parts.status, parts.metrics, drains=parts.gateways_serve, dry_run=self._dry_run
+        )
+        writes = TickWrites(writers, now)
+        try:
+            for index, (each, state) in enumerate(zip(known, states, strict=True)):
+                outcome = None
+                if each.spec is not None:
+                    outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
+                if outcome is None or self._has_changed(each, state, outcome, now):
+                    writes.begin(each, state, outcome, self._version(each, state))
+                if index % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
+        finally:
+            await writes.finish()
+        await self._look_at_pods(now)
         self._parts.metrics.tables_pending.set(self._parts.context.tables.pending)
 
     def samples(self) -> Iterator[ServiceSample]:
@@ -167,8 +176,7 @@ class ControlLoop:
         spec = known.spec
         if spec is None:
             return None
-        workload = self.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
-        if workload is None:
+        if self._workload(spec) is None:
             return None
         found = self.cache.services_in_front(spec)
         state.ambiguous = "" if len(found) == 1 else ambiguity(spec, found)
@@ -182,60 +190,27 @@ class ControlLoop:
             state.watched = Watched(spec, pods=pods, series_name=name)
         return state.watched
 
+    def _workload(self, spec: ServiceSpec) -> Workload | None:
+        return self.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+
     def _has_changed(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> bool:
         """Whether anything of a service is to be written."""
         if replicas_to_write(outcome, state) is not None:
             return True
         return self._parts.status.differs(known, state, outcome, now)
 
-    async def _apply(
-        self, changes: Sequence[tuple[KnownService, ServiceState, Outcome | None]], now: float
-    ) -> None:
-        """Write what changed, some services at a time; one refused write stops nobody else's."""
-        gate = asyncio.Semaphore(WRITES_AT_ONCE)
-
-        async def write(known: KnownService, state: ServiceState, outcome: Outcome | None) -> None:
-            async with gate:
-                if outcome is None:
-                    await self._parts.status.show_invalid(known, state, now)
-                    return
-                await self._write_scale(state, outcome, now)
-                await self._parts.status.show(known, state, outcome, now)
-
-        await asyncio.gather(*(write(*change) for change in changes))
-        await self._look_at_pods(now)
-
-    async def _write_scale(self, state: ServiceState, outcome: Outcome, now: float) -> None:
-        """Set the target if the outcome says so; tell it in a log line, a metric and an Event."""
-        replicas, pool = replicas_to_write(outcome, state), outcome.seen.pool
-        if replicas is None or pool is None or self._dry_run:
-            return
-        if replicas < pool.target and self._drains(outcome):
-            return  # the one-second task closes the victims first, then lowers the target
-        if not await self._parts.scale.write(outcome, state, replicas, now):
-            return
-        direction = "up" if replicas > pool.target else "down"
-        self._parts.metrics.scale_writes.labels(direction).inc()
-        log.info(
-            "scaled",
-            service=str(outcome.spec.key),
-            target=str(outcome.spec.target),
-            replicas_before=pool.target,
-            replicas=replicas,
-            reason=outcome.decision.reason.value,
-            message=outcome.decision.message,
-            **{name: round(value, 4) for name, value in outcome.decision.inputs.items()},
-        )
-        await self._parts.status.announce_scaling(outcome, replicas, pool.target)
-
-    def _drains(self, outcome: Outcome) -> bool:
-        """Whether gateways can keep requests from the victims of a scale-down."""
-        return self._parts.gateways_serve and outcome.spec.routing_type is RoutingType.ENVOY
+    def _version(self, known: KnownService, state: ServiceState) -> str:
+        """Return the newest version of a service's target that we wrote or the watch has shown."""
+        if state.written is not None:
+            return state.written_version
+        workload = None if known.spec is None else self._workload(known.spec)
+        return "" if workload is None else workload.resource_version
 
     async def _look_at_pods(self, now: float) -> None:
         """List the pods of services whose replicas stay unready, to tell starting from stuck."""
         after = LOOK_AT_PODS_AFTER_TICKS * self._parts.context.times.tick_seconds
-        for key, state in self.states.items():
+        due: list[tuple[ServiceState, Outcome]] = []
+        for state in self.states.values():
             outcome = state.outcome
             pool = outcome.seen.pool if outcome else None
             if outcome is None or pool is None or pool.ready >= pool.target:
@@ -243,19 +218,22 @@ class ControlLoop:
                 continue
             if state.unready_since is None:
                 state.unready_since = now
-            if now - max(state.unready_since, state.pods_listed_at) < after:
-                continue
-            state.pods_listed_at = now
-            workload = self.cache.workloads.get(
-                (key.namespace, outcome.spec.target.kind, outcome.spec.target.name)
-            )
-            if workload is None or not workload.selector:
-                continue
-            selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
-            try:
+            if now - max(state.unready_since, state.pods_listed_at) >= after:
+                state.pods_listed_at = now
+                due.append((state, outcome))
+        gate = asyncio.Semaphore(LISTS_AT_ONCE)
+        await asyncio.gather(*(self._list_pods(*each, gate) for each in due))
+
+    async def _list_pods(self, state: ServiceState, outcome: Outcome, gate: asyncio.Semaphore) -> None:
+        workload = self._workload(outcome.spec)
+        if workload is None or not workload.selector:
+            return
+        selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
+        try:
+            async with gate:
                 state.stuck = stuck_pods(await self._parts.scale.list_pods(outcome.spec, selector))
-            except KubeError as error:
-                log.warning("pods cannot be listed", service=str(key), error=error.message)
+        except KubeError as error:
+            log.warning("pods cannot be listed", service=str(outcome.spec.key), error=error.message)
 
 
 def ambiguity(spec: ServiceSpec, found: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from penstock.controller.cache import KnownService
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
+from penstock.kube.event_outbox import EventOutbox, PendingEvent
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
 from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
 from penstock.model.resource_status import (
@@ -51,7 +52,12 @@ class StatusWriter:
     """Writes status and Events of single services; a failed write is tried again at a later tick."""
 
     def __init__(self, kube: KubeApi, events: EventRecorder, metrics: OperatorMetrics) -> None:
-        self._kube, self._events, self._metrics = kube, events, metrics
+        self._kube, self._metrics = kube, metrics
+        self.events = EventOutbox(
+            events,
+            written=lambda reason: metrics.events.labels(reason).inc(),
+            dropped=lambda reason: metrics.events_dropped.labels(reason).inc(),
+        )
 
     def differs(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> bool:
         """Whether the outcome is worth looking at more closely; cheap, it is asked at every tick."""
@@ -85,10 +91,10 @@ class StatusWriter:
         )
         await self._write(known, state, StatusValues(known.generation, conditions), found, now)
 
-    async def announce_scaling(self, outcome: Outcome, replicas: int, before: int) -> None:
+    def announce_scaling(self, outcome: Outcome, replicas: int, before: int) -> None:
         """Tell a scale-up or scale-down on the InferenceService."""
         action = "ScaleUp" if replicas > before else "ScaleDown"
-        await self._record(
+        self._record(
             outcome.spec.key.namespace,
             outcome.spec.key.name,
             outcome.spec.uid,
@@ -134,7 +140,7 @@ class StatusWriter:
             if now - state.announced.get((each.type, each.reason), -QUIET_SECONDS) < QUIET_SECONDS:
                 continue  # trouble that comes and goes is told once; its age is in the condition
             state.announced[each.type, each.reason] = now
-            await self._record(
+            self._record(
                 known.key.namespace,
                 known.key.name,
                 known.uid,
@@ -144,13 +150,12 @@ class StatusWriter:
                 each.type,
             )
 
-    async def _record(
+    def _record(
         self, namespace: str, name: str, uid: str, kind: EventType, reason: str, message: str, action: str
     ) -> None:
         version = f"{INFERENCE_SERVICES.group}/{INFERENCE_SERVICES.version}"
         about = ObjectReference(version, INFERENCE_SERVICES.kind, namespace, name, uid)
-        if await self._events.record(about, kind, reason=reason, message=message, action=action):
-            self._metrics.events.labels(reason).inc()
+        self.events.put(PendingEvent(about, kind, reason, message, action))
 
 
 def status_values(known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> StatusValues:

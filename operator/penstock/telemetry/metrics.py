@@ -38,6 +38,12 @@ class OperatorMetrics:
         )
         self.status_writes = Counter("penstock_status_writes", "Writes to status", registry=registry)
         self.events = Counter("penstock_events", "Events by reason", ["reason"], registry=registry)
+        self.events_dropped = Counter(
+            "penstock_events_dropped",
+            "Events not written because too many waited, or at the end",
+            ["reason"],
+            registry=registry,
+        )
         self.api_requests = Counter(
             "penstock_api_requests",
             "Kubernetes API requests",
