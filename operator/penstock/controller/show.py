@@ -11,6 +11,7 @@ import structlog
 
 from penstock.controller.cache import KnownService
 from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.status_pace import StatusPace
 from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
 from penstock.kube.event_outbox import EventOutbox, PendingEvent
@@ -26,7 +27,6 @@ from penstock.model.resource_status import (
 from penstock.model.spec import Mode
 from penstock.model.status_change import (
     MOVED_RATIO,
-    NUMBERS_EVERY_SECONDS,
     meaningful_change,
     status_patch,
 )
@@ -53,6 +53,7 @@ class StatusWriter:
 
     def __init__(self, kube: KubeApi, events: EventRecorder, metrics: OperatorMetrics) -> None:
         self._kube, self._metrics = kube, metrics
+        self._pace = StatusPace()
         self.events = EventOutbox(
             events,
             written=lambda reason: metrics.events.labels(reason).inc(),
@@ -67,10 +68,13 @@ class StatusWriter:
             return True
         if _differ(outcome.findings, state.shown_findings):
             return True
-        if now - state.shown_at < NUMBERS_EVERY_SECONDS:
+        if not self._pace.is_due(state.shown_at, now):
             return False
         state.shown_at = now
-        return _moved(numbers(outcome), state.shown_numbers)
+        if not _moved(numbers(outcome), state.shown_numbers):
+            return False
+        self._pace.spend()
+        return True
 
     async def show(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> None:
         """Write the status if it tells something new, and an Event for each new trouble."""
