@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections import Counter
@@ -27,6 +28,7 @@ from penstock.model.traffic import FleetLimit, RouteState
 SECTION = "changes"
 SERVED_BY = "x-penstock-served-by"
 _EFFECT_SECONDS = 10.0
+_WARM_SECONDS = 60.0
 _LATE_SECONDS = 0.010  # of our own timers, p90: beyond, the machine is what is measured
 FALLING = (24, 8, 16, 4, 20, 6, 12, 3)
 BURST, BURST_LIMIT, BURST_FALLBACK = 14, FleetLimit(4, 3), 2
@@ -65,10 +67,12 @@ class _Prober:
                 self.seen = answer, time.perf_counter()
 
     async def answers(self, expected: str) -> float:
-        """Wait until that is the answer and return since when."""
-        async with asyncio.timeout(_EFFECT_SECONDS):
-            while self.seen[0] != expected:  # noqa: ASYNC110 - a thread sets it
-                await asyncio.sleep(0.001)
+        """Wait until that is the answer and return since when; inf when it does not come."""
+        until = time.perf_counter() + _EFFECT_SECONDS
+        while self.seen[0] != expected:
+            if time.perf_counter() > until:
+                return math.inf
+            await asyncio.sleep(0.001)
         return self.seen[1]
 
 
@@ -103,6 +107,7 @@ async def first_effects(
     held = request_bytes(stream_path(100_000, 1000))
     gateway.publish(with_limit(2))
     await gateway.has_everything()
+    await asyncio.to_thread(_all_answer, [port, *(other.plan.listen_port for other in others)])
     with _Prober(port) as prober:
         await prober.answers("a")
         async with many([held], port) as (stream,):
@@ -121,6 +126,23 @@ async def first_effects(
                 Figure(SECTION, label, float(np.quantile(seconds, p)) * 1e3, "ms", ENVOY, goal, void)
             )
     return figures
+
+
+def _all_answer(ports: Sequence[int]) -> None:
+    """Return when every service answers: until then the proxy is busy warming up, which is not a change."""
+    until = time.monotonic() + _WARM_SECONDS
+    for each in ports:
+        connection = KeepAlive(each)
+        while True:
+            try:
+                if connection.ask(request_bytes(stream_path(1, 0))).status == 200:
+                    break
+            except OSError:
+                connection.close()
+            if time.monotonic() > until:
+                raise TimeoutError(f"a service does not answer {_WARM_SECONDS:g} s after it was published")
+            time.sleep(0.05)
+        connection.close()
 
 
 async def _flip(
