@@ -85,6 +85,11 @@ class StreamingUpstream:
         """Close the port and every connection."""
         if self._runner is not None:
             self.released.set()
+            await asyncio.sleep(0)
+            # What a client never read would keep the transport open beyond the test's loop.
+            for connection in self._runner.server.connections if self._runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
             await self._runner.cleanup()
             self._runner = None
 

@@ -41,6 +41,9 @@ class PlaneServer:
 
     async def kill(self) -> None:
         if self._runner is not None:
+            for connection in self._runner.server.connections if self._runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()  # held questions, as a kill leaves them
             await self._runner.cleanup()
             self._runner = None
         if self.plane is not None:
