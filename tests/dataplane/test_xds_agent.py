@@ -30,7 +30,7 @@ from penstock.controller.gateway_agent import (
     route_of,
 )
 from penstock.dataplane.envoy.lame_duck import drain
-from penstock.dataplane.envoy.server import runner
+from penstock.dataplane.envoy.server import serve
 from penstock.dataplane.envoy.stored import store_plans
 from penstock.kube.api import ENDPOINT_SLICES, Forbidden, Object, Resource
 from penstock.model.traffic import FleetLimit, RoutePlan, RouteState
@@ -153,17 +153,17 @@ class Beside:
     def __init__(self, plans: Path, kube: Slices, pod: str = "gateway-0") -> None:
         self.port = free_port()
         self.agent = GatewayAgent(AgentSettings(plans, "prod", pod), kube)
-        self._runner = runner(self.agent.server.app())
+        self._runner: web.AppRunner | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Beside:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self._runner = await serve(self.agent.server.app(), "127.0.0.1", self.port)
         self._task = asyncio.create_task(self.agent.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._task is not None
+        assert self._runner is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._runner.cleanup()

@@ -18,6 +18,7 @@ from fakes.envoy_files import free_port
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.dataplane.envoy.binary import find_envoy
 from penstock.dataplane.envoy.bootstrap import READY_PATH, bootstrap
+from penstock.dataplane.envoy.server import serve
 
 GROUP, TOKEN = "prod", "let-me-in"
 
@@ -32,11 +33,7 @@ class PlaneServer:
 
     async def start(self, plane: EnvoyDataPlane | None = None) -> EnvoyDataPlane:
         self.plane = plane or EnvoyDataPlane(lambda _: TOKEN, listen_address="127.0.0.1")
-        self._runner = web.AppRunner(
-            self.plane.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self._runner = await serve(self.plane.app(), "127.0.0.1", self.port)
         return self.plane
 
     async def kill(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from penstock.controller.gateway_agent import AgentSettings, GatewayAgent
-from penstock.dataplane.envoy.server import runner
+from penstock.dataplane.envoy.server import serve
 
 INTERRUPTED = 130
 ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -113,8 +113,6 @@ def gateway(
 
 async def _serve(settings: AgentSettings, listen: tuple[str, int], kubeconfig: str) -> int:
     """Serve until a signal; return the exit status."""
-    from aiohttp import web
-
     from penstock.kube.aio_client import connect
 
     loop = asyncio.get_running_loop()
@@ -128,11 +126,10 @@ async def _serve(settings: AgentSettings, listen: tuple[str, int], kubeconfig: s
     loop.add_signal_handler(signal.SIGINT, end, INTERRUPTED)
     kube = await connect(kubeconfig=kubeconfig)
     agent = GatewayAgent(settings, kube)
-    site = runner(agent.server.app())
+    site = None
     following = asyncio.create_task(agent.run(), name="plans and endpoints")
     try:
-        await site.setup()
-        await web.TCPSite(site, *listen).start()
+        site = await serve(agent.server.app(), *listen)
         # A defect of the task must end the process, not leave a server that never changes.
         waiting: set[asyncio.Future[Any]] = {following, ended}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -142,7 +139,8 @@ async def _serve(settings: AgentSettings, listen: tuple[str, int], kubeconfig: s
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-        await site.cleanup()
+        if site is not None:
+            await site.cleanup()
         await agent.close()
         await kube.close()
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import structlog
 import yaml
-from aiohttp import web
 
 from penstock.controller.cache import FleetCache
 from penstock.controller.draining import Drainer
@@ -26,6 +25,7 @@ from penstock.controller.service_state import ServiceState
 from penstock.controller.settings import GatewaySettings
 from penstock.controller.traffic import TrafficParts, TrafficTask
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
+from penstock.dataplane.envoy.server import serve
 from penstock.dataplane.envoy.stored import store_plans
 from penstock.dataplane.envoy.template import read_template
 from penstock.dataplane.envoy.tokens import group_token
@@ -71,13 +71,9 @@ class GatewayServer:
     ) -> TrafficTask:
         """Listen for proxies and return the task that tells them what to do."""
         settings = self._settings
-        runner = web.AppRunner(
-            self._plane.app(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
-        )
-        await runner.setup()
         self._stack.push_async_callback(self._plane.close)
+        runner = await serve(self._plane.app(), settings.xds_listen_host, settings.xds_listen_port)
         self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, settings.xds_listen_host, settings.xds_listen_port).start()
         log.info("serving gateways", scope=settings.scope, address=str(runner.addresses[0]))
         parts = TrafficParts(
             plane=self._plane,

@@ -54,7 +54,7 @@ def xds_source() -> dict[str, Any]:
             "transport_api_version": "V3",
             "cluster_names": [XDS_CLUSTER],
             "refresh_delay": "0.02s",  # between a reply and the next question: the whole delay of a change
-            "request_timeout": "30s",  # longer than the server holds a question
+            "request_timeout": "75s",  # longer than the server holds a question
         },
     }
 

@@ -15,7 +15,7 @@ from penstock.dataplane.envoy.subscriptions import Subscription
 from penstock.dataplane.envoy.versions import Catalogue, Key, Versioned
 
 # Neither an open question nor an answer about its statistics for so long: a proxy is gone. It asks anew 20 ms
-# after each answer; a lost node leaves its questions open until they are answered, 25 s at most.
+# after each answer; a lost node leaves its questions open until they are answered, a minute at most.
 GONE_SECONDS: Final = 5.0
 # Routes wait no longer for their clusters: one that cannot be had must not hold back the others' limits.
 ORDER_SECONDS: Final = 2.0

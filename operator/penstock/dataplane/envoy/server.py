@@ -27,8 +27,8 @@ from penstock.dataplane.envoy.versions import Key
 log = structlog.get_logger(__name__)
 # Envoy 1.40 tells its 600 extensions in every question: 77 kB.
 LARGEST_QUESTION_BYTES: Final = 256 * 1024
-# Below the proxies' time-out of 30 s, and jittered so that they do not all come back at once.
-HOLD_SECONDS: Final = (15.0, 25.0)
+# Below the proxies' time-out of 75 s, and jittered so that they do not all come back at once.
+HOLD_SECONDS: Final = (40.0, 60.0)
 # A proxy that is refused asks again after 20 ms.
 REFUSAL_SECONDS: Final = 1.0
 NOT_MODIFIED: Final = 304
@@ -76,8 +76,8 @@ class XdsServer:
         self.questions = 0
 
     def app(self) -> web.Application:
-        """Return the application; see `runner` for how it is to be run."""
-        app = web.Application(client_max_size=LARGEST_QUESTION_BYTES)
+        """Return the application; `serve` runs it."""
+        app = web.Application()
         app.router.add_post("/v3/discovery:{kind}", self._discover)
         app.router.add_get(XDS_HEALTH_PATH, self._health)
         return app
@@ -94,10 +94,7 @@ class XdsServer:
         if kind is None:
             return await self._late(404, "no such resource type")
         try:
-            question = orjson.loads(await request.read())
-            caller = _caller(question["node"], request.remote or "")
-            names = [str(each) for each in question.get("resource_names") or ()]
-            version = str(question.get("version_info") or "")
+            caller, names, version = _read(await _body(request), request.remote or "")
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             return await self._late(400, "not a DiscoveryRequest")
         token = self._token_of(caller.group)
@@ -147,9 +144,50 @@ class XdsServer:
         )
 
 
-def runner(app: web.Application) -> web.AppRunner:
-    """Return what runs the application: it sees when a proxy is gone, and ends with questions held."""
-    return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
+    """Listen, and return what `cleanup` ends. Raises OSError when the address cannot be had.
+
+    A proxy that is gone is seen at once, and the end waits for no held question. A proxy with 200 services
+    opens 1,000 connections at once: with a backlog of 128 the last were accepted after 15 s.
+    """
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, backlog=4096).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
+
+
+async def _body(request: web.Request) -> bytes:
+    """Read the body without leaving it in the request, which lives as long as the question is held."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > LARGEST_QUESTION_BYTES:
+            raise web.HTTPRequestEntityTooLarge(LARGEST_QUESTION_BYTES, len(body))
+    return bytes(body)
+
+
+def _read(body: bytes, host: str) -> tuple[Caller, list[str], str]:
+    """Return who asks, for which resources, and the version it has.
+
+    Raises orjson.JSONDecodeError, KeyError, TypeError, ValueError or AttributeError for no DiscoveryRequest.
+    """
+    try:
+        question = orjson.loads(_without_extensions(body))
+    except orjson.JSONDecodeError:
+        question = orjson.loads(body)
+    names = [str(each) for each in question.get("resource_names") or ()]
+    return _caller(question["node"], host), names, str(question.get("version_info") or "")
+
+
+def _without_extensions(body: bytes) -> bytes:
+    """Cut the list of Envoy's extensions out: 76 of 77 kB, and 99 % of the time to read a question."""
+    start = body.find(b',"extensions":[')
+    end = body.find(b"}]}", start)
+    return body if start < 0 or end < 0 else body[:start] + body[end + 2 :]
 
 
 def _caller(node: dict[str, Any], host: str) -> Caller:
