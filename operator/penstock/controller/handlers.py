@@ -16,6 +16,7 @@ import kopf
 
 from penstock.controller.cache import FleetCache
 from penstock.controller.endpoints import EndpointCache
+from penstock.controller.watch_settings import configure
 from penstock.kube.api import (
     AUTOSCALERS,
     DEPLOYMENTS,
@@ -113,7 +114,7 @@ def _autoscaler_feed(cache: FleetCache, resource: Resource) -> Feed:
 def build_registry(watched: list[Feed], marks: WatchMarks) -> kopf.OperatorRegistry:
     """Return a registry with one event handler per type."""
     registry = kopf.OperatorRegistry()
-    kopf.on.startup(registry=registry)(_configure)
+    kopf.on.startup(registry=registry)(configure)
     kopf.on.login(registry=registry)(_login)
     for feed in watched:
         resource = feed.resource
@@ -139,19 +140,3 @@ def _handler(feed: Feed, marks: WatchMarks) -> Callable[..., Any]:
 async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     """Log in without loading the Kubernetes client a second time."""
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
-
-async def _configure(settings: kopf.OperatorSettings, **_: object) -> None:
-    settings.peering.standalone = True  # the Lease is ours; peering freezes on equal priorities
-    settings.scanning.disabled = True  # no list and watch of namespaces and CRDs: smaller RBAC
-    settings.posting.enabled = False
-    settings.persistence.finalizer = f"{PREFIX}/operator"
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=PREFIX)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=PREFIX)
-    settings.watching.server_timeout = 5 * 60
-    settings.watching.client_timeout = 5 * 60 + 10
-    settings.watching.connect_timeout = 10
-    settings.watching.chunk_size = 500
-    settings.networking.request_timeout = 30
-    settings.networking.connect_timeout = 5
-    settings.process.ultimate_exiting_timeout = 25
