@@ -161,7 +161,7 @@ def a_spec(namespace: str, share: FallbackShare | None) -> tuple[FleetCache, dic
         fallback=FallbackSpec(backend),
     )
     cache = FleetCache()
-    cache.services[key] = KnownService(key, "u", 1, spec, None, {}, "1")
+    cache.services[key] = KnownService(key, "u", 1, spec, None, b"{}", "1")
     outcome = SimpleNamespace(fallback=Decision(share, TrafficReason.FALLBACK_ACTIVE, "said"))
     return cache, {key: ServiceState("u", outcome=cast(Any, outcome))}
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from penstock.controller.selectors import ServiceSelectors
 from penstock.controller.workloads import Workload, read_workload
 from penstock.dataplane.envoy.manifests import is_ours
@@ -22,15 +24,25 @@ NO_PODS: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class KnownService:
-    """An InferenceService: its spec or what is wrong with it, and the status it carries."""
+    """An InferenceService: its spec or what is wrong with it, and the status it carries.
+
+    The status is needed where one is written, one in a hundred at a tick: as text it takes 2 KB, as
+    dictionaries 8.
+    """
 
     key: ServiceKey
     uid: str
     generation: int
     spec: ServiceSpec | None
     invalid: InvalidSpec | None
-    status: Object
+    status_json: bytes
     resource_version: str
+
+    @property
+    def status(self) -> Object:
+        """Return the status, {} where there is none."""
+        status: Object = orjson.loads(self.status_json)
+        return status
 
 
 @dataclass(slots=True)
@@ -74,7 +86,7 @@ class FleetCache:
             generation=generation,
             spec=spec,
             invalid=invalid,
-            status=body.get("status") or {},
+            status_json=orjson.dumps(body.get("status") or {}),
             resource_version=str(metadata.get("resourceVersion", "")),
         )
 

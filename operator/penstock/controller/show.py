@@ -119,8 +119,9 @@ class StatusWriter:
         status = build_status(values)
         news = [each for each in found if each not in (state.shown_findings or ()) and _is_trouble(each)]
         fresh = _essence(news) - _essence(state.shown_findings or _stored(known))
-        if meaningful_change(known.status, status, seconds_since_write=now - state.written_status_at):
-            patch = status_patch(known.status, status)
+        stored = known.status
+        if meaningful_change(stored, status, seconds_since_write=now - state.written_status_at):
+            patch = status_patch(stored, status)
             try:
                 await self._kube.patch(
                     INFERENCE_SERVICES,
