@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import time
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -39,6 +37,7 @@ from penstock.controller.settings import OperatorSettings
 from penstock.controller.show import StatusWriter
 from penstock.controller.solver import solver_processes
 from penstock.controller.step import StepContext
+from penstock.controller.stopping import came_before, cancelled, stop_on_signals, take_signals_back
 from penstock.controller.tables import CapacityTables
 from penstock.controller.traffic import TrafficTask
 from penstock.kube.aio_client import AioKubeApi, connect
@@ -96,7 +95,7 @@ class Operator:
     async def run(self) -> int:
         """Serve health, wait for the Lease, then watch and tick; return the exit code."""
         settings, stop, lost = self._settings, asyncio.Event(), asyncio.Event()
-        _stop_on_signals(stop)
+        stop_on_signals(stop)
         await self._serve_health()
         kube = await connect(kubeconfig=settings.kubeconfig, on_request=self._count_request)
         self._stack.push_async_callback(kube.close)
@@ -107,10 +106,10 @@ class Operator:
                 await label_leader(kube, leads=None)
             # Before the attempt: a stop during the acquiring write must not leave the Lease held.
             self._stack.push_async_callback(elector.release)
-            if not await _before(elector.acquire(), stop):
+            if not await came_before(elector.acquire(), stop):
                 return 0
             keeping = asyncio.create_task(_keep(elector, lost), name="lease")
-            self._stack.push_async_callback(_cancelled, keeping)
+            self._stack.push_async_callback(cancelled, keeping)
             log.info(
                 "leading", lease=f"{settings.lease_namespace}/{settings.lease_name}", identity=self._identity
             )
@@ -137,7 +136,7 @@ class Operator:
             ours.append(asyncio.create_task(self._tell_gateways_when_listed(), name="gateways"))
         ends = [asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(lost.wait(), name="lost")]
         end_watches, watching = asyncio.Event(), asyncio.Event()
-        signals = asyncio.create_task(_take_signals_back(watching, stop), name="signals")
+        signals = asyncio.create_task(take_signals_back(watching, stop), name="signals")
         namespaces = self._settings.namespaces
         watches = asyncio.create_task(
             kopf.operator(
@@ -160,7 +159,7 @@ class Operator:
                 log.error("a part of the operator ended by itself", part=task.get_name(), cause=str(cause))
         end_watches.set()
         for ended in (*ours, *ends, signals):
-            await _cancelled(ended)
+            await cancelled(ended)
         # Not wait_for: on Python 3.11 it can swallow a cancellation that meets the end of the task.
         with suppress(asyncio.CancelledError, TimeoutError):
             async with asyncio.timeout(10.0):
@@ -311,43 +310,9 @@ async def _has_keda(kube: KubeApi) -> bool:
     return True
 
 
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-
-async def _take_signals_back(watching: asyncio.Event, stop: asyncio.Event) -> None:
-    """Handle signals again once kopf has put its own handlers in place of ours.
-
-    With kopf's, an ordinary SIGTERM looked like watches that end by themselves: exit code 1.
-    """
-    await watching.wait()
-    _stop_on_signals(stop)
-
-
 async def _keep(elector: LeaseElector, lost: asyncio.Event) -> None:
     """Renew the Lease; say so when it is lost."""
     try:
         await elector.keep()
     except LeaseLost:
         lost.set()
-
-
-async def _before(awaitable: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
-    """Wait for `awaitable` unless told to stop first; whether it came."""
-    task, stopping = asyncio.create_task(awaitable), asyncio.create_task(stop.wait())
-    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
-    await _cancelled(stopping)
-    if not task.done():
-        await _cancelled(task)
-        return False
-    task.result()
-    return True
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for its end; its failure was told where it happened."""
-    task.cancel()
-    with suppress(asyncio.CancelledError, Exception):
-        await task
