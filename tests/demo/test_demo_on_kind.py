@@ -10,7 +10,8 @@ import pytest
 from penstock.sandbox.demo.cluster import DemoError
 from penstock.sandbox.demo.commentary import PodCounts
 from penstock.sandbox.demo.kind_cluster import KindCluster, OperatorPod, _access, _real_workload
-from penstock.sandbox.demo.scene import deployment, quick_scene
+from penstock.sandbox.demo.manifests import deployments
+from penstock.sandbox.demo.scene import quick_scene
 
 
 def pod(label: str, value: str, *, ready: str = "True", ending: str = "") -> dict[str, Any]:
@@ -46,6 +47,15 @@ def test_only_the_workloads_pods_count_each_once(cluster: KindCluster) -> None:
     assert cluster.pods(3) == PodCounts(target=3, ready=1, starting=2, draining=1)
 
 
+def test_the_first_replica_and_the_urls_of_the_ready_ones_are_known(cluster: KindCluster) -> None:
+    cluster.seen = {"a": engine(ready="False")}
+    assert not cluster.is_ready
+    cluster.seen = {"a": engine()}
+    assert cluster.is_ready
+    cluster.urls_file.write_text("http://10.0.0.1:8000\nhttp://10.0.0.2:8000\n")
+    assert cluster.engine_urls() == ("http://10.0.0.1:8000", "http://10.0.0.2:8000")
+
+
 def test_the_lease_is_looked_for_at_the_present_operator(cluster: KindCluster, operator: OperatorPod) -> None:
     assert not operator.running
     cluster.seen = {"penstock-old": pod("app.kubernetes.io/name", "penstock"), "a": engine()}
@@ -65,9 +75,9 @@ def test_an_operator_that_was_not_started_cannot_be_killed(operator: OperatorPod
 
 def test_the_workload_is_scraped_probed_and_restricted_and_the_scene_stays_as_it_is() -> None:
     scene = quick_scene()
-    before = deployment(scene)
+    (before,) = deployments(scene)
     body = _real_workload(before, scene)
-    assert before == deployment(scene)
+    assert [before] == list(deployments(scene))
     assert body["spec"]["selector"] == before["spec"]["selector"]
     template = body["spec"]["template"]
     assert template["metadata"]["annotations"] == {

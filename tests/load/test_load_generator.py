@@ -130,6 +130,30 @@ async def test_each_way_to_end_has_its_name(body: bytes, status: int, outcome: s
         assert result.records[0].output_tokens == 7  # what the server says, not its number of events
 
 
+async def test_what_a_gateway_says_of_the_answer_is_kept():
+    async def handler(_request: web.Request) -> web.Response:
+        headers = {"x-penstock-served-by": "chat-small", "x-penstock-reason": "overload"}
+        return web.Response(body=TOKEN + b"data: [DONE]\n\n", headers=headers)
+
+    async with serving(handler) as url:
+        told = (await send(url, requests=plan(1))).records[0]
+    async with serving(answering(b"", 429)) as url:
+        untold = (await send(url, requests=plan(1))).records[0]
+    assert (told.outcome, told.served_by, told.served_because) == ("ok", "chat-small", "overload")
+    assert (untold.outcome, untold.served_by, untold.served_because) == ("http 429", "", "")
+
+
+@pytest.mark.parametrize(("told", "counted"), [(False, True), (True, False)])
+async def test_the_step_lag_is_of_the_engines_that_are_told_else_of_the_targets(told: bool, counted: bool):
+    async with running_engine(step_seconds=steps_of(0.02)) as (_, client):
+        targets = Targets((url_of(client),), file=None, balancing=Balancing.RANDOM, chance=random.Random(0))
+        generator = LoadGenerator(
+            targets, RequestShape(), LoadLimits(duration_seconds=0.1), engines=tuple if told else None
+        )
+        result = await generator.run(plan(3))
+    assert (result.engine_lag.steps > 0) is counted
+
+
 async def test_a_server_that_is_not_there_is_an_error_of_each_request():
     result = await send("http://127.0.0.1:1", requests=plan(3))
     assert [record.outcome for record in result.records] == ["connect"] * 3

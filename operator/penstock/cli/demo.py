@@ -15,13 +15,23 @@ from pathlib import Path
 import click
 
 from penstock.cli.demo_terminal import Terminal
+from penstock.dataplane.envoy.binary import EnvoyUnavailableError
 from penstock.sandbox.apiserver import ApiServerUnavailableError
 from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster, DemoError
 from penstock.sandbox.demo.commentary import Kind
+from penstock.sandbox.demo.gateway_process import GatewayProcess, NoAddressError
 from penstock.sandbox.demo.kind_cluster import KindCluster, OperatorPod
 from penstock.sandbox.demo.operator_process import OperatorProcess
 from penstock.sandbox.demo.play import Play
-from penstock.sandbox.demo.scene import PROFILE, Scene, full_scene, quick_scene
+from penstock.sandbox.demo.scene import (
+    MODEL,
+    NAME,
+    PROFILE,
+    Scene,
+    full_scene,
+    quick_scene,
+    replicas_scene,
+)
 from penstock.sandbox.prometheus import PrometheusUnavailableError
 from penstock.sandbox.rest import RestError
 
@@ -31,17 +41,18 @@ FAILED, NOT_TRUSTED, INTERRUPTED = 1, 4, 130
 @click.command(
     epilog="""\b
 Examples:
-  penstock demo                 3.5 minutes: Observe, Enforce, a load step, a killed operator
-  penstock demo --quick         1.5 minutes: a load step
+  penstock demo                 3.5 minutes: Observe, Enforce, an overload behind a gateway with a
+                                limit and a fallback, a killed operator, recovery
+  penstock demo --quick         1.5 minutes, no gateway: replicas follow a load step
   penstock demo --keep          then leave it running, to play with kubectl
   penstock demo --api fake      without etcd and kube-apiserver even where they are found
-  make demo CLUSTER=kind        on a real cluster
+  make demo CLUSTER=kind        on a real cluster, no gateway: replicas, a killed operator
 
 \b
 Exit status: 0 the objective was held; 1 it was missed, or a part failed; 4 this machine was too
 busy to tell; 130 Ctrl-C. Nothing is left running, whatever happens."""
 )
-@click.option("--quick", is_flag=True, help="The shortest scene: a load step and back.")
+@click.option("--quick", is_flag=True, help="The shortest scene: a load step and back, without a gateway.")
 @click.option("--keep", is_flag=True, help="Leave everything running after the scene, until Ctrl-C.")
 @click.option(
     "--api",
@@ -61,19 +72,30 @@ busy to tell; 130 Ctrl-C. Nothing is left running, whatever happens."""
 def demo(*, quick: bool, keep: bool, api: str, verbose: bool, kubeconfig: Path | None) -> None:
     """Run everything together on this machine, with live traffic and a commentary.
 
-    The real operator against a Kubernetes API, a real Prometheus and stand-in engines, all of them
-    processes of this machine; no Docker. The load steps up and down; at the end stand the latencies
-    that clients measured against the objective, and the replica-hours used.
+    The real operator against a Kubernetes API, a real Prometheus, a real Envoy as gateway and stand-in
+    engines, all of them processes of this machine; no Docker. The load jumps beyond what replicas can
+    follow in time; at the end stand the latencies that clients measured against the objective, who
+    answered, what was refused, and the replica-hours used. Envoy comes with pip install
+    'penstock[envoy]'; only --quick and kind do without.
     """
     terminal = Terminal()
     home = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
-    options = Options(
-        quick_scene() if quick else full_scene(), ApiChoice(api), keep, verbose, kubeconfig=kubeconfig
-    )
+    whole = full_scene() if kubeconfig is None else replicas_scene()
+    options = Options(quick_scene() if quick else whole, ApiChoice(api), keep, verbose, kubeconfig=kubeconfig)
     code = FAILED
     try:
         code = asyncio.run(_run(options, home, terminal))
-    except (DemoError, RestError, ApiServerUnavailableError, PrometheusUnavailableError) as error:
+    except EnvoyUnavailableError as error:
+        click.echo(f"The demo needs a gateway: {error}. Without one: penstock demo --quick", err=True)
+        shutil.rmtree(home, ignore_errors=True)
+        sys.exit(FAILED)
+    except (
+        DemoError,
+        RestError,
+        ApiServerUnavailableError,
+        PrometheusUnavailableError,
+        NoAddressError,
+    ) as error:
         click.echo(f"The demo failed: {error}", err=True)
     except (KeyboardInterrupt, asyncio.CancelledError):
         code = INTERRUPTED
@@ -105,10 +127,12 @@ async def _run(options: Options, home: Path, terminal: Terminal) -> int:
     _introduce(options, terminal)
     async with AsyncExitStack() as stack:
         log = home / "logs" / "operator.log"
+        gateway = GatewayProcess(home) if scene.fallback is not None else None  # first: it may be missing
         if options.kubeconfig is None:
             cluster = DemoCluster(home, scene, terminal.say)
             await cluster.open(stack, options.api)
-            operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, scene)
+            arguments = gateway.operator_arguments if gateway is not None else ()
+            operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, scene, arguments)
         else:
             cluster = kind = KindCluster(home, scene, terminal.say, options.kubeconfig)
             await cluster.open(stack, options.api)
@@ -118,8 +142,13 @@ async def _run(options: Options, home: Path, terminal: Terminal) -> int:
             following = asyncio.create_task(_follow(log, terminal))
             stack.callback(following.cancel)
         terminal.say(Kind.SETUP, "the operator: penstock run, one tick a second")
-        terminal.say(Kind.SETUP, f"a Deployment chat and its Service: stand-in engines, {PROFILE}")
-        report = await Play(cluster, operator, scene, terminal.say, terminal.show_yaml).run()
+        terminal.say(Kind.SETUP, f"a Deployment {NAME} and its Service: stand-in engines, {PROFILE}")
+        if gateway is not None and scene.fallback is not None:
+            stack.callback(gateway.stop)
+            small = scene.fallback
+            terminal.say(Kind.SETUP, f"a smaller model beside it, {small.name}: {small.profile}")
+            terminal.say(Kind.SETUP, f"a gateway ({gateway.binary.name}), configured by the operator")
+        report = await Play(cluster, operator, scene, terminal.say, terminal.show_yaml, gateway).run()
         terminal.show_report(report)
         code = NOT_TRUSTED if report.objection else FAILED if report.failure else 0
         if report.failure:
@@ -130,26 +159,29 @@ async def _run(options: Options, home: Path, terminal: Terminal) -> int:
                 f"{report.objective_seconds:g} s over the whole run."
             )
         if options.keep:
-            await _keep(cluster, terminal)
+            await _keep(cluster, gateway, terminal)
     return code
 
 
 def _introduce(options: Options, terminal: Terminal) -> None:
     where = "local processes" if options.kubeconfig is None else "pods"
     terminal.write("Penstock demo: set objectives, not thresholds.")
-    terminal.write("Real: the operator, Prometheus, the traffic and the latencies it gets.")
+    gateway = "" if options.scene.fallback is None else ", a gateway (Envoy)"
+    terminal.write(f"Real: the operator{gateway}, Prometheus, the traffic and its latencies.")
     terminal.write(f"Played: the GPUs. The engines are {where} with the timing of Llama 3.1")
     terminal.write("8B on an L40S, and times of minutes are cut to seconds.")
-    terminal.write(f"It takes about {options.scene.load_seconds + 15:.0f} s; Ctrl-C ends everything.\n")
+    seconds = options.scene.load_seconds + options.scene.startup_seconds + 11
+    terminal.write(f"It takes about {seconds:.0f} s; Ctrl-C ends everything.\n")
 
 
-async def _keep(cluster: DemoCluster, terminal: Terminal) -> None:
+async def _keep(cluster: DemoCluster, gateway: GatewayProcess | None, terminal: Terminal) -> None:
     terminal.write("\nStill running, until Ctrl-C:")
     terminal.write(f"  export KUBECONFIG={cluster.kubeconfig}")
     terminal.write("  kubectl -n demo get psvc,deployments,pods")
     terminal.write(f"  Prometheus: {cluster.prometheus.url}")
     terminal.write(f"  replicas:   cat {cluster.urls_file}")
-    terminal.write(f"  load:       penstock load --url-file {cluster.urls_file} --rate 5 --input-tokens 2000")
+    where = f"--url-file {cluster.urls_file}" if gateway is None else f"--url {gateway.url} --model {MODEL}"
+    terminal.write(f"  load:       penstock load {where} --rate 5 --input-tokens 2000")
     await asyncio.Event().wait()
 
 

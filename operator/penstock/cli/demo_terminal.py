@@ -13,6 +13,7 @@ from rich.table import Table
 
 from penstock.sandbox.demo.commentary import Kind
 from penstock.sandbox.demo.report import DemoReport, Row
+from penstock.sandbox.demo.scene import NAME
 
 LONGEST_LINE = 100
 INDENT = 17  # time and label
@@ -61,13 +62,16 @@ class Terminal:
         console = Console(width=self._width, highlight=False)
         objective = f"{report.objective_seconds:g} s"
         table = Table("phase", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for title in ("load", "replicas", "requests", "p95 TTFT", f"SLO {objective}", f"within {objective}"):
+        shares = ("fallback", "429") if report.fallback_name else ("within",)  # all of them: over 80 columns
+        for title in ("load", "replicas", "requests", "p95 TTFT", f"SLO {objective}", *shares):
             table.add_column(title, justify="right")
         for row in (*report.phases, report.total):
             table.add_row(*_cells(row, report))
         self.write()
         console.print(table)
         self.write()
+        if report.fallback_name:
+            self._show_relief(report)
         used, static = report.used_replica_seconds, report.static_replica_seconds
         saved = 1 - used / static if static else 0.0
         self.write(f"Replica-hours: {used / 3600:.3f} used, starting and draining included; a static fleet")
@@ -77,9 +81,32 @@ class Terminal:
                 f"Trust: the engines' steps ended late by {report.engine_lag_ratio:.1%} of their duration."
             )
 
+    def _show_relief(self, report: DemoReport) -> None:
+        """Write who answered, and while which time the limit turned requests away."""
+        total, name = report.total, report.fallback_name
+        self.paragraph(
+            f"{total.answered - total.by_fallback} requests were answered by {NAME}, {total.by_fallback} "
+            f"by {name} while {NAME} was at its limit, {total.shed} got a 429 at once. p95 TTFT is of all "
+            "that were answered."
+        )
+        if report.relief is not None:
+            self.paragraph(
+                f"The limit turned requests away from {report.relief.first_seconds:.0f} s to "
+                f"{report.relief.last_seconds:.0f} s after the step; then replicas had followed, and "
+                f"{NAME} answered everything again."
+            )
+
+    def paragraph(self, text: str) -> None:
+        """Write text, wrapped."""
+        for line in textwrap.wrap(text, self._width, break_on_hyphens=False):
+            self.write(line)
+
 
 def _cells(row: Row, report: DemoReport) -> tuple[str, ...]:
     ttft, within = row.ttft_p95_seconds, row.within_ratio
+    rest: tuple[str, ...] = ("-" if within is None else f"{within:.1%}",)
+    if report.fallback_name:
+        rest = (f"{row.by_fallback}", f"{row.shed}")
     fewest, most, last = row.replicas
     replicas = str(most) if fewest == most else f"{fewest}-{most}, end {last}"
     return (
@@ -89,7 +116,7 @@ def _cells(row: Row, report: DemoReport) -> tuple[str, ...]:
         f"{row.requests}" + (f" ({row.failed} failed)" if row.failed else ""),
         "-" if ttft is None else f"{ttft:.2f} s",
         _verdict(ttft, report),
-        "-" if within is None else f"{within:.1%}",
+        *rest,
     )
 
 

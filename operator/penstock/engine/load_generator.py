@@ -9,7 +9,7 @@ beyond that is not sent and reported as such.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -54,12 +54,25 @@ class LoadResult:
 
 
 class LoadGenerator:
-    """Sends one schedule; `result` grows while `run` runs."""
+    """Sends one schedule; `result` grows while `run` runs.
 
-    def __init__(self, targets: Targets, shape: RequestShape, limits: LoadLimits, *, seed: int = 0) -> None:
+    `engines` are asked for their step lag; default: the targets, which are engines where no gateway is
+    in between.
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        shape: RequestShape,
+        limits: LoadLimits,
+        *,
+        seed: int = 0,
+        engines: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
         self.result = LoadResult()
         self.on_record: Callable[[RequestRecord], None] | None = None
         self._targets = targets
+        self._engines = engines or (lambda: targets.urls)
         self._shape = shape
         self._limits = limits
         self._seed = seed
@@ -74,7 +87,7 @@ class LoadGenerator:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             self._targets.refresh()
             watch = EngineLagWatch(session)
-            await watch.poll(self._targets.urls)
+            await watch.poll(self._engines())
             self._start = asyncio.get_running_loop().time()
             background = [
                 asyncio.create_task(self._follow_targets()),
@@ -83,7 +96,7 @@ class LoadGenerator:
             try:
                 await self._send_all(session, plan)
                 await self._wait_for_answers()
-                await watch.poll(self._targets.urls)
+                await watch.poll(self._engines())
             except asyncio.CancelledError:
                 result.interrupted = True
                 raise
@@ -162,7 +175,7 @@ class LoadGenerator:
     async def _watch_engines(self, watch: EngineLagWatch) -> None:
         while True:
             await asyncio.sleep(EngineLagWatch.INTERVAL_SECONDS)
-            await watch.poll(self._targets.urls)
+            await watch.poll(self._engines())
 
 
 def _ignore(_seconds: float) -> None:

@@ -19,6 +19,7 @@ from penstock.engine.openai_api import Endpoint
 
 OK = "ok"
 MAX_EVENT_BYTES = 1024 * 1024
+SERVED_BY, REASON = "x-penstock-served-by", "x-penstock-reason"
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class RequestRecord:
     events: int = 0
     output_tokens: int = 0
     outcome: str = "unfinished"  # "ok", or the kind of error
+    served_by: str = ""  # what a gateway of Penstock's says of the answer; empty: none in between
+    served_because: str = ""
 
     @property
     def ttft_seconds(self) -> float | None:
@@ -94,6 +97,8 @@ async def stream_completion(
     headers = {"Content-Type": "application/json", **shape.headers}
     try:
         async with session.post(url + shape.endpoint, data=body, headers=headers) as response:
+            record.served_by = response.headers.get(SERVED_BY, "")
+            record.served_because = response.headers.get(REASON, "")
             if response.status != 200:
                 record.outcome = f"http {response.status}"
                 return

@@ -55,8 +55,8 @@ class DemoCluster:
         self.controllers: asyncio.Task[None] | None = None
 
     def pods(self, target: int) -> PodCounts:
-        """Count the pods there are now; `target` is what the Deployment asks for."""
-        pods = self.deployments.pods
+        """Count the workload's pods there are now; `target` is what the Deployment asks for."""
+        pods = [pod for pod in self.deployments.pods if pod.deployment == NAME]
         ready, draining = sum(pod.ready for pod in pods), sum(pod.terminating for pod in pods)
         return PodCounts(target, ready, len(pods) - ready - draining, draining)
 
@@ -69,6 +69,16 @@ class DemoCluster:
     def urls_file(self) -> Path:
         """File with the URLs of the Service's ready pods."""
         return self._files.urls_file(NAME)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every service has its first replica; the others of the workload may be on their way."""
+        ready = {pod.deployment for pod in self.deployments.pods if pod.ready}
+        return ready.issuperset(self._scene.services)
+
+    def engine_urls(self) -> tuple[str, ...]:
+        """Return the URLs of all ready pods, whatever they serve."""
+        return tuple(pod.url for pod in self.deployments.pods if pod.ready)
 
     async def open(self, stack: AsyncExitStack, choice: ApiChoice) -> None:
         """Start everything; `stack` ends it."""
@@ -90,7 +100,7 @@ class DemoCluster:
             self.rest,
             NAMESPACE,
             runtime=LocalRuntime(self.logs),
-            nodes=NodePool(NodeSettings(pods_per_node=self._scene.max_replicas + 2)),
+            nodes=NodePool(NodeSettings(pods_per_node=self._scene.most_pods)),
             files=self._files,
             times=PodTimes(startup_seconds=self._scene.startup_seconds),
         )

@@ -37,7 +37,13 @@ class Remark:
 Say = Callable[[Kind, str], None]
 # Ready and Accepted say that the resource is acted upon; in a demo that is seen anyway.
 # The status in which somebody should look.
-_WRONG = {"MetricsAvailable": "False", "ObjectivesMet": "False", "ScalingLimited": "True"}
+_WRONG = {
+    "MetricsAvailable": "False",
+    "ObjectivesMet": "False",
+    "ScalingLimited": "True",
+    "AdmissionLimited": "True",
+    "FallbackActive": "True",
+}
 
 
 def remarks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Remark]:

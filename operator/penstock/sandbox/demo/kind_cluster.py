@@ -44,6 +44,15 @@ class KindCluster(DemoCluster):
         """File with the URLs of the ready replicas."""
         return self.home / "urls"
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the workload has its first replica; there is no other here."""
+        return self.pods(0).ready > 0
+
+    def engine_urls(self) -> tuple[str, ...]:
+        """Return the URLs of the ready replicas."""
+        return tuple(self.urls_file.read_text().split())
+
     def pods(self, target: int) -> PodCounts:
         """Count the workload's pods there are now; `target` is what the Deployment asks for."""
         pods = [pod for pod in self.seen.values() if _label(pod, "app") == NAME]

@@ -21,6 +21,7 @@ class OperatorProcess:
     prometheus_url: str
     log: Path
     scene: Scene
+    gateway_arguments: tuple[str, ...] = ()  # of `penstock run`, where it serves a gateway
     is_killed: bool = field(default=False, init=False)
     _child: ChildProcess | None = field(default=None, init=False)
 
@@ -42,6 +43,7 @@ class OperatorProcess:
             f"--lease-namespace={NAMESPACE}",
             "--listen=127.0.0.1:0",
             "--log-format=console",
+            *self.gateway_arguments,
         ]
 
     @property

@@ -1,8 +1,9 @@
 """What came of the demo: figures by phase as clients saw them, and a verdict that may be believed.
 
-Percentiles are over all requests of a phase that were answered, from when each was due. The verdict is
-on the whole run, because an SLO is about a period and not about its best part; and none is given when
-this machine, not the engines, decided the latencies.
+Percentiles are over all requests of a phase that were answered, by whichever model, from when each was
+due. A 429 is neither an answer nor a failure: it is counted apart. The verdict is on the whole run, because
+an SLO is about a period and not about its best part; and none is given when this machine, not the
+engines, decided the latencies.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.dataplane.envoy.names import REASON_ERROR, REASON_OVERLOAD
 from penstock.engine.lag import MAX_LAG_RATIO
 from penstock.engine.load_generator import LoadResult
 from penstock.engine.load_report import Trust
@@ -21,6 +23,7 @@ from penstock.sandbox.demo.usage import ReplicaUse
 
 # A generator that is late by more adds to every TTFT; 100 ms is a tenth of the demo's objective.
 MAX_SEND_LAG_SECONDS = 0.1
+SHED = "http 429"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,24 @@ class Row:
     offered_per_second: float
     requests: int
     failed: int
+    by_fallback: int  # answered by the small model
+    shed: int  # 429
     replicas: tuple[int, int, int]  # ready: fewest, most, at the end
     ttft_p95_seconds: float | None
-    within_ratio: float | None  # of all requests due; a failed one is not within
+    within_ratio: float | None  # of the requests answered
+
+    @property
+    def answered(self) -> int:
+        """Requests that got their whole answer."""
+        return self.requests - self.failed - self.shed
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """When the limit sent requests to the small model or away with a 429, in seconds after the step."""
+
+    first_seconds: float
+    last_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +67,8 @@ class DemoReport:
     objection: str
     engine_lag_ratio: float | None
     scaled_up: bool
+    fallback_name: str = ""  # empty: the scene has no gateway
+    relief: Relief | None = None  # None: everything was let in
 
     @property
     def static_replica_seconds(self) -> float:
@@ -75,7 +95,23 @@ class DemoReport:
                 f"the objective was missed: p95 TTFT {self.total.ttft_p95_seconds:.2f} s over the whole "
                 f"run, {self.objective_seconds:g} s asked for"
             )
-        return "" if self.scaled_up else "the operator did not add a replica after the step"
+        if not self.scaled_up:
+            return "the operator did not add a replica after the step"
+        return self._failure_of_the_gateway()
+
+    def _failure_of_the_gateway(self) -> str:
+        """Say what the gateway did not show; nothing where there is none."""
+        if not self.fallback_name:
+            return f"{self.total.shed} requests got a 429 without a gateway" if self.total.shed else ""
+        if not self.total.by_fallback:
+            return f"{self.fallback_name} answered nothing: the load never reached the limit"
+        last = self.phases[-1]
+        if last.by_fallback or last.shed:
+            return (
+                f"after the overload {last.by_fallback} requests still went to {self.fallback_name} and "
+                f"{last.shed} got a 429"
+            )
+        return ""
 
 
 def build_report(scene: Scene, result: LoadResult, use: ReplicaUse) -> DemoReport:
@@ -96,7 +132,18 @@ def build_report(scene: Scene, result: LoadResult, use: ReplicaUse) -> DemoRepor
         objection=Trust(MAX_SEND_LAG_SECONDS, MAX_LAG_RATIO).objection(result),
         engine_lag_ratio=result.engine_lag.ratio,
         scaled_up=rows[1].replicas[1] > rows[0].replicas[2],
+        fallback_name=scene.fallback.name if scene.fallback is not None else "",
+        relief=_relief(result.records, scene.phases[0].seconds),
     )
+
+
+def _relief(records: Sequence[RequestRecord], begin: float) -> Relief | None:
+    turned = [r.planned.at_seconds - begin for r in records if r.outcome == SHED or _is_by_fallback(r)]
+    return Relief(min(turned), max(turned)) if turned else None
+
+
+def _is_by_fallback(record: RequestRecord) -> bool:
+    return record.outcome == OK and record.served_because in (REASON_OVERLOAD, REASON_ERROR)
 
 
 def _row(
@@ -107,8 +154,10 @@ def _row(
         name=name,
         offered_per_second=len(records) / (end - begin),
         requests=len(records),
-        failed=sum(r.outcome != OK for r in records),
+        failed=sum(r.outcome not in (OK, SHED) for r in records),
+        by_fallback=sum(_is_by_fallback(r) for r in records),
+        shed=sum(r.outcome == SHED for r in records),
         replicas=(use.fewest(begin, end), use.peak(begin, end), use.last(begin, end)),
         ttft_p95_seconds=float(np.percentile(answered, 95)) if answered else None,
-        within_ratio=sum(each <= objective for each in answered) / len(records) if records else None,
+        within_ratio=sum(each <= objective for each in answered) / len(answered) if answered else None,
     )

@@ -2,19 +2,14 @@
 
 The engine is llama-3.1-8b on one L40S at its own speed. Prompts of 2,000 tokens make it slow where it
 matters (a prefill takes 150 ms), so some 4 requests/s fill a replica's objective while the whole
-fleet streams fewer than 500 tokens/s, which two cores do beside Prometheus and an API server.
+fleet streams some 500 tokens/s, which two cores do beside Prometheus, an API server and a gateway.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import yaml
 
 from penstock.engine.arrivals import Lengths, RateStep
-from penstock.kube.api import Object
-from penstock.model.duration import format_duration
 
 NAMESPACE = "demo"
 NAME = "chat"
@@ -34,6 +29,17 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class SmallModel:
+    """The service that takes the overload. Its engine is that many times faster: a smaller model."""
+
+    name: str = "chat-small"
+    model: str = "qwen3-1.7b"
+    profile: str = "qwen3-1.7b-l40s"
+    replicas: int = 2  # one request each is let in until what they can take is known
+    max_percent: int = 25  # of the requests: the small model is not what users came for
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """One performance. `operator_killed_after_seconds` counts from the start of the load; None: never."""
 
@@ -50,6 +56,13 @@ class Scene:
     scrape_interval_seconds: float = 1.0
     rate_window_seconds: float = 12.0
     lengths: Lengths = LENGTHS
+    tpot_p95_milliseconds: int | None = None
+    fallback: SmallModel | None = None  # None: no gateway, the load goes to the engines
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Return the names of the workloads."""
+        return (NAME,) if self.fallback is None else (NAME, self.fallback.name)
 
     @property
     def rates(self) -> tuple[RateStep, ...]:
@@ -60,6 +73,11 @@ class Scene:
     def load_seconds(self) -> float:
         """Return how long the load lasts."""
         return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def most_pods(self) -> int:
+        """Return how many pods there may be, two that drain included."""
+        return self.max_replicas + 2 + (self.fallback.replicas if self.fallback is not None else 0)
 
     def phase_at(self, seconds: float) -> int:
         """Return the position of the phase at a time since the start of the load."""
@@ -72,7 +90,41 @@ class Scene:
 
 
 def full_scene() -> Scene:
-    """Return the whole performance: Observe, Enforce, a load step, a killed operator, and down again."""
+    """Return the whole performance: adoption, an overload behind a gateway, a killed operator, recovery."""
+    return Scene(
+        phases=(
+            Phase(
+                "quiet",
+                2,
+                48,
+                "2 requests/s at one replica, and nobody who scales it: the service as Penstock finds it.",
+            ),
+            Phase(
+                "overload",
+                12,
+                62,
+                "the load jumps from 2 to 12 requests/s. New replicas need 15 s to start; until then the "
+                "limit keeps what is let in fast, and the rest goes to the small model or gets a 429.",
+            ),
+            Phase(
+                "after",
+                2,
+                72,
+                "the load falls back to 2 requests/s. Replicas go only after fewer have been enough "
+                "for the whole scaleDownWindow, and the least busy ones first.",
+            ),
+        ),
+        first_mode="Observe",
+        operator_killed_after_seconds=80.0,
+        startup_seconds=12.0,
+        initial_startup_seconds=15,
+        tpot_p95_milliseconds=100,
+        fallback=SmallModel(),
+    )
+
+
+def replicas_scene() -> Scene:
+    """Return the whole performance without a gateway: replicas alone follow a load step."""
     return Scene(
         phases=(
             Phase(
@@ -102,7 +154,7 @@ def full_scene() -> Scene:
 
 
 def quick_scene() -> Scene:
-    """Return the shortest performance that shows a scale-up and a scale-down."""
+    """Return the shortest performance that shows a scale-up and a scale-down, without a gateway."""
     return Scene(
         phases=(
             Phase("quiet", 2, 24, "2 requests/s at two replicas, and nobody who scales them."),
@@ -113,69 +165,3 @@ def quick_scene() -> Scene:
         scale_down_window_seconds=10,
         rate_window_seconds=8.0,
     )
-
-
-def deployment(scene: Scene) -> Object:
-    """Return the workload: the user's own Deployment of stand-in engines."""
-    container = {
-        "name": "engine",
-        "image": "penstock",
-        "command": ["penstock", "engine"],
-        "args": [f"--profile={PROFILE}", f"--model-name={MODEL}"],
-        "ports": [{"name": "http", "containerPort": 8000}],
-    }
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {
-            "replicas": scene.initial_replicas,
-            "selector": {"matchLabels": {"app": NAME}},
-            "template": {
-                "metadata": {"labels": {"app": NAME}},
-                "spec": {"containers": [container], "terminationGracePeriodSeconds": 30},
-            },
-        },
-    }
-
-
-def service() -> Object:
-    """Return the Service in front of the workload."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "spec": {"selector": {"app": NAME}, "ports": [{"name": "http", "port": 8000, "targetPort": "http"}]},
-    }
-
-
-def inference_service(scene: Scene) -> Object:
-    """Return the resource that the user writes; parsed from the text that is shown."""
-    body: dict[str, Any] = yaml.safe_load(inference_service_yaml(scene))
-    return body
-
-
-def inference_service_yaml(scene: Scene) -> str:
-    """Return the YAML that is shown and applied."""
-    return f"""\
-apiVersion: serving.penstock.dev/v1alpha1
-kind: InferenceService
-metadata: {{name: {NAME}, namespace: {NAMESPACE}}}
-spec:
-  mode: {scene.first_mode}
-  workload:
-    targetRef: {{kind: Deployment, name: {NAME}}}
-    modelNames: [{MODEL}]
-  slo:
-    ttft: {{p95: {format_duration(scene.ttft_p95_seconds)}}}            # TTFT: time to first token
-  engine:
-    type: VLLM
-    profile: {{type: Named, name: {PROFILE}}}
-  replicas:
-    min: 1
-    max: {scene.max_replicas}
-    spare: 1                   # the objective holds with one replica lost
-    initialStartup: {scene.initial_startup_seconds}s         # until it has been measured
-    scaleDownWindow: {scene.scale_down_window_seconds}s       # minutes, where starting takes minutes
-  routing: {{type: None, balancer: LeastRequests}}
-"""
