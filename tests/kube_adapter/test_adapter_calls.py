@@ -156,6 +156,18 @@ async def test_a_list_that_is_gone_for_good_is_an_error(
         await api.list(PODS)
 
 
+async def test_pages_come_one_by_one_and_all_of_them_again_after_an_expired_token(
+    api: AioKubeApi, server: Server, refusal: Any
+) -> None:
+    server.queue = [
+        ok(metadata={"continue": "x"}, items=[{"n": 1}]),
+        refusal(410, "too old"),
+        ok(metadata={}, items=[{"n": 1}, {"n": 2}]),
+    ]
+    assert [page async for page in api.pages(PODS)] == [[{"n": 1}], [{"n": 1}, {"n": 2}]]
+    assert [path.partition("?")[2] for _, path in server.asked] == ["limit=500", "limit=500&continue=x", ""]
+
+
 @pytest.mark.parametrize("name", ["../../secrets/x", "a/b", "", "..", "a?b", "a%2fb", "a\nb"])
 async def test_a_name_that_would_be_another_path_is_refused_unsent(
     api: AioKubeApi, server: Server, name: str

@@ -16,6 +16,7 @@ import kopf
 
 from penstock.controller.cache import FleetCache
 from penstock.controller.endpoints import EndpointCache
+from penstock.controller.garbage import collect_after
 from penstock.controller.watch_settings import configure
 from penstock.kube.api import (
     AUTOSCALERS,
@@ -42,9 +43,10 @@ class Feed:
 
 @dataclass(slots=True)
 class WatchMarks:
-    """When each type was last heard of, on the monotonic clock; health reads it."""
+    """When each type was last heard of, on the monotonic clock; and how many events there were."""
 
     heard_at: dict[str, float] = field(default_factory=dict)
+    events: int = 0
 
 
 def feeds(
@@ -133,6 +135,8 @@ def _handler(feed: Feed, marks: WatchMarks) -> Callable[..., Any]:
             feed.forget(body["metadata"].get("namespace", ""), body["metadata"]["name"])
         else:
             feed.see(body)
+        marks.events += 1
+        collect_after(marks.events)
 
     return see
 

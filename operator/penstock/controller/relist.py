@@ -7,17 +7,33 @@ first listing also tells when the cache is complete, so that a start decides not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 import structlog
 
 from penstock.controller.cache import FleetCache
 from penstock.controller.handlers import Feed
-from penstock.kube.api import INFERENCE_SERVICES, SCALED_OBJECTS, Forbidden, KubeApi, KubeError, NotFound
+from penstock.kube.api import (
+    INFERENCE_SERVICES,
+    SCALED_OBJECTS,
+    Forbidden,
+    KubeError,
+    NotFound,
+    Object,
+    Resource,
+)
 from penstock.model.spec import ServiceKey
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
+
+
+class PagedApi(Protocol):
+    """What is asked of the API server: 10,000 Deployments at once would be 200 MB."""
+
+    def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Object]]:
+        """Yield all objects of a type page by page; `namespace` empty means all. Raises `KubeError`."""
 
 
 class Relister:
@@ -25,7 +41,7 @@ class Relister:
 
     def __init__(
         self,
-        kube: KubeApi,
+        kube: PagedApi,
         cache: FleetCache,
         watched: Sequence[Feed],
         metrics: OperatorMetrics,
@@ -54,7 +70,7 @@ class Relister:
         for feed in self._watched:
             for namespace in self._namespaces:
                 try:
-                    bodies = await self._kube.list(feed.resource, namespace)
+                    names = await self._see_all(feed, namespace)
                 except NotFound:
                     if feed.resource is INFERENCE_SERVICES:
                         raise KubeError("the InferenceService CRD is not installed: apply crds/") from None
@@ -63,11 +79,9 @@ class Relister:
                     if feed.resource is SCALED_OBJECTS:
                         continue
                     raise
-                for body in bodies:
-                    feed.see(body)
                 if feed.resource is INFERENCE_SERVICES:
-                    listed |= {(body["metadata"]["namespace"], body["metadata"]["name"]) for body in bodies}
-                self._metrics.cache_objects.labels(feed.resource.plural).set(len(bodies))
+                    listed |= names
+                self._metrics.cache_objects.labels(feed.resource.plural).set(len(names))
         for key in [key for key in before if (key.namespace, key.name) not in listed]:
             self._cache.forget_service(key.namespace, key.name)
         if self.complete.is_set():
@@ -79,6 +93,15 @@ class Relister:
                 log.warning("the listing knew more than the watch", objects=drift)
         self.complete.set()
         self.problem = ""
+
+    async def _see_all(self, feed: Feed, namespace: str) -> set[tuple[str, str]]:
+        """Feed all objects of a type; return their namespaces and names."""
+        names: set[tuple[str, str]] = set()
+        async for page in self._kube.pages(feed.resource, namespace):
+            for body in page:
+                feed.see(body)
+                names.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))
+        return names
 
     def _versions(self) -> dict[ServiceKey, str]:
         """Return the version of every InferenceService in the cache."""

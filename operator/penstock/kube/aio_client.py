@@ -8,10 +8,11 @@ replaced: it goes by wall clock once a minute and sends a trailing newline as it
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -38,6 +39,7 @@ from penstock.kube.api import (
 from penstock.kube.calls import Answer, Call, Caller, OnRequest
 from penstock.kube.credentials import Credentials, TokenFile
 from penstock.kube.discovery import Discovery
+from penstock.kube.listing import paged_list, whole_list
 
 FIELD_MANAGER = "penstock"
 # 64 calls at once is what the applier asks for; a call beyond that waits for a connection.
@@ -80,18 +82,15 @@ class AioKubeApi:
     async def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = ""
     ) -> list[Object]:
-        """Return all objects of a type.
+        """Return all objects of a type."""
+        ask = functools.partial(self._page, resource, namespace)
+        return await whole_list(ask, page_size=self._limits.page_size, label_selector=label_selector)
 
-        A page token expires when etcd compacts (5 min): one more try by pages, then all in one piece.
-        """
-        selection = {"labelSelector": label_selector} if label_selector else {}
-        for size in (self._limits.page_size, self._limits.page_size, 0):
-            try:
-                return await self._pages(resource, namespace, selection, size)
-            except KubeError as error:
-                if error.status != 410 or not size:
-                    raise
-        raise AssertionError("the last round returns or raises")
+    def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[Objects]:
+        """Yield all objects of a type page by page; after an expired token all of them come again."""
+        return paged_list(
+            functools.partial(self._page, resource, namespace), page_size=self._limits.page_size
+        )
 
     async def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> Object:
         """Create an object. Not repeated after a lost connection: it may exist by then."""
@@ -182,20 +181,8 @@ class AioKubeApi:
         """Close the connections."""
         await self._client.close()
 
-    async def _pages(
-        self, resource: Resource, namespace: str, selection: Mapping[str, str], size: int
-    ) -> Objects:
-        items: Objects = []
-        query = dict(selection)
-        if size:
-            query["limit"] = str(size)
-        while True:
-            page = await self._make("list", resource, namespace, query=query)
-            items.extend(page.get("items") or ())
-            token = (page.get("metadata") or {}).get("continue")
-            if not token:
-                return items
-            query["continue"] = token
+    async def _page(self, resource: Resource, namespace: str, query: Mapping[str, str]) -> Object:
+        return await self._make("list", resource, namespace, query=query)
 
     async def _make(
         self,
