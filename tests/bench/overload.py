@@ -15,6 +15,7 @@ import numpy as np
 from bench.simulated_pool import Offered
 from penstock.model.profiles import profile_named
 from penstock.model.spec import Metric, Objective, Slo
+from penstock.policy.admission_law import queue_per_endpoint
 from penstock.policy.sizing import Limits, admission_limits
 from penstock.queueing.domain import FloatArray
 from penstock.queueing.engine_profile import EngineProfile
@@ -57,10 +58,11 @@ class Fleet:
 
     @cached_property
     def limits(self) -> Limits:
-        """Return c* and q per replica, as the operator computes them."""
+        """Return c* and q per replica, as the operator gives them to its gateways."""
         ttft = Objective(Metric.TTFT, 0.95, self.ttft_seconds)
         tpot = Objective(Metric.TPOT, 0.95, self.tpot_seconds)
-        return admission_limits(self.model, Slo((ttft, tpot)))
+        limits = admission_limits(self.model, Slo((ttft, tpot)))
+        return Limits(limits.running, queue_per_endpoint(limits.queue))
 
     @property
     def capacity_per_second(self) -> float:

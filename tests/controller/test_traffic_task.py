@@ -154,3 +154,16 @@ async def test_gateways_that_do_not_do_as_decided_are_a_condition(
     await world.seconds(31)
     limited = world.condition("AdmissionLimited")
     assert (limited["status"], limited["reason"]) == ("Unknown", reason)
+
+
+async def test_a_gateway_that_does_not_answer_may_hold_streams() -> None:
+    world = await drained_world()
+    target = world.target
+    for pod in closed([world.gateways.route]):
+        world.streams[pod] = 0.0
+    world.gateways.answering = 1  # of two
+    await world.seconds(10)
+    assert world.target == target
+    world.gateways.answering = 2
+    await world.seconds(5)
+    assert world.target < target

@@ -27,6 +27,7 @@ class PlayedGateways:
     published: dict[str, Sequence[RouteState]] = field(default_factory=dict)
     reading: GatewayReading | None = None
     reachable: bool = True
+    answering: int = 2  # proxies whose statistics are read
     rejected: dict[ServiceKey, str] = field(default_factory=dict)
 
     def publish(self, group: str, routes: Sequence[RouteState]) -> None:
@@ -37,7 +38,7 @@ class PlayedGateways:
         return {name: GatewayGroup(name, count, count, self.rejected) for name in self.published}
 
     async def read(self, now: float) -> Mapping[ServiceKey, GatewayReading]:
-        return {} if self.reading is None else {CHAT: replace(self.reading, at=now)}
+        return {} if self.reading is None else {CHAT: replace(self.reading, at=now, proxies=self.answering)}
 
     @property
     def route(self) -> RouteState:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.model.profiles import profile_named
-from penstock.policy.admission_law import AdmissionLaw, admission_law
+from penstock.policy.admission_law import AdmissionLaw, admission_law, queue_per_endpoint
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.traffic import TrafficShape
@@ -73,3 +73,8 @@ def test_a_random_split_sheds_more_than_one_queue_and_alike_for_every_count() ->
 
 def test_the_law_travels_between_processes() -> None:
     assert pickle.loads(pickle.dumps(law())) == law()
+
+
+@pytest.mark.parametrize(("allowed", "kept"), [(1, 1), (2, 1), (3, 1), (4, 1), (5, 2), (9, 5), (40, 30)])
+def test_queues_of_single_endpoints_are_kept_shorter_than_what_may_wait(allowed: int, kept: int) -> None:
+    assert queue_per_endpoint(allowed) == kept

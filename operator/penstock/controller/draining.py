@@ -61,9 +61,11 @@ class Drainer:
 
 
 def _loads(pods: list[PodState], gateway: GatewayState, now: float) -> list[PodLoad]:
-    """Return the pods with their requests in flight; None where the gateways are silent."""
+    """Return the pods with their requests in flight; None where a gateway is silent."""
     readings = gateway.memory.readings
     latest = readings[-1] if readings and now - readings[-1].at <= STALE_SECONDS else None
+    if latest is not None and latest.proxies < gateway.proxies:
+        latest = None
     return [
         PodLoad(pod.name, pod.ready, None if latest is None else latest.by_pod.get(pod.name, 0.0))
         for pod in pods

@@ -21,7 +21,7 @@ class GatewayState:
     drain: DrainMemory = field(default_factory=DrainMemory)
     leaving: dict[str, float] = field(default_factory=dict)  # removed pods stay closed until, Unix seconds
     overdue: tuple[str, ...] = ()  # victims that were cut at the deadline
-    listen_port: int | None = None
+    proxies: int = 0  # that serve it now: fewer in a reading, and it does not know of all streams
     problem: tuple[str, str] | None = None  # (reason, message) why gateways do not do as decided
 
     def closed(self, now: float) -> frozenset[str]:

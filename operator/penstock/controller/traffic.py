@@ -169,6 +169,7 @@ class TrafficTask:
             state = self._states.get(key)
             if state is not None:
                 group = groups.get(self._parts.ports.group_of(key))
+                state.gateway.proxies = group.proxies if group is not None else 0
                 problem = hindered.get(key) or _problem(key, group)
                 if problem is None and key not in helping:
                     problem = _bypassed(state.outcome)

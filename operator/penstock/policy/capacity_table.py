@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from penstock.model.spec import Objective, Slo
-from penstock.policy.admission_law import AdmissionLaw, admission_law
+from penstock.policy.admission_law import AdmissionLaw, admission_law, queue_per_endpoint
 from penstock.policy.sizing import (
     AVAILABILITY,
     MINIMUM,
@@ -76,7 +76,7 @@ class CapacityTable:
 
     slo: Slo
     limits: Limits
-    admission: AdmissionLaw  # of the same limits: replicas and admission are one answer
+    admission: AdmissionLaw  # of the same c*: replicas and admission are one answer
     saturation_rate_per_second: float  # of one replica
     max_replicas: int
     curves: Curves
@@ -185,7 +185,11 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
         slo=slo,
         limits=limits,
         admission=admission_law(
-            model, running=limits.running, queued=limits.queue, counts=solved, balancer=balancer
+            model,
+            running=limits.running,
+            queued=queue_per_endpoint(limits.queue),
+            counts=solved,
+            balancer=balancer,
         ),
         saturation_rate_per_second=saturation,
         max_replicas=max_replicas,
