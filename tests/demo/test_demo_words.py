@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from penstock.cli.demo_terminal import Terminal
 from penstock.engine.arrivals import PlannedRequest
 from penstock.engine.lag import StepLag
 from penstock.engine.load_generator import LoadResult
 from penstock.engine.stream_client import RequestRecord
+from penstock.engine.targets import Balancing, Targets
 from penstock.model.parse import parse_service
+from penstock.model.spec import RoutingType
 from penstock.sandbox.demo.commentary import Kind, PodCounts, Remark, remarks
-from penstock.sandbox.demo.report import build_report
-from penstock.sandbox.demo.scene import Phase, Scene, full_scene, inference_service_yaml, quick_scene
+from penstock.sandbox.demo.hand_over import Clients
+from penstock.sandbox.demo.manifests import deployments, inference_service_yaml, services
+from penstock.sandbox.demo.report import Relief, build_report
+from penstock.sandbox.demo.scene import (
+    Phase,
+    Scene,
+    SmallModel,
+    full_scene,
+    quick_scene,
+    replicas_scene,
+)
 from penstock.sandbox.demo.usage import ReplicaUse
 
 
@@ -30,6 +45,10 @@ def status(reason: str, message: str, desired: int, **conditions: tuple[str, str
 
 
 MET = ("True", "ObjectivesMet", "p95 TTFT 400 ms of 1 s")
+LIMITED = ("True", "AdmissionLimited", "30 in flight allowed; 11 % are shed")
+UNLIMITED = ("False", "WithinLimit", "60 in flight allowed")
+LEARNING = ("Unknown", "Learning", "no model yet")
+SPILLING = ("True", "FallbackActive", "2 req/s go to chat-small")
 MISSED = ("False", "ObjectiveMissed", "p95 TTFT 1.2 s of 1 s")
 
 
@@ -65,6 +84,30 @@ MISSED = ("False", "ObjectiveMissed", "p95 TTFT 1.2 s of 1 s")
             status("LatencyObjective", "x", 2, ObjectivesMet=MISSED),
             status("LatencyObjective", "x", 2, ObjectivesMet=MET),
             [Remark(Kind.CONDITION, "ObjectivesMet=True (ObjectivesMet): p95 TTFT 400 ms of 1 s")],
+        ),
+        (
+            "a limit that binds and a fallback that answers are reported",
+            status("LatencyObjective", "x", 2, AdmissionLimited=UNLIMITED),
+            status("LatencyObjective", "x", 2, AdmissionLimited=LIMITED, FallbackActive=SPILLING),
+            [
+                Remark(
+                    Kind.CONDITION,
+                    "AdmissionLimited=True (AdmissionLimited): 30 in flight allowed; 11 % are shed",
+                ),
+                Remark(Kind.CONDITION, "FallbackActive=True (FallbackActive): 2 req/s go to chat-small"),
+            ],
+        ),
+        (
+            "and so is that the limit binds no more",
+            status("LatencyObjective", "x", 2, AdmissionLimited=LIMITED),
+            status("LatencyObjective", "x", 2, AdmissionLimited=UNLIMITED),
+            [Remark(Kind.CONDITION, "AdmissionLimited=False (WithinLimit): 60 in flight allowed")],
+        ),
+        (
+            "a limit that is not known yet is no trouble",
+            status("LatencyObjective", "x", 2, AdmissionLimited=LEARNING),
+            status("LatencyObjective", "x", 2, AdmissionLimited=UNLIMITED),
+            [],
         ),
         (
             "a new replica that Prometheus has not found yet is no trouble",
@@ -150,7 +193,7 @@ def test_the_report_is_by_phase_and_over_the_whole_run():
             played(1.3),
             "the objective was missed: p95 TTFT 1.30 s over the whole run, 1 s asked for",
         ),
-        ("requests that failed", played(0.3, outcome="cut"), "30 of 30 requests failed"),
+        ("requests that failed", played(0.3, outcome="cut"), "30 of 30 requests failed (30 cut)"),
         ("no scale-up", played(0.3, peak=2), "the operator did not add a replica after the step"),
         (
             "a machine that was too slow",
@@ -167,15 +210,145 @@ def test_what_did_not_go_well_is_said(case: str, play: tuple[LoadResult, Replica
     assert build_report(SCENE, *play).failure == failure
 
 
-@pytest.mark.parametrize("scene", [full_scene(), quick_scene()], ids=["full", "quick"])
+BEHIND_A_GATEWAY = Scene(
+    phases=(Phase("quiet", 1, 10, ""), Phase("overload", 2, 10, ""), Phase("after", 1, 10, "")),
+    ttft_p95_seconds=1.0,
+    fallback=SmallModel(name="chat-small"),
+)
+
+
+def overloaded(*, spilled: int = 4, shed: int = 6, after: str = "primary") -> tuple[LoadResult, ReplicaUse]:
+    """One request a second, two in the overload; of these the first get a 429, the next the small model."""
+    result, use = LoadResult(), ReplicaUse()
+    times = [*range(10), *(10 + each / 2 for each in range(20)), *range(20, 30)]
+    for position, at in enumerate(times):
+        record = RequestRecord(PlannedRequest(float(at), 2000, 40))
+        into_overload = position - 10
+        if 0 <= into_overload < shed:
+            record.outcome, record.served_because = "http 429", "shed"
+        else:
+            record.first_token_at = at + 0.2
+            record.last_token_at, record.outcome = at + 1.0, "ok"
+            spills = shed <= into_overload < shed + spilled
+            record.served_because = "overload" if spills else after if at >= 20 else "primary"
+        result.records.append(record)
+        result.send_lag.add(0.001)
+    use.add(0.0, PodCounts(2, 2, 0, 0))
+    use.add(15.0, PodCounts(4, 4, 0, 0))
+    return result, use
+
+
+def test_a_429_is_no_answer_and_no_failure_and_the_small_models_answers_are_counted_apart():
+    report = build_report(BEHIND_A_GATEWAY, *overloaded())
+    assert [
+        (row.name, row.requests, row.answered, row.by_fallback, row.shed, row.failed)
+        for row in (*report.phases, report.total)
+    ] == [
+        ("quiet", 10, 10, 0, 0, 0),
+        ("overload", 20, 14, 4, 6, 0),
+        ("after", 10, 10, 0, 0, 0),
+        ("whole run", 40, 34, 4, 6, 0),
+    ]
+    assert report.total.ttft_p95_seconds == pytest.approx(0.2)  # of those that were answered
+    assert report.total.within_ratio == 1.0
+    assert report.relief == Relief(first_seconds=0.0, last_seconds=4.5)
+    assert (report.held, report.failure) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("case", "play", "failure"),
+    [
+        (
+            "an overload that was none",
+            overloaded(spilled=0, shed=0),
+            "chat-small answered nothing: the load never reached the limit",
+        ),
+        (
+            "a limit that stayed shut",
+            overloaded(after="overload"),
+            "after the overload 10 requests still went to chat-small and 0 got a 429",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_the_gateway_did_not_show_is_said(case: str, play: tuple[LoadResult, ReplicaUse], failure: str):
+    assert build_report(BEHIND_A_GATEWAY, *play).failure == failure
+
+
+def test_a_429_without_a_gateway_is_a_failure():
+    assert build_report(SCENE, *played(0.2)).failure == ""
+    result, use = played(0.2)
+    result.records[12].outcome = "http 429"
+    assert build_report(SCENE, result, use).failure == "1 requests got a 429 without a gateway"
+
+
+def test_the_final_table_fits_the_screen_whatever_is_in_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    result, use = overloaded()
+    result.records[25].outcome = "cut"
+    result.engine_lag = StepLag(100, 10.0, 2.0, 0.5)  # so that nothing is judged: the widest word
+    Terminal().show_report(build_report(BEHIND_A_GATEWAY, result, use))
+    text = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert re.search(
+        r"^overload +2\.0/s  2-4, end 4 +20 \(1 failed\) +0\.20 s +not judged +4 +6$", text, re.MULTILINE
+    )
+    words = " ".join(text.split())
+    assert "29 requests were answered by chat, 4 by chat-small while chat was at its limit, 6 got" in words
+    assert "from 0 s to 4 s after the step" in words
+
+
+def test_clients_swap_the_services_file_for_one_url(tmp_path: Path):
+    engines = tmp_path / "chat.urls"
+    engines.write_text("http://127.0.0.1:1\n")
+    clients = Clients(tmp_path / "clients.urls")
+    clients.use(engines)
+    targets = Targets((), file=clients.file, balancing=Balancing.RANDOM, chance=random.Random(0))
+    targets.refresh()
+    assert targets.urls == ("http://127.0.0.1:1",)
+    clients.swap("http://127.0.0.1:10000")
+    targets.refresh()
+    assert targets.urls == ("http://127.0.0.1:10000",)
+    assert engines.read_text() == "http://127.0.0.1:1\n"
+
+
+def test_the_fallback_accepts_the_clients_model_name():
+    chat, small = deployments(full_scene())
+    engine = small["spec"]["template"]["spec"]["containers"][0]
+    assert engine["args"] == [
+        "--profile=qwen3-1.7b-l40s",
+        "--model-name=qwen3-1.7b",
+        "--model-name=llama-3.1-8b",
+    ]
+    assert [each["metadata"]["name"] for each in (chat, small)] == ["chat", "chat-small"]
+    assert [each["spec"]["selector"] for each in services(full_scene())] == [
+        {"app": "chat"},
+        {"app": "chat-small"},
+    ]
+
+
+SCENES = {"full": full_scene(), "replicas": replicas_scene(), "quick": quick_scene()}
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=list(SCENES))
 def test_the_yaml_that_is_shown_is_valid_and_fits_the_screen(scene: Scene):
     text = inference_service_yaml(scene)
-    body = yaml.safe_load(text)
-    body["metadata"] |= {"uid": "u", "generation": 1}
-    spec = parse_service(body)
-    assert spec.slo.objectives[0].seconds == scene.ttft_p95_seconds
-    assert spec.replicas.max == scene.max_replicas
+    specs = []
+    for body in yaml.safe_load_all(text):
+        body["metadata"] |= {"uid": "u", "generation": 1}
+        specs.append(parse_service(body))
+    chat, *others = specs
+    assert chat.slo.objectives[0].seconds == scene.ttft_p95_seconds
+    assert chat.replicas.max == scene.max_replicas
     assert max(len(line) for line in text.splitlines()) <= 74  # indented by six on a screen of 80
+    wanted = RoutingType.NONE if scene.fallback is None else RoutingType.ENVOY
+    assert {spec.routing.type for spec in specs} == {wanted}
+    assert tuple(spec.key.name for spec in specs) == scene.services
+    if scene.fallback is not None:
+        assert chat.fallback is not None
+        assert chat.fallback.backend.name == others[0].key.name
 
 
 @pytest.mark.parametrize(("at", "position"), [(0.0, 0), (9.9, 0), (10.0, 1), (25.0, 1)])

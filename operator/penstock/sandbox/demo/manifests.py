@@ -88,11 +88,11 @@ def _routing(scene: Scene) -> str:
     if scene.fallback is None:
         return "  routing: {type: None, balancer: LeastRequests}\n"
     return f"""\
-  admission: {{policy: Auto}}    # limits from the same model as the replicas
+  admission: {{policy: Auto}}    # limits from the same model
   fallback:
     backendRef: {{kind: InferenceService, name: {scene.fallback.name}}}
     maxPercent: {scene.fallback.max_percent}             # of the requests, at most
-  routing: {{type: Envoy}}       # a gateway that enforces it for each request
+  routing: {{type: Envoy}}       # a gateway enforces both
 """
 
 

@@ -8,6 +8,7 @@ engines, decided the latencies.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,7 @@ class DemoReport:
     objection: str
     engine_lag_ratio: float | None
     scaled_up: bool
+    errors: tuple[tuple[str, int], ...] = ()  # of the failed requests, the most frequent first
     fallback_name: str = ""  # empty: the scene has no gateway
     relief: Relief | None = None  # None: everything was let in
 
@@ -87,7 +89,8 @@ class DemoReport:
         if self.objection:
             return f"no verdict: {self.objection}"
         if self.total.failed:
-            return f"{self.total.failed} of {self.total.requests} requests failed"
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors)
+            return f"{self.total.failed} of {self.total.requests} requests failed ({kinds})"
         if self.total.ttft_p95_seconds is None:
             return "no request was answered"
         if not self.held:
@@ -132,6 +135,7 @@ def build_report(scene: Scene, result: LoadResult, use: ReplicaUse) -> DemoRepor
         objection=Trust(MAX_SEND_LAG_SECONDS, MAX_LAG_RATIO).objection(result),
         engine_lag_ratio=result.engine_lag.ratio,
         scaled_up=rows[1].replicas[1] > rows[0].replicas[2],
+        errors=tuple(Counter(r.outcome for r in result.records if _has_failed(r)).most_common()),
         fallback_name=scene.fallback.name if scene.fallback is not None else "",
         relief=_relief(result.records, scene.phases[0].seconds),
     )
@@ -140,6 +144,10 @@ def build_report(scene: Scene, result: LoadResult, use: ReplicaUse) -> DemoRepor
 def _relief(records: Sequence[RequestRecord], begin: float) -> Relief | None:
     turned = [r.planned.at_seconds - begin for r in records if r.outcome == SHED or _is_by_fallback(r)]
     return Relief(min(turned), max(turned)) if turned else None
+
+
+def _has_failed(record: RequestRecord) -> bool:
+    return record.outcome not in (OK, SHED)
 
 
 def _is_by_fallback(record: RequestRecord) -> bool:
@@ -154,7 +162,7 @@ def _row(
         name=name,
         offered_per_second=len(records) / (end - begin),
         requests=len(records),
-        failed=sum(r.outcome not in (OK, SHED) for r in records),
+        failed=sum(_has_failed(r) for r in records),
         by_fallback=sum(_is_by_fallback(r) for r in records),
         shed=sum(r.outcome == SHED for r in records),
         replicas=(use.fewest(begin, end), use.peak(begin, end), use.last(begin, end)),

