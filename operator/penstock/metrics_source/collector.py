@@ -15,15 +15,14 @@ from penstock.metrics_source.base import MetricsSource, QueryLimits
 from penstock.metrics_source.catalogue import FleetQuery
 from penstock.metrics_source.collection import collection_paused
 from penstock.metrics_source.custom import CustomReader
-from penstock.metrics_source.fleet import Assembly, silenced
+from penstock.metrics_source.fleet import EngineLoads
 from penstock.metrics_source.fleet_columns import FleetColumns
 from penstock.metrics_source.history import RateHistory, read_rate_history
 from penstock.metrics_source.identity import SeriesSettings, Watched
+from penstock.metrics_source.loads import FleetLoads
 from penstock.metrics_source.plan import EnginePlan, Planner
-from penstock.model.observation import Load
-from penstock.model.spec import EngineType, ServiceKey
 
-__all__ = ["CollectLimits", "Collector", "RateHistory"]
+__all__ = ["CollectLimits", "Collector", "FleetLoads", "RateHistory"]
 
 
 class Collector:
@@ -41,24 +40,24 @@ class Collector:
         self._planner = Planner(self._settings)
         self._turn = 0
 
-    async def collect(self, services: Sequence[Watched], *, at: float) -> dict[ServiceKey, Load]:
+    async def collect(self, services: Sequence[Watched], *, at: float) -> FleetLoads:
         """Return the load of each service at `at` (Unix seconds); what is unknown is a missing reading."""
         asker = Asker(self._source, self._limits, at)
         plans = self._planner.plan(services, self._turn)
         self._turn += 1
-        loads: dict[ServiceKey, Load] = {}
+        loads = FleetLoads()
         by_engine = await asyncio.gather(*(self._engine(each, asker) for each in plans))
         for plan, found in zip(plans, by_engine, strict=True):
-            loads.update(zip((each.key for each in plan.services), found, strict=True))
-        own = [
-            each
-            for each in services
-            if each.spec.engine.queries or each.spec.engine.type is EngineType.CUSTOM
-        ]
+            loads.add_engine(plan.rows, found)
+        own = self._planner.with_own_queries
         readers = [CustomReader(each, self._settings, self._limits) for each in own]
         read = await asyncio.gather(*(each.load(asker, loads.get(each.watched.key)) for each in readers))
-        loads.update(zip((each.key for each in own), read, strict=True))
-        return self._unless_clocks_differ(loads)
+        for each, load in zip(own, read, strict=True):
+            loads.add(each.key, load)
+        skew = self._source.clock_skew_seconds()
+        if skew is not None and math.fabs(skew) > self._settings.clock_skew_bound_seconds:
+            loads.silence(absences.clock_skew(skew, self._settings))
+        return loads
 
     async def rate_history(
         self, services: Sequence[Watched], *, start: float, end: float, step: float
@@ -68,7 +67,7 @@ class Collector:
             self._source, services, self._settings, start=start, end=end, step=step
         )
 
-    async def _engine(self, plan: EnginePlan, asker: Asker) -> list[Load]:
+    async def _engine(self, plan: EnginePlan, asker: Asker) -> EngineLoads:
         limits = QueryLimits(timeout_seconds=self._limits.query_timeout_seconds)
         columns = FleetColumns(plan, self._settings)
 
@@ -78,12 +77,4 @@ class Collector:
                 columns.take(query, answer)
 
         await asyncio.gather(*(take(*each) for each in plan.queries.items()))
-        with collection_paused():
-            return Assembly(columns).loads()
-
-    def _unless_clocks_differ(self, loads: dict[ServiceKey, Load]) -> dict[ServiceKey, Load]:
-        skew = self._source.clock_skew_seconds()
-        if skew is None or math.fabs(skew) <= self._settings.clock_skew_bound_seconds:
-            return loads
-        why = absences.clock_skew(skew, self._settings)
-        return {key: silenced(load, why, age=why) for key, load in loads.items()}
+        return EngineLoads(columns)

@@ -14,7 +14,7 @@ from penstock.metrics_source.catalogue import CATALOGUE, LENGTHS, PERCENTILES, E
 from penstock.metrics_source.columns import ServiceIndex
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
 from penstock.metrics_source.promql import WHOLE_FLEET, QueryWriter, Shard
-from penstock.model.spec import Metric
+from penstock.model.spec import EngineType, Metric, ServiceKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class EnginePlan:
     """The services of one engine type and their queries; a query is empty where the engine has no metric."""
 
     services: tuple[Watched, ...]
+    rows: Mapping[ServiceKey, int]  # where a service is among them
     index: ServiceIndex
     series: EngineSeries
     percentiles: Mapping[Metric, tuple[float, ...]]
@@ -35,11 +36,17 @@ class Planner:
         self._settings = settings
         self._services: Sequence[Watched] = ()
         self._plans: tuple[EnginePlan, ...] = ()
+        self.with_own_queries: Sequence[Watched] = ()
 
     def plan(self, services: Sequence[Watched], turn: int) -> list[EnginePlan]:
         """Return a plan for each engine type that is in the catalogue; `turn` counts the ticks."""
         if len(services) != len(self._services) or not all(map(is_, services, self._services)):
             self._services, self._plans = services, tuple(_plans(services, self._settings))
+            self.with_own_queries = [
+                each
+                for each in services
+                if each.spec.engine.queries or each.spec.engine.type is EngineType.CUSTOM
+            ]
         return [_with_lengths(each, self._settings, turn) for each in self._plans]
 
 
@@ -77,7 +84,8 @@ def _plan(series: EngineSeries, services: tuple[Watched, ...], settings: SeriesS
     for query in FleetQuery:
         if query not in LENGTHS and query not in PERCENTILES.values():
             queries[query] = writer.write(query)
-    return EnginePlan(services, ServiceIndex.of(services, settings), series, percentiles, queries)
+    rows = {each.key: row for row, each in enumerate(services)}
+    return EnginePlan(services, rows, ServiceIndex.of(services, settings), series, percentiles, queries)
 
 
 def _with_lengths(plan: EnginePlan, settings: SeriesSettings, turn: int) -> EnginePlan:
