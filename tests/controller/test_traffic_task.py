@@ -167,3 +167,19 @@ async def test_a_gateway_that_does_not_answer_may_hold_streams() -> None:
     world.gateways.answering = 2
     await world.seconds(5)
     assert world.target < target
+
+
+async def test_a_fallback_that_is_not_checked_yet_keeps_its_clusters_and_gets_nothing() -> None:
+    # An operator that has just started: clusters that it leaves out are gone before the routes to them are.
+    small = {"backendRef": {"kind": "Service", "name": "small", "port": 8000, "maxInFlight": 8}}
+    spec = routed_chat() | {"fallback": small}
+    spec["workload"] |= {"modelNames": ["llama"]}  # nobody has said yet that small serves it
+    world = GatewayWorld(rate=lambda _: 10.0, spec=spec, target=2)
+    world.endpoints.see_service(
+        {"metadata": {"namespace": "prod", "name": "small"}, "spec": {"ports": [{"port": 8000}]}}
+    )
+    await world.seconds(2)
+    (route,) = world.gateways.published["penstock"]
+    assert route.plan.fallback is not None
+    assert route.plan.fallback.backend.service == "small"
+    assert (route.plan.fallback.planned_ratio, route.plan.fallback.in_flight_limit) == (0.0, 0)

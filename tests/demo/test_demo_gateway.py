@@ -1,4 +1,4 @@
-"""The demo behind its gateway, the real Envoy: adoption, a limit that binds, spill, and what is said of it."""
+"""The demo behind a gateway, the real Envoy: adoption, a limit that binds, spill, and what is said of it."""
 
 from __future__ import annotations
 

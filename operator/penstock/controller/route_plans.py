@@ -6,9 +6,12 @@ from penstock.controller.endpoints import EndpointCache
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.model.spec import BackendKind, ServiceKey, ServiceSpec
 from penstock.model.traffic import Backend, Endpoint, FallbackPlan, FleetLimit, RoutePlan, RouteState
+from penstock.policy.fallback import FallbackShare
 from penstock.policy.ramp import ramp
 from penstock.policy.request_classes import class_shares
 from penstock.queueing.balancer import Balancer
+
+NO_SHARE = FallbackShare(planned_ratio=0.0, in_flight_limit=0, enforced=True)
 
 
 def route_state(
@@ -33,9 +36,13 @@ def route_state(
         target = admission.with_serving(sum(each.serving for each in own)).limit
     gateway.limit = ramp(gateway.limit, target, now - gateway.limited_at)
     gateway.limited_at = now
-    share, spill = outcome.fallback.value, None
+    spill = None
     there: tuple[Endpoint, ...] = ()
-    if share is not None and share.enforced and fallback is not None and spec.fallback is not None:
+    if fallback is not None and fallback != backend and spec.fallback is not None:
+        # Its clusters stay while nothing may go there. An operator that has just started has not checked it
+        # yet: without them, the routes of the one before named clusters that were gone, and answered 503.
+        decided = outcome.fallback.value
+        share = decided if decided is not None and decided.enforced else NO_SHARE
         spill = FallbackPlan(
             backend=fallback,
             planned_ratio=share.planned_ratio,
