@@ -1,6 +1,11 @@
 """Plugins of the whole suite, and how property tests run in it."""
 
+import os
+
 from hypothesis import settings
+
+# Values that are frozen by mypy alone are frozen by Python too while tests run (penstock.model.value).
+os.environ.setdefault("PENSTOCK_FROZEN_VALUES", "1")
 
 pytest_plugins = ["fakes.requirements_plugin", "fakes.api_servers_plugin"]
 

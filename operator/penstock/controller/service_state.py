@@ -14,6 +14,7 @@ from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
 from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
+from penstock.model.value import value
 from penstock.policy.admission import Admission
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
@@ -24,7 +25,7 @@ from penstock.policy.memory import ServiceMemory
 from penstock.policy.request_classes import Refusal
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Outcome:
     """The last tick of one service: everything that is shown of it."""
 

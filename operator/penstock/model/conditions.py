@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from penstock.model.value import value
+
 # The schema refuses more; `kubectl describe` becomes unreadable well before.
 LONGEST_MESSAGE = 1024
 
@@ -36,7 +38,7 @@ class Status(StrEnum):
     UNKNOWN = "Unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Finding:
     """What is the case now: one condition, without generation and times."""
 

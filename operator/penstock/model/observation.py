@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penstock.model.reading import Absence, Reading
+from penstock.model.value import value
 
 _NOT_READ = Reading.missing(Absence.NO_SERIES, "not read yet")
 
@@ -23,7 +24,7 @@ class Histogram:
     mean: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Load:
     """Signals of one service at one evaluation instant. Rates are per second, times in seconds."""
 
@@ -64,7 +65,7 @@ class Pool:
         return max(0, self.target - self.ready - self.stuck)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Observation:
     """Everything one decision may look at. `pool` is None while the target does not exist."""
 

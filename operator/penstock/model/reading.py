@@ -7,8 +7,9 @@ happens when it is absent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from penstock.model.value import value
 
 
 class Absence(StrEnum):
@@ -26,7 +27,7 @@ class Absence(StrEnum):
     NO_REQUESTS = "NoRequests"  # nothing was served in the window: nothing is broken, there is no latency
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Reading:
     """A value (``absence is None``) or the absence of one with what came back instead.
 

@@ -14,7 +14,8 @@ over W seconds). Nothing is known of days or weeks here; a forecaster may replac
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from penstock.model.value import value
 
 LEVEL_HALF_LIFE_WINDOWS = 1.0  # of the window that rates are counted over, 60 s by default
 CHANGE_HALF_LIFE_WINDOWS = 15.0
@@ -25,7 +26,7 @@ JUMP_STANDARD_ERRORS = 3.0
 SAMPLES_PER_LEAD = 12
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Demand:
     """Offered load and what it may become within the lead time; requests per second."""
 
@@ -39,7 +40,7 @@ class Demand:
         return self.offered_per_second + self.rise_per_second
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class DemandMemory:
     """What the estimate remembers; O(1) per service. `samples` are (time, rate), oldest first."""
 

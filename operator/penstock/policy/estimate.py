@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from penstock.model.spec import Objective
+from penstock.model.value import value
 from penstock.policy.admission_law import AdmissionLaw
 from penstock.policy.demand import Demand
 
@@ -72,7 +73,7 @@ class NothingToCarry:
         return 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Estimate:
     """Beliefs of one tick. None where nothing can be believed yet, with the reason in `missing`."""
 

@@ -7,17 +7,18 @@ time, and a shown message keeps its numbers until value or reason changes anyway
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from penstock.model.decision import Decision, Reason
 from penstock.model.spec import Objective, ServiceSpec
+from penstock.model.value import value
 from penstock.policy import wording
 from penstock.policy.demand import Demand
 from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Verdict:
     """A replica count (None: write nothing), why, and the sentence on demand."""
 

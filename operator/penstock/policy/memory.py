@@ -6,8 +6,7 @@ emergency floor from status, the rest from a few ticks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from penstock.model.value import value
 from penstock.policy.admission import AdmissionMemory
 from penstock.policy.demand import DemandMemory
 from penstock.policy.fallback import FallbackMemory
@@ -27,7 +26,7 @@ NO_DEMAND, NO_LEAD, NO_SPEED, NO_LENGTHS, NO_REPLICAS, NO_ADMISSION, NO_FALLBACK
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ServiceMemory:
     """Memory of the estimators and of the decisions."""
 

@@ -8,11 +8,12 @@ others flap (ray-project/ray#18925). How a verdict is put into words: ``policy/e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Observation, Pool
 from penstock.model.spec import Mode, ServiceSpec
+from penstock.model.value import value
 from penstock.policy import explanation
 from penstock.policy.estimate import Estimate
 from penstock.policy.explanation import Verdict
@@ -24,7 +25,7 @@ FOREIGN_FLOOR_SECONDS = 1800.0
 DOWN_MARGIN = 1.08
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ReplicaMemory:
     """What the next decision must know of the last ones."""
 

@@ -6,10 +6,10 @@ Samples of ray-project/ray#46148: a delay that then acts on its last sample osci
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from penstock.model.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class WindowMemory:
     """Recommendations of the window, falling; `since` is when it began to be watched without a gap."""
 
