@@ -245,10 +245,11 @@ def _differ(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:
     """Whether conditions differ in status or reason; both are in the same order."""
     if len(new) != len(old):
         return True
-    return any(
-        one.reason != other.reason or one.status is not other.status
-        for one, other in zip(new, old, strict=True)
-    )
+    for one, other in zip(new, old, strict=True):
+        # Most are the very same ones at every tick.
+        if one is not other and (one.reason != other.reason or one.status is not other.status):
+            return True
+    return False
 
 
 def _is_trouble(finding: Finding) -> bool:

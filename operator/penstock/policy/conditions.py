@@ -143,21 +143,27 @@ def _objectives_met(
     met: list[str] = []
     missed: list[str] = []
     unknown: list[str] = []
+    allowed_ratio = RECOVERY_RATIO if missed_before else 1.0
     for objective in spec.slo.objectives:
+        name, limit = _words(objective)
         reading = measured(load, objective)
-        limit = objective.seconds * (RECOVERY_RATIO if missed_before else 1.0)
         if reading is None or reading.value is None:
-            unknown.append(f"{wording.objective(objective)} is not measured")
+            unknown.append(f"{name} is not measured")
             continue
-        limits = wording.seconds(objective.seconds)
-        text = f"{wording.objective(objective)} {wording.seconds(reading.value)} of {limits}"
-        (missed if reading.value > limit else met).append(text)
+        text = f"{name} {wording.seconds(reading.value)} of {limit}"
+        (missed if reading.value > objective.seconds * allowed_ratio else met).append(text)
     if missed:
         reason = "ObjectiveUnreachable" if estimate.unreachable else "ObjectiveMissed"
         return Finding("ObjectivesMet", Status.FALSE, reason, "; ".join([*missed, *estimate.unreachable]))
     if unknown:
         return Finding("ObjectivesMet", Status.UNKNOWN, "NotMeasured", "; ".join([*unknown, *met]))
     return Finding("ObjectivesMet", Status.TRUE, "ObjectivesMet", "; ".join(met))
+
+
+@lru_cache(maxsize=4096)
+def _words(objective: Objective) -> tuple[str, str]:
+    """Return an objective's name and limit; a fleet has a handful of them, and asks at every tick."""
+    return wording.objective(objective), wording.seconds(objective.seconds)
 
 
 def _scaling_limited(
