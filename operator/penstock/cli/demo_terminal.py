@@ -90,11 +90,9 @@ class Terminal:
             "that were answered."
         )
         if report.relief is not None:
-            self.paragraph(
-                f"The limit turned requests away from {report.relief.first_seconds:.0f} s to "
-                f"{report.relief.last_seconds:.0f} s after the step; then replicas had followed, and "
-                f"{NAME} answered everything again."
-            )
+            times = f"from {report.relief.first_seconds:.0f} s to {report.relief.last_seconds:.0f} s"
+            followed = "" if report.failure else f"; then replicas had followed, and {NAME} answered alone"
+            self.paragraph(f"The limit turned requests away {times} after the step{followed}.")
 
     def paragraph(self, text: str) -> None:
         """Write text, wrapped."""

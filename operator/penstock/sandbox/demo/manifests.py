@@ -91,7 +91,7 @@ def _routing(scene: Scene) -> str:
   admission: {{policy: Auto}}    # limits from the same model
   fallback:
     backendRef: {{kind: InferenceService, name: {scene.fallback.name}}}
-    maxPercent: {scene.fallback.max_percent}             # of the requests, at most
+    maxPercent: {scene.fallback.max_percent}             # of the requests, over time
   routing: {{type: Envoy}}       # a gateway enforces both
 """
 

@@ -101,9 +101,9 @@ def full_scene() -> Scene:
             ),
             Phase(
                 "overload",
-                12,
+                14,
                 62,
-                "the load jumps from 2 to 12 requests/s. New replicas need 15 s to start; until then the "
+                "the load jumps from 2 to 14 requests/s. New replicas need 15 s to start; until then the "
                 "limit keeps what is let in fast, and the rest goes to the small model or gets a 429.",
             ),
             Phase(
