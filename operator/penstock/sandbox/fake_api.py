@@ -73,6 +73,10 @@ class FakeApi:
         """End all watches and stop serving; objects stay."""
         self.drop_watches()
         if self._runner is not None:
+            await asyncio.sleep(0)
+            for connection in self._runner.server.connections if self._runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()  # a client that left in the middle is not waited for
             await self._runner.cleanup()
             self._runner = None
 
