@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from penstock.controller.status_pace import LONGEST_SECONDS, StatusPace
+from penstock.controller.status_pace import StatusPace
+from penstock.model.spec import ServiceKey
 
 TICK = 15.0
 
 
-def looked_at(pace: StatusPace, shown: dict[int, float], now: float) -> list[int]:
-    """One tick in which every number has moved."""
-    found = []
-    for each, at in shown.items():
-        if pace.is_due(at, now):
+def fleet(count: int) -> dict[ServiceKey, float]:
+    """Services by when their numbers were last shown."""
+    return {ServiceKey("prod", f"chat-{number}"): 0.0 for number in range(count)}
+
+
+def looked_at(pace: StatusPace, shown: dict[ServiceKey, float], now: float) -> int:
+    """One tick in which every number has moved; return how many are written."""
+    count = 0
+    for key, at in shown.items():
+        if pace.is_due(key, at, now):
             pace.spend()
-            shown[each] = now
-            found.append(each)
-    return found
+            shown[key] = now
+            count += 1
+    return count
 
 
 def test_a_small_fleet_is_looked_at_once_a_minute() -> None:
-    pace, shown = StatusPace(), dict.fromkeys(range(50), 0.0)
-    assert [len(looked_at(pace, shown, at * TICK)) for at in range(1, 9)] == [0, 0, 0, 50, 0, 0, 0, 50]
+    pace, shown = StatusPace(), fleet(50)
+    assert [looked_at(pace, shown, at * TICK) for at in range(1, 9)] == [0, 0, 0, 50, 0, 0, 0, 50]
 
 
 def test_a_tick_writes_a_bounded_number_and_nobody_is_forgotten() -> None:
-    pace, shown = StatusPace(most_per_tick=100), dict.fromkeys(range(2000), 0.0)
-    counts = [len(looked_at(pace, shown, at * TICK)) for at in range(1, 400)]
-    assert max(counts) == 100
-    # 2,000 at 100 a tick are 20 ticks; twice that is allowed to whoever is unlucky.
-    assert min(shown.values()) > 399 * TICK - 40 * TICK
+    pace, shown = StatusPace(most_per_tick=100), fleet(2000)
+    counts = [looked_at(pace, shown, at * TICK) for at in range(1, 401)]
+    assert counts[:3] == [0, 0, 0]
+    # A round of 20 ticks; where it ends within a tick that tick may write fewer.
+    assert set(counts[3:]) == {100}
+    assert min(shown.values()) > (400 - 21) * TICK
 
 
-def test_a_fleet_that_calms_down_is_looked_at_every_minute_again() -> None:
-    pace, shown = StatusPace(most_per_tick=10), dict.fromkeys(range(1000), 0.0)
-    for at in range(1, 100):
-        looked_at(pace, shown, at * TICK)
-    assert pace.every_seconds == LONGEST_SECONDS
-    for at in range(100, 160):
-        pace.is_due(at * TICK, at * TICK)
-    assert pace.every_seconds == 60.0
+def test_a_service_that_is_gone_holds_up_one_tick_only() -> None:
+    pace, shown = StatusPace(most_per_tick=10), fleet(100)
+    assert looked_at(pace, shown, 60.0) == 10
+    del shown[ServiceKey("prod", "chat-10")]  # it was to be the next
+    assert looked_at(pace, shown, 75.0) == 0
+    assert looked_at(pace, shown, 90.0) == 10
+
+
+def test_numbers_that_have_not_moved_cost_nothing() -> None:
+    pace, shown = StatusPace(most_per_tick=10), fleet(1000)
+    assert all(pace.is_due(key, at, 60.0) for key, at in shown.items())

@@ -68,7 +68,7 @@ class StatusWriter:
             return True
         if _differ(outcome.findings, state.shown_findings):
             return True
-        if not self._pace.is_due(state.shown_at, now):
+        if not self._pace.is_due(known.key, state.shown_at, now):
             return False
         state.shown_at = now
         if not _moved(numbers(outcome), state.shown_numbers):
