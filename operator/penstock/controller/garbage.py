@@ -10,12 +10,11 @@ from __future__ import annotations
 import gc
 
 # A young pass walks over all that the last tick left alive, 0.2 s at 10,000 services, and frees nothing
-# after a tick that wrote nothing. So it is made when so many young objects have stayed: each write and
-# its watch event leave some 70, of which 24 are cyclic.
-YOUNG_OBJECTS = 20_000
-# A storm of events, as when every service shows its first decision, is not left to the tick's end: kopf's
-# garbage holds the whole objects, 10,000 of them 90 MB.
-YOUNG_AFTER_EVENTS = 500
+# after a tick that wrote nothing. So it is made when so many young objects have stayed: a write and its
+# watch event leave some 70, of which kopf ties 24 into cycles that hold the whole object, 10 KB. A storm of
+# 10,000 events, as when every service shows its first decision, cannot wait for the tick's end: 90 MB.
+YOUNG_OBJECTS = 100_000
+LOOK_EVERY_EVENTS = 100
 FULL_EVERY_TICKS = 240  # an hour of 15 s ticks; a full pass takes about a second at 10,000 services
 
 
@@ -40,6 +39,6 @@ class GarbageCollection:
 
 
 def collect_after(events: int) -> None:
-    """Collect young garbage when `events` is a multiple of 500; called after each watch event."""
-    if events % YOUNG_AFTER_EVENTS == 0:
+    """Collect young garbage in the midst of a storm of watch events; called after each of them."""
+    if events % LOOK_EVERY_EVENTS == 0 and gc.get_count()[0] > YOUNG_OBJECTS:
         gc.collect(0)
