@@ -47,6 +47,7 @@ class Phase:
     """Ticks of one phase with what they cost."""
 
     seconds: list[float]
+    targets_seconds: list[float]  # until every target was set
     writes: int
     queries: int
 
@@ -178,6 +179,7 @@ async def _phases(
         "warm p99 (s)": warm.quantile(0.99),
         "1 % change p50 (s)": changing.quantile(0.5),
         "1 % change p99 (s)": changing.quantile(0.99),
+        "1 % change, targets set p99 (s)": float(np.quantile(changing.targets_seconds, 0.99)),
         "warm CPU per tick (s)": warm_cpu / ticks,
         "1 % change CPU per tick (s)": changing_cpu / ticks,
         "p99 tick (s)": max(warm.quantile(0.99), changing.quantile(0.99)),
@@ -210,7 +212,7 @@ def _change(fleet: Fleet, rng: random.Random) -> None:
 async def _ticks(fleet: Fleet, process: asyncio.subprocess.Process, count: int, change=None) -> Phase:  # type: ignore[no-untyped-def]
     """Let `count` ticks pass; `change` runs between them. Scaled Deployments become ready at once."""
     assert process.stderr is not None
-    phase = Phase([], -fleet.api.requests.writes(), -fleet.prometheus.queries)
+    phase = Phase([], [], -fleet.api.requests.writes(), -fleet.prometheus.queries)
     while len(phase.seconds) < count:
         line = await asyncio.wait_for(process.stderr.readline(), 180)
         if not line:
@@ -222,6 +224,7 @@ async def _ticks(fleet: Fleet, process: asyncio.subprocess.Process, count: int, 
             console.print(f"[dim]{line.decode().strip()[:300]}[/dim]")
         elif entry.get("event") == "tick":
             phase.seconds.append(float(entry["seconds"]))
+            phase.targets_seconds.append(float(entry["targets_seconds"]))
             if change is not None:
                 change()
     phase.writes += fleet.api.requests.writes()

@@ -69,7 +69,8 @@ class ControlLoop:
         self._clock = clock
         # Shared with the task that tells gateways what was decided here.
         self.states: dict[ServiceKey, ServiceState] = {} if states is None else states
-        self.succeeded_at: float | None = None  # monotonic
+        self.succeeded_at: float | None = None  # monotonic, as the next one
+        self.targets_set_at = 0.0  # in the last tick
 
     @property
     def cache(self) -> FleetCache:
@@ -93,8 +94,15 @@ class ControlLoop:
                 metrics.ticks.labels("failed").inc()
                 log.exception("a tick failed")
             seconds = time.monotonic() - began
+            targets = max(0.0, self.targets_set_at - began)
             metrics.tick_seconds.observe(seconds)
-            log.debug("tick", seconds=round(seconds, 4), services=len(self.states))
+            metrics.targets_seconds.observe(targets)
+            log.debug(
+                "tick",
+                seconds=round(seconds, 4),
+                targets_seconds=round(targets, 4),
+                services=len(self.states),
+            )
             garbage.between_ticks()
             due = max(due + interval, time.monotonic() - interval)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -122,7 +130,10 @@ class ControlLoop:
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
         finally:
-            await writes.finish()
+            # Also in a tick that has failed half-way: what was begun ends before the next one.
+            await writes.targets_set()
+            self.targets_set_at = time.monotonic()
+            await writes.shown()
         await self._look_at_pods(now)
         self._parts.metrics.tables_pending.set(self._parts.context.tables.pending)
 

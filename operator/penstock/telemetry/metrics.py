@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from penstock import __version__
 from penstock.model.decision import Reason
 
+_TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
 
 class OperatorMetrics:
     """Counters and histograms of one operator process, in a registry of their own."""
@@ -23,7 +25,13 @@ class OperatorMetrics:
         self.tick_seconds = Histogram(
             "penstock_tick_duration_seconds",
             "Duration of one tick: collect, decide, apply",
-            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+            buckets=_TICK_BUCKETS,
+            registry=registry,
+        )
+        self.targets_seconds = Histogram(
+            "penstock_tick_targets_seconds",
+            "From the beginning of a tick until every target is set",
+            buckets=_TICK_BUCKETS,
             registry=registry,
         )
         self.tick_lag_seconds = Gauge(
