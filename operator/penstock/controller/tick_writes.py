@@ -1,7 +1,7 @@
 """The writes of one tick: targets while the services after them are still being decided, then statuses.
 
 At 10,000 services of which 1 % change a tick decides for a third of a second; the API server sets targets
-meanwhile. Statuses take as long again, and wait until every target is set: to show is less urgent than to act.
+meanwhile. Statuses take as long again. They wait until every target is set: showing is less urgent.
 """
 
 from __future__ import annotations

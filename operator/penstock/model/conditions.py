@@ -7,9 +7,10 @@ been so. All conditions are set from the first look on; idle is a reason, not an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from penstock.model.value import value
@@ -125,8 +126,8 @@ def differ(one: Iterable[Condition], other: Iterable[Condition]) -> bool:
     The message is left out: it follows its reason, and its numbers may move at every look.
     """
 
-    def essence(conditions: Iterable[Condition]) -> list[Condition]:
-        return [replace(condition, message="", last_transition_at=0.0) for condition in conditions]
+    def essence(conditions: Iterable[Condition]) -> list[tuple[str, Status, str, int]]:
+        return [(each.type, each.status, each.reason, each.observed_generation) for each in conditions]
 
     return essence(one) != essence(other)
 
@@ -138,9 +139,16 @@ def truncated(message: str, longest: int = LONGEST_MESSAGE) -> str:
 
 def timestamp(at: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC, whole seconds as metav1.Time has them."""
-    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _timestamp(int(at))
 
 
+# Seven conditions of a service mostly share a time, and a fleet's change in the same ticks.
+@lru_cache(maxsize=4096)
+def _timestamp(whole_seconds: int) -> str:
+    return datetime.fromtimestamp(whole_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@lru_cache(maxsize=4096)
 def parse_timestamp(text: str) -> float:
     """Return the Unix seconds of an RFC 3339 time. Raises `ValueError`, also without a time zone."""
     parsed = datetime.fromisoformat(text)
