@@ -9,15 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from penstock.model.canary_spec import CanarySpec as CanarySpec
+from penstock.model.references import Mode as Mode
+from penstock.model.references import ServiceKey as ServiceKey
+from penstock.model.references import ServiceRef as ServiceRef
+from penstock.model.references import TargetRef as TargetRef
+from penstock.model.traffic_spec import AdmissionPolicy as AdmissionPolicy
+from penstock.model.traffic_spec import AdmissionSpec as AdmissionSpec
+from penstock.model.traffic_spec import BackendKind as BackendKind
+from penstock.model.traffic_spec import BackendRef as BackendRef
+from penstock.model.traffic_spec import FallbackSpec as FallbackSpec
+from penstock.model.traffic_spec import HttpRouteRef as HttpRouteRef
+from penstock.model.traffic_spec import RequestClass as RequestClass
+from penstock.model.traffic_spec import RoutingSpec as RoutingSpec
+from penstock.model.traffic_spec import RoutingType as RoutingType
 from penstock.queueing.balancer import Balancer as Balancer
 
-
-class Mode(StrEnum):
-    """How far Penstock may go."""
-
-    OBSERVE = "Observe"
-    ENFORCE = "Enforce"
-    PAUSED = "Paused"
+NOT_ROUTED, BY_THE_MODEL = RoutingSpec(), AdmissionSpec()
 
 
 class Metric(StrEnum):
@@ -52,29 +60,6 @@ class WorkloadType(StrEnum):
     TARGET = "Target"
 
 
-class RoutingType(StrEnum):
-    """What is done in the request path."""
-
-    NONE = "None"
-    ENVOY = "Envoy"
-    GATEWAY_API = "GatewayAPI"
-
-
-class AdmissionPolicy(StrEnum):
-    """Where the limit on requests in flight comes from."""
-
-    AUTO = "Auto"  # the queueing model
-    STATIC = "Static"
-    OFF = "Off"
-
-
-class BackendKind(StrEnum):
-    """What a fallback is."""
-
-    INFERENCE_SERVICE = "InferenceService"
-    SERVICE = "Service"
-
-
 class Signal(StrEnum):
     """What a custom query measures: rates per second, counts, seconds by percentile."""
 
@@ -96,37 +81,6 @@ class Signal(StrEnum):
     LATENCY_P90 = "LatencyP90"
     LATENCY_P95 = "LatencyP95"
     LATENCY_P99 = "LatencyP99"
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceKey:
-    """Identity of an InferenceService."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class TargetRef:
-    """The workload to scale: anything with ``/scale``, in the same namespace."""
-
-    group: str
-    kind: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceRef:
-    """The Service in front of the target."""
-
-    name: str
-    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,67 +170,6 @@ class ReplicaSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestClass:
-    """Requests that are shed alike; the highest `priority` is shed last.
-
-    `max_percent` of the fleet's limit is what this class may fill together with those below it.
-    """
-
-    name: str
-    priority: int
-    max_percent: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionSpec:
-    """How many requests may be in flight, and who waits for whom."""
-
-    mode: Mode = Mode.ENFORCE  # Observe or Enforce; the weaker of this and the service's wins
-    policy: AdmissionPolicy = AdmissionPolicy.AUTO
-    static_in_flight_per_replica: int | None = None  # with Static only
-    class_header: str = ""  # empty: every request is of the default class
-    default_class: str = ""
-    classes: tuple[RequestClass, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BackendRef:
-    """Another service of the same namespace; `port` and `max_in_flight` with kind Service only."""
-
-    name: str
-    kind: BackendKind = BackendKind.INFERENCE_SERVICE
-    port: int | None = None
-    max_in_flight: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FallbackSpec:
-    """Where the excess goes while there is room."""
-
-    backend: BackendRef
-    mode: Mode = Mode.ENFORCE
-    max_percent: int = 50  # of the offered requests
-    classes: tuple[str, ...] = ()  # empty: all
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRouteRef:
-    """One named rule of an HTTPRoute of the same namespace."""
-
-    name: str
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingSpec:
-    """What is done in the request path, and by what."""
-
-    type: RoutingType = RoutingType.NONE
-    tls_secret: str = ""  # Envoy: the gateway's certificate for this service
-    http_route: HttpRouteRef | None = None  # GatewayAPI
-
-
-@dataclass(frozen=True, slots=True)
 class CostSpec:
     """What a replica costs."""
 
@@ -301,9 +194,10 @@ class ServiceSpec:
     balancer: Balancer = Balancer.RANDOM
     cost: CostSpec | None = None
     workload_type: WorkloadType = WorkloadType.TARGET
-    routing: RoutingSpec = RoutingSpec()
-    admission: AdmissionSpec = AdmissionSpec()
+    routing: RoutingSpec = NOT_ROUTED
+    admission: AdmissionSpec = BY_THE_MODEL
     fallback: FallbackSpec | None = None
+    canary: CanarySpec | None = None
 
     @property
     def routing_type(self) -> RoutingType:

@@ -73,6 +73,21 @@ class FallbackPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryRoute:
+    """A second arm that gets a share of the admitted requests; errors there are not retried on the other.
+
+    `backend` is the Service of the canary's pods only, and the plan's own backend that of the stable
+    ones. `in_flight_limit` is what the canary can carry at the stable arm's load per replica: beyond it
+    requests go to the stable arm. The arms are limited together by the plan's limit.
+    """
+
+    backend: Backend
+    weight_percent: int  # 0..100 of the requests; 0: its streams drain
+    sticky_header: str = ""  # requests with the same value of it stay on one arm
+    in_flight_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RoutePlan:
     """One service as the gateways serve it."""
 
@@ -86,6 +101,7 @@ class RoutePlan:
     default_class: str = ""
     classes: tuple[ClassShare, ...] = ()
     fallback: FallbackPlan | None = None
+    canary: CanaryRoute | None = None
     retry_after_seconds: int = 1
     balanced_fully: bool = True  # least requests with a full scan; else Envoy's random choice
     tls_secret: str = ""
@@ -98,6 +114,7 @@ class RouteState:
     plan: RoutePlan
     endpoints: tuple[Endpoint, ...]
     fallback_endpoints: tuple[Endpoint, ...] = ()
+    canary_endpoints: tuple[Endpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,15 @@ class ClassCount:
     offered: float = 0.0
     shed: float = 0.0  # answered 429 by the gateway
     spilled: float = 0.0  # sent to the fallback
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCount:
+    """Requests of one arm since the gateways started, summed over proxies; monotone but for restarts."""
+
+    requests: float = 0.0  # answered
+    server_errors: float = 0.0  # 5xx
+    in_flight: float = 0.0  # now
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +147,8 @@ class GatewayReading:
     server_errors: float = 0.0  # 5xx since the gateways started
     classes: Mapping[str, ClassCount] = field(default_factory=dict)
     by_pod: Mapping[str, float] = field(default_factory=dict)  # requests in flight per endpoint's pod
+    stable_arm: ArmCount | None = None  # both, while a canary has a route
+    canary_arm: ArmCount | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,45 @@
+"""Who is meant, and how far Penstock may go: the small words of a spec that all its parts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """How far Penstock may go."""
+
+    OBSERVE = "Observe"
+    ENFORCE = "Enforce"
+    PAUSED = "Paused"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceKey:
+    """Identity of an InferenceService."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRef:
+    """The workload to scale: anything with ``/scale``, in the same namespace."""
+
+    group: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRef:
+    """The Service in front of the target."""
+
+    name: str
+    port: int | None = None
