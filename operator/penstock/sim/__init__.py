@@ -1,0 +1,1 @@
+"""Discrete-event simulation of an engine fleet under a scaling policy. Needs the extra `sim`."""
