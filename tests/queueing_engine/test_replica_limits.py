@@ -34,6 +34,41 @@ def test_without_a_tpot_objective_the_engine_itself_limits(replica: ReplicaModel
     assert replica.running_limit(None) == 256
 
 
+def test_running_limit_leaves_memory_for_99_percent_of_the_mixes(reference: EngineProfile) -> None:
+    shape = TrafficShape.lognormal(2000, 300)
+    replica = ReplicaModel(reference, shape)
+    limit = replica.running_limit(None)
+    assert limit < math.floor(replica.kv_concurrency)
+    random = np.random.default_rng(7)
+    steps = shape.output_lengths - 1
+    drawn = random.choice(steps.size, size=(2000, limit), p=steps / steps.sum())
+    age = random.random(drawn.shape)
+    held = (shape.input_lengths[drawn] + age * shape.output_lengths[drawn]).sum(axis=1)
+    assert 0.005 < np.mean(held > reference.kv_capacity_tokens) < 0.02
+
+
+@pytest.mark.parametrize("scv", [1.0, 3.0])
+def test_a_ttft_objective_alone_is_kept_in_an_overload(reference: EngineProfile, scv: float) -> None:
+    replica = ReplicaModel(reference, TrafficShape.lognormal(2000, 300, scv))
+    running = replica.running_limit(None)
+    pool = replica.pool(
+        4,
+        1.5 * 4 * replica.completion_rate(running),
+        balancer=Balancer.LEAST_REQUESTS,
+        running_limit=running,
+        queue_limit=replica.queue_limit(running, 1.0),
+    )
+    assert pool.shed_fraction == pytest.approx(1 / 3, abs=0.01)
+    assert pool.ttft is not None
+    assert pool.ttft.quantile(0.95) <= 1.0
+
+
+def test_lengths_that_are_all_alike_vary_by_their_age_alone(reference: EngineProfile) -> None:
+    # 1000 prompt tokens and 0..600 generated, evenly: 600/sqrt(12)
+    assert TrafficShape.constant(1000, 600).kv_resident_sd_tokens == pytest.approx(600 / math.sqrt(12))
+    assert TrafficShape.constant(1000, 1).kv_resident_sd_tokens == 0
+
+
 def test_queue_limit_for_a_ttft_of_500_ms(replica: ReplicaModel) -> None:
     assert replica.queue_limit(95, 0.5) == 3
 

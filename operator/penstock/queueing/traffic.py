@@ -120,6 +120,18 @@ class TrafficShape:
         return self.kv_token_steps / self.decode_steps_mean
 
     @property
+    def kv_resident_sd_tokens(self) -> float:
+        """Standard deviation of that context: among requests, and over the life of each."""
+        steps = np.maximum(self.output_lengths - 1.0, 0.0)
+        if not steps.any():
+            return self.input_mean * math.sqrt(self.input_scv)
+        i, o = self.input_lengths, self.output_lengths
+        mean, square = (
+            float(np.average(each, weights=steps)) for each in (i + o / 2, i * i + i * o + o * o / 3)
+        )
+        return math.sqrt(max(0.0, square - mean * mean))
+
+    @property
     def input_scv(self) -> float:
         """Squared coefficient of variation of the prompt length."""
         return max(0.0, self.input_second_moment / self.input_mean**2 - 1.0)
