@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from penstock.model.canary_verdict import CanaryReason
+
 T = TypeVar("T")
 
 
@@ -61,6 +63,39 @@ class TrafficReason(StrEnum):
     MODEL_NOT_SERVED = "ModelNotServed"
 
 
+class RolloutReason(StrEnum):
+    """Why a canary stands where it does; beside these, the reasons of its verdict."""
+
+    NO_CANARY = "NoCanary"  # spec.canary is not set
+    NOTHING_TO_TRY = "NothingToTry"  # the stable revision is the wanted one
+    OBSERVING = "Observing"
+    PAUSED = "Paused"
+    WARMING = "Warming"
+    TESTING = "Testing"
+    WAITING_FOR_GATEWAYS = "WaitingForGateways"  # the weight moves when all of them have the endpoints
+    WAITING_FOR_REPLICAS = "WaitingForReplicas"  # fewer are ready than the step needs
+    NO_TRAFFIC = "NoTraffic"  # not one request to judge by
+    NOT_MEASURED = "NotMeasured"  # no verdict yet: the counters have not been read
+    INCONCLUSIVE = "Inconclusive"
+    PROMOTING = "Promoting"
+    PROMOTED = "Promoted"
+    HAND_OVER = "HandOver"  # an adopted canary passed: the target is its owner's to change
+    ABORTED = "Aborted"  # by annotation
+    SUPERSEDED = "Superseded"  # another revision is wanted meanwhile
+    WITHDRAWN = "Withdrawn"  # the stable revision is wanted again, or spec.canary is gone
+    CANARY_NOT_READY = "CanaryNotReady"  # its pods do not start
+    REJECTED_REVISION = "RejectedRevision"  # it was rolled back before: not retried
+    FIRST_REVISION = "FirstRevision"  # nothing to compare with: it is stable at once
+    NO_GATEWAY = "NoGateway"  # nothing in the request path can split requests
+    CANARY_IS_STABLE = "CanaryIsStable"
+    CANARY_NOT_FOUND = "CanaryNotFound"
+    CANARY_NOT_ROUTED = "CanaryNotRouted"  # no Service or port for its arm
+    CANARY_CONFLICT = "CanaryConflict"  # another autoscaler or rollout controller has its workload
+
+
+AnyReason = Reason | TrafficReason | RolloutReason | CanaryReason
+
+
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[T]):
     """`value` with its reason, one sentence with its numbers, the inputs that mattered, what bound it.
@@ -69,7 +104,7 @@ class Decision(Generic[T]):
     """
 
     value: T | None
-    reason: Reason | TrafficReason
+    reason: AnyReason
     message: str
     inputs: Mapping[str, float] = field(default_factory=dict)
     binding: str = ""

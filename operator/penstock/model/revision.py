@@ -1,8 +1,8 @@
-"""Revisions of a pod template: what they, their Deployments and the Services of the arms are called.
+"""Revisions of a pod template: the same name for the same template, whatever the order of its keys.
 
-A revision is a hash of the template's content: the same content, whatever the order of its keys, is the
-same revision, also after others came between. 10 hexadecimal digits: two of 1,000 revisions of one service
-share a name once in two million services.
+Ten characters of the alphabet Kubernetes uses for its own hashes: no vowels, so that no word comes out,
+and DNS-safe, so that a revision may be a label and the end of a Deployment's name. 27^10 templates:
+two of a million differ in name with probability 0.998.
 """
 
 from __future__ import annotations
@@ -10,31 +10,56 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
-DIGITS = 10
+from penstock.model.references import TargetRef
+
+LENGTH = 10
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
-class Arm(StrEnum):
-    """What a revision is for. Earlier ones are kept without replicas, to go back to."""
+@dataclass(frozen=True, slots=True)
+class WorkloadTemplate:
+    """A pod template as the user wrote it: its canonical JSON `text`, and the `revision` of it."""
 
-    STABLE = "stable"
-    CANARY = "canary"
-    RETIRED = "retired"
+    text: str
+    revision: str
+
+    def body(self) -> dict[str, Any]:
+        """Return the template as the API wants it, a copy that may be changed."""
+        body: dict[str, Any] = json.loads(self.text)
+        return body
+
+
+def workload_template(template: Mapping[str, Any]) -> WorkloadTemplate:
+    """Return the frozen form of a pod template."""
+    text = json.dumps(_without_nulls(template), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return WorkloadTemplate(text, _name(text))
 
 
 def template_revision(template: Mapping[str, Any]) -> str:
-    """Return the revision of a pod template."""
-    text = json.dumps(template, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    """Return the revision of a pod template: the same for any order of keys, null being absent."""
+    return workload_template(template).revision
 
 
-def revision_name(service: str, revision: str) -> str:
-    """Return the name of a revision's Deployment: at most 57 characters, since a service's has 46."""
-    return f"{service}-{revision}"
+def owned_target(service: str, revision: str) -> TargetRef:
+    """Return the Deployment that is ours for a revision of the service named `service`."""
+    return TargetRef("apps", "Deployment", f"{service}-{revision}")
 
 
-def arm_service_name(service: str, arm: Arm) -> str:
-    """Return the name of the Service that selects one arm's pods."""
-    return f"{service}-{arm}"
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _without_nulls(each) for name, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(each) for each in value]
+    return value
+
+
+def _name(text: str) -> str:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
+    characters = []
+    for _ in range(LENGTH):
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return "".join(characters)

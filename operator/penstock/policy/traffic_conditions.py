@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.model.conditions import Finding, Status
-from penstock.model.decision import Decision, Reason, TrafficReason
+from penstock.model.decision import AnyReason, Decision, TrafficReason
 from penstock.policy.admission import LEAST_LIMITED, Admission
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.request_classes import Refusal
@@ -42,7 +42,7 @@ def fallback_finding(decision: Decision[FallbackShare], *, problem: tuple[str, s
     return Finding(FALLBACK_ACTIVE, status, decision.reason.value, decision.message)
 
 
-def _status(reason: Reason | TrafficReason, frozen_active: bool) -> Status:  # noqa: FBT001 - private
+def _status(reason: AnyReason, frozen_active: bool) -> Status:  # noqa: FBT001 - private
     if reason is TrafficReason.PAUSED:
         return Status.TRUE if frozen_active else Status.FALSE
     if reason in _TRUE:
