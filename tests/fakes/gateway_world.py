@@ -55,6 +55,7 @@ class GatewayWorld(World):
         self.streams: dict[str, float] = {}
         self.unready: set[str] = set()
         self.costs: dict[str, str | None] = {}
+        self.costed_at: dict[str, float] = {}
         self.shed = 0.0
         self.offered = 0.0
         super().__init__(**arguments)
@@ -138,13 +139,17 @@ class GatewayWorld(World):
         return name not in self.unready and pod.ready_at is not None and pod.ready_at <= self.now
 
     def _set_target(self, replicas: int) -> None:
-        """Remove as a ReplicaSet does: unready pods first, then the lowest deletion cost."""
+        """Remove as a ReplicaSet does: unready pods first, then the lowest deletion cost it has heard of.
+
+        Its watch of the pods may be behind: what was annotated in this second it does not know yet.
+        """
+        known = {pod: cost for pod, cost in self.costs.items() if self.costed_at[pod] < self.now}
         if replicas < len(self.pods):
             ranked = sorted(
                 self.pods,
                 key=lambda pod: (
                     self._is_ready(pod.name),
-                    float(self.costs.get(pod.name) or 0),
+                    float(known.get(pod.name) or 0),
                     -pod.asked_at,
                 ),
             )
@@ -176,6 +181,7 @@ class GatewayWorld(World):
     ) -> dict[str, Any]:
         if resource == PODS:
             self.costs[name] = body["metadata"]["annotations"][DELETION_COST]
+            self.costed_at[name] = self.now
         return await super().patch(
             resource, namespace, name, body, subresource=subresource, patch_type=patch_type
         )

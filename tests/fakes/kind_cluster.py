@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
@@ -80,6 +81,22 @@ class Cluster:
             self.kubectl("delete", "namespace", name, "--wait=false")
             # Pods of the test before would take the next one's cores.
             self.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=0", "--force", check=False)
+
+    @contextmanager
+    def watched(self, kind: str, name: str, namespace: str, template: str) -> Iterator[Path]:
+        """Write a line of `template` (jsonpath) at each change of an object, while the block runs."""
+        with NamedTemporaryFile("w", suffix=".watch", delete=False) as lines:
+            watch = subprocess.Popen(
+                ["kubectl", "get", kind, name, "-n", namespace, "--watch", "-o", f"jsonpath={template}"],
+                stdout=lines,
+                env=self.env,
+            )
+        try:
+            yield Path(lines.name)
+        finally:
+            watch.terminate()
+            watch.wait(10)
+            Path(lines.name).unlink()
 
     def replicas(self, namespace: str) -> int:
         """Return the target's spec.replicas."""

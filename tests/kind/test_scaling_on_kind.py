@@ -221,23 +221,17 @@ def test_leaving_an_hpa_through_observe_is_no_jump(cluster: Cluster) -> None:
 
 
 def test_no_scale_down_while_the_owner_rolls_out(cluster: Cluster) -> None:
+    told = "{.spec.replicas} {.status.replicas} {.status.updatedReplicas} {.status.availableReplicas}{'\\n'}"
     with cluster.namespace("rollout") as namespace:
         cluster.apply(*deployment(namespace, replicas=3, startup_seconds=12), service(namespace, min=3))
         cluster.wait("three are ready", lambda: cluster.ready(namespace) == 3, namespace=namespace)
-        cluster.kubectl("set", "env", "deploy/chat", "-n", namespace, "VERSION=2")
-        cluster.apply(service(namespace, min=1))
-        done = ("rollout", "status", "deploy/chat", "-n", namespace, "--watch=false")
-
-        def rolled_out() -> bool:
-            return "successfully rolled out" in cluster.kubectl(*done).stdout
-
-        cluster.wait(
-            "the rollout ends, with three replicas all the time",
-            lambda: rolled_out() or cluster.replicas(namespace) != 3,
-            namespace=namespace,
-            seconds=120,
-        )
-        assert cluster.replicas(namespace) == 3
-        cluster.wait(
-            "then it goes down", lambda: cluster.replicas(namespace) == 1, namespace=namespace, seconds=90
-        )
+        with cluster.watched("deployment", "chat", namespace, told) as lines:
+            cluster.kubectl("set", "env", "deploy/chat", "-n", namespace, "VERSION=2")
+            cluster.apply(service(namespace, min=1))
+            cluster.wait(
+                "it goes down", lambda: cluster.replicas(namespace) == 1, namespace=namespace, seconds=200
+            )
+            history = lines.read_text().splitlines()
+    fewer = next(number for number, line in enumerate(history) if line.startswith("1 "))
+    assert any(line.split()[1] == "4" for line in history[:fewer]), history  # a pod more while it rolls
+    assert history[fewer - 1] == "3 3 3 3", history  # three new pods serve, no old one is left

@@ -64,7 +64,7 @@ class ScaleWriter:
                 return False
             if spec.target.kind == "Deployment":
                 if victims is not None:
-                    await self._mark_drained(outcome, scale.selector, victims)
+                    await self._check_drained(outcome, scale.selector, victims)
                 elif replicas < pool.ready:
                     await self._mark_victims(outcome, scale.selector, pool.target - replicas)
             written = await self._kube.patch_scale(
@@ -84,6 +84,16 @@ class ScaleWriter:
         bodies = await self._kube.list(PODS, spec.key.namespace, label_selector=selector)
         return [read_pod(body) for body in bodies]
 
+    async def mark(self, spec: ServiceSpec, pods: Sequence[PodState], victims: frozenset[str]) -> bool:
+        """Annotate the victims of a drain, and no other; whether all were annotated already.
+
+        Not in the second of /scale: the ReplicaSet controller hears of pods and of replicas by two
+        watches, and on a busy node it chose before it knew of the costs. Raises `KubeError`.
+        """
+        if spec.target.kind != "Deployment":
+            return True
+        return await self._set_costs(spec, pods, victims) == 0
+
     async def _mark_victims(self, outcome: Outcome, selector: str, count: int) -> None:
         """Let the ReplicaSet controller remove the pods with the least in flight.
 
@@ -98,23 +108,24 @@ class ScaleWriter:
         except KubeError as error:
             log.warning("victims could not be chosen", service=str(spec.key), error=error.message)
 
-    async def _mark_drained(self, outcome: Outcome, selector: str, victims: frozenset[str]) -> None:
+    async def _check_drained(self, outcome: Outcome, selector: str, victims: frozenset[str]) -> None:
         """Make sure that the drained pods go and no others. Raises `KubeError`: then nothing may go."""
-        pods = await self.list_pods(outcome.spec, selector)
-        unready = [pod.name for pod in pods if not (pod.ready or pod.terminating or pod.name in victims)]
-        if unready:
-            # It would go before any victim, and it may have streams.
-            raise Conflict(f"{unready[0]} has turned unready")
-        await self._set_costs(outcome.spec, pods, victims)
+        for pod in await self.list_pods(outcome.spec, selector):
+            if not (pod.ready or pod.terminating or pod.name in victims):
+                # It would go before any victim, and it may have streams.
+                raise Conflict(f"{pod.name} has turned unready")
 
-    async def _set_costs(self, spec: ServiceSpec, pods: Sequence[PodState], victims: frozenset[str]) -> None:
-        """Annotate the pods: lowest cost for the victims; a cost of the user's own stays."""
+    async def _set_costs(self, spec: ServiceSpec, pods: Sequence[PodState], victims: frozenset[str]) -> int:
+        """Annotate the pods: lowest cost for the victims; a cost of the user's own stays. How many changed."""
+        changed = 0
         for pod in pods:
             cost = VICTIM_COST if pod.name in victims else None
             if cost == (pod.deletion_cost or None) or (cost is None and pod.deletion_cost != VICTIM_COST):
                 continue
             body = {"metadata": {"annotations": {DELETION_COST: cost}}}
             await self._kube.patch(PODS, spec.key.namespace, pod.name, body)
+            changed += 1
+        return changed
 
 
 def _note(state: ServiceState, pool: Pool, replicas: int, written: Scale, now: float) -> None:

@@ -49,7 +49,12 @@ class Drainer:
         for name in gateway.drain.names - memory.names:
             log.info("reopened", service=str(spec.key), pod=name)
         gateway.drain, gateway.overdue = memory, step.overdue
-        if not step.remove:
+        try:
+            marked = await self._scale.mark(spec, alive, memory.names)
+        except KubeError as error:
+            log.warning("victims cannot be marked", service=str(spec.key), error=error.message)
+            return False
+        if not (step.remove and marked):
             return False
         if step.overdue:
             log.warning("streams outlive the drain deadline", service=str(spec.key), pods=step.overdue)
