@@ -116,7 +116,7 @@ class ScaleWriter:
                 raise Conflict(f"{pod.name} has turned unready")
 
     async def _set_costs(self, spec: ServiceSpec, pods: Sequence[PodState], victims: frozenset[str]) -> int:
-        """Annotate the pods: lowest cost for the victims; a cost of the user's own stays. How many changed."""
+        """Annotate the pods, lowest cost for the victims; the user's own costs stay. How many changed."""
         changed = 0
         for pod in pods:
             cost = VICTIM_COST if pod.name in victims else None
