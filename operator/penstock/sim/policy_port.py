@@ -90,6 +90,7 @@ class ReplicaGauges:
     running: int
     waiting: int
     kv_usage_ratio: float
+    draining: bool = False  # asked to leave: it takes no requests any more
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,4 +146,4 @@ class Scenario:
     admission: Admission | None = None
     fallback: Fallback | None = None
     slow: SlowReplicas | None = None
-    end_seconds: float | None = None  # policies decide until then; None: the last arrival
+    end_seconds: float | None = None  # policies decide until then; None: the last arrival, the earliest

@@ -1,12 +1,168 @@
-"""Run a policy on a scenario."""
+"""Run a policy on a scenario: the loop between Kubernetes, Prometheus and the policy.
+
+The fleet is taken from one instant to the next at which something outside it happens: a decision, a pod
+that becomes ready, a scrape interval that ends. After `end_seconds` nobody decides any more; the requests
+still in the pool are answered by the replicas that are there, off the bill.
+"""
 
 from __future__ import annotations
 
-from penstock.sim.policy_port import ScalingPolicy
+import math
+
+import numpy as np
+
+from penstock.sim.check import check_scenario
+from penstock.sim.fleet import ROUTINGS, Span, advance
+from penstock.sim.metrics import Prometheus
+from penstock.sim.policy_port import ScalingPolicy, Signals
+from penstock.sim.pool import ROWS, Pool
 from penstock.sim.run import Run
-from penstock.sim.scenario import Scenario
+from penstock.sim.scenario import Admission, Scenario
+from penstock.sim.series import PREEMPTIONS
+from penstock.sim.state import new_gateway, new_replicas, new_requests, new_scrape_log
+
+# A scrape interval passes between two emptyings of the log at most: one scrape a row, one at the seam.
+_SCRAPES_PER_ROW = 2
 
 
 def simulate(scenario: Scenario, policy: ScalingPolicy, seed: int) -> Run:
-    """Return what happens to every request and replica; the same seed gives the same run."""
-    raise NotImplementedError
+    """Return what happens to every request and replica; the same seed gives the same run.
+
+    Raises InvalidParameter for a scenario that cannot be run.
+    """
+    check_scenario(scenario)
+    return _Simulation(scenario, policy, seed).run()
+
+
+class _Simulation:
+    def __init__(self, scenario: Scenario, policy: ScalingPolicy, seed: int) -> None:
+        self.scenario, self.policy = scenario, policy
+        # Streams of their own: a policy that scales more must not change the balancer's luck.
+        routing, starts, scrapes = (np.random.default_rng(part) for part in _seeds(seed))
+        self.requests = new_requests(
+            scenario.arrivals_seconds, scenario.input_tokens, scenario.output_tokens, routing
+        )
+        longest = int(scenario.output_tokens.max())
+        self.replicas = new_replicas(ROWS, longest)
+        self.gateway, self.log = new_gateway(), new_scrape_log(_SCRAPES_PER_ROW * ROWS)
+        self.pool = Pool(scenario, self.replicas, starts)
+        self.prometheus = Prometheus(scenario.scraping, scrapes)
+        self.names = {row: pod.number for pod in self.pool.ready if (row := pod.row) is not None}
+        self.span = self._new_span()
+        self.preemptions = 0
+
+    def run(self) -> Run:
+        scenario, interval = self.scenario, self.scenario.scraping.interval_seconds
+        end = scenario.end_seconds
+        if end is None:
+            end = float(scenario.arrivals_seconds[-1])
+        now = 0.0
+        decisions = scrapes = 0
+        while True:
+            decide_at, scrape_at = decisions * self.policy.interval_seconds, scrapes * interval
+            following = min(decide_at, scrape_at, self.pool.next_ready())
+            if following > end:
+                break
+            now = max(now, following)
+            self._advance(now)
+            if scrape_at <= now:
+                self.prometheus.gateway_scraped(now, float(self.gateway.offered[0]))
+                scrapes += 1
+            self.pool.become_ready(now)
+            if decide_at <= now:
+                self.pool.scale(now, self.policy.decide(self._signals(now)))
+                decisions += 1
+            self._renew(now)
+        self._advance(math.nextafter(end, math.inf))  # an arrival at the end still counts
+        self._answer_the_rest()
+        return self._result(end)
+
+    def _advance(self, until: float) -> None:
+        """Take the fleet to `until` and hand its scrapes to Prometheus."""
+        advance(self.requests, self.replicas, self.gateway, self.log, self.span, until)
+        for place in range(int(self.log.taken[0])):
+            number = self.names[int(self.log.row[place])]
+            self.prometheus.scraped(number, float(self.log.at[place]), self.log.values[place].copy())
+        self.log.taken[0] = 0
+
+    def _renew(self, now: float) -> None:
+        """Let drained pods go and learn the rows of new ones."""
+        for pod in self.pool.release_drained():
+            if pod.row is not None:
+                self.preemptions += int(self.replicas.series[pod.row, PREEMPTIONS])
+                del self.names[pod.row]
+            self.prometheus.gone(pod.number, now)
+        for pod in self.pool.ready:
+            if pod.row is not None:
+                self.names[pod.row] = pod.number
+        self.span = self._new_span()
+
+    def _answer_the_rest(self) -> None:
+        """Run on, unscraped, until every request is answered."""
+        self.replicas.next_scrape[:] = math.inf
+        advance(self.requests, self.replicas, self.gateway, self.log, self.span, math.inf)
+        self.pool.release_drained()
+
+    def _signals(self, now: float) -> Signals:
+        scenario, pool, prometheus = self.scenario, self.pool, self.prometheus
+        window = scenario.scraping.rate_window_seconds
+        gauges = prometheus.gauges(now, (pod.number for pod in pool.draining))
+        rates = prometheus.rates(now, window)
+        return Signals(
+            at=now,
+            ready=len(pool.ready),
+            starting=len(pool.starting),
+            target=pool.target,
+            min_replicas=scenario.min_replicas,
+            max_replicas=scenario.max_replicas,
+            running=sum(each.running for each in gauges) if gauges else None,
+            waiting=sum(each.waiting for each in gauges) if gauges else None,
+            replicas=gauges,
+            arrival_rate=rates.engine.requests if rates else None,
+            input_token_rate=rates.engine.prompt_tokens if rates else None,
+            output_token_rate=rates.engine.generation_tokens if rates else None,
+            offered_rate=prometheus.offered_rate(now, window),
+            counters=prometheus.counters(now),
+            rate_window_seconds=window,
+            range_queries=prometheus,
+        )
+
+    def _new_span(self) -> Span:
+        scenario, pool = self.scenario, self.pool
+        fallback = scenario.fallback
+        return Span(
+            ready=pool.ready_rows(),
+            alive=pool.alive_rows(),
+            fallback=pool.fallback_rows,
+            routing=ROUTINGS[scenario.routing],
+            places=_places(scenario.admission),
+            fallback_places=_places(None if fallback is None else fallback.admission),
+            scrape_interval=scenario.scraping.interval_seconds,
+        )
+
+    def _result(self, end: float) -> Run:
+        requests, frontend = self.requests, self.scenario.profile.frontend_seconds
+        gaps = requests.output - 1
+        with np.errstate(invalid="ignore", divide="ignore"):
+            tpot = np.where(gaps > 0, (requests.last - requests.first) / gaps, np.nan)
+        here = self.span.alive
+        return Run(
+            scenario=self.scenario.name,
+            policy=self.policy.name,
+            end_seconds=end,
+            ttft_seconds=requests.first - requests.arrival + frontend,
+            tpot_seconds=tpot,
+            latency_seconds=requests.last - requests.arrival + frontend,
+            status=requests.status,
+            timeline=self.pool.timeline(),
+            scale_events=tuple(self.pool.scale_events),
+            preemptions=self.preemptions + int(self.replicas.series[here, PREEMPTIONS].sum()),
+        )
+
+
+def _places(admission: Admission | None) -> int:
+    return 0 if admission is None else admission.running_limit + admission.queue_limit
+
+
+def _seeds(seed: int) -> list[np.random.SeedSequence]:
+    return np.random.SeedSequence(seed).spawn(3)
