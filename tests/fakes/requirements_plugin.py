@@ -21,18 +21,14 @@ class Groups:
 
     def __init__(self, required: frozenset[str]) -> None:
         self.required = required
-        self.group_of: dict[str, tuple[str, ...]] = {}
         self.ran: Counter[str] = Counter()
         self.skipped: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
 
-    def collected(self, items: list[pytest.Item]) -> None:
-        """Remember the groups of every test that was selected."""
-        for item in items:
-            self.group_of[item.nodeid] = tuple(g for g in GROUPS if item.get_closest_marker(g))
-
     def finished(self, report: pytest.TestReport) -> None:
         """Count a test once: its call, or the set-up that skipped it."""
-        for group in self.group_of.get(report.nodeid, ()):
+        for group in GROUPS:
+            if group not in report.keywords:
+                continue
             if report.skipped and not hasattr(report, "wasxfail"):
                 self.skipped[group][_reason(report)] += 1
             elif report.when == "call":
@@ -79,13 +75,10 @@ class _Watch:
         self._groups.finished(report)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take the selection as it will run, after -k and -m."""
-    session.config.stash[KEY].collected(session.items)
-
-
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail a run that would have been green without what was required."""
+    if hasattr(session.config, "workerinput"):  # of pytest-xdist: it ran a part, and its controller knows all
+        return
     green = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
     if green and not session.config.option.collectonly and session.config.stash[KEY].shortfalls():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

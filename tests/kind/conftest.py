@@ -1,7 +1,7 @@
-"""One cluster for all kind tests; made by testbed/kind-up, removed at the end.
+"""One cluster for the kind tests of a process; made by testbed/kind-up, removed at the end.
 
-PENSTOCK_KEEP_CLUSTER=1 keeps it, and the next run that says so uses it again. Otherwise each run has
-a cluster of its own: tests that stop Prometheus and the operator would disturb another run's.
+PENSTOCK_KEEP_CLUSTER=1 keeps it, and the next run that says so uses it again. Otherwise each run, and each
+worker of a run, has a cluster of its own: tests that stop Prometheus and the operator would disturb others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pytest
 from fakes.kind_cluster import CACHE, MONITORING, ROOT, SYSTEM, Cluster
 
 KEEP = bool(os.environ.get("PENSTOCK_KEEP_CLUSTER"))
-NAME = "penstock-test" if KEEP else f"penstock-test-{secrets.token_hex(2)}"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+NAME = f"penstock-test{WORKER}" if KEEP else f"penstock-test-{secrets.token_hex(2)}"
 
 
 @pytest.fixture(scope="session")
