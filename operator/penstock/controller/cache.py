@@ -6,11 +6,13 @@ Nothing is written from here. Each `see_*` takes a raw object, or None with its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+from penstock.controller.found_revisions import RevisionIndex
+from penstock.controller.revision_objects import ARM_LABEL, served_by
 from penstock.controller.selectors import ServiceSelectors
 from penstock.controller.workloads import Workload, read_workload
 from penstock.dataplane.envoy.manifests import is_ours
@@ -53,6 +55,10 @@ class FleetCache:
     workloads: dict[WorkloadKey, Workload] = field(default_factory=dict)
     # Autoscalers by what they scale: (namespace, kind, name) -> {"HorizontalPodAutoscaler/chat", ...}
     autoscalers: dict[WorkloadKey, set[str]] = field(default_factory=dict)
+    # Owned workloads: their Deployments, the Services of arms, and the revision that each is served by.
+    revisions: RevisionIndex = field(default_factory=RevisionIndex)
+    own_services: set[tuple[str, str]] = field(default_factory=set)
+    _served_by: dict[ServiceKey, str] = field(default_factory=dict)
     _scaled_by: dict[tuple[str, str], WorkloadKey] = field(default_factory=dict)
     _selectors: ServiceSelectors = field(default_factory=ServiceSelectors)
     # Pods of each (namespace, Service) by EndpointSlice.
@@ -65,11 +71,13 @@ class FleetCache:
         key = ServiceKey(metadata["namespace"], metadata["name"])
         if "deletionTimestamp" in metadata:
             # Its namespace goes, or a finalizer of somebody else's holds it: no more decisions for it.
-            self.services.pop(key, None)
+            self.forget_service(key.namespace, key.name)
             return
         known = self.services.get(key)
         if known is not None and known.uid == metadata["uid"] and _older(body, known.resource_version):
             return
+        if known is not None and known.uid != metadata["uid"]:
+            self._served_by.pop(key, None)
         generation = int(metadata.get("generation", 0))
         if known is not None and known.uid == metadata["uid"] and known.generation == generation:
             # Only the status moved, mostly by our own hand: keep the parsed spec.
@@ -78,6 +86,8 @@ class FleetCache:
             spec, invalid = None, None
             try:
                 spec = parse_service(body)
+                if (revision := self._served_by.get(key)) is not None:
+                    spec = served_by(spec, revision)
             except InvalidSpec as error:
                 invalid = error
         self.services[key] = KnownService(
@@ -93,6 +103,19 @@ class FleetCache:
     def forget_service(self, namespace: str, name: str) -> None:
         """Drop a deleted InferenceService."""
         self.services.pop(ServiceKey(namespace, name), None)
+        self._served_by.pop(ServiceKey(namespace, name), None)
+
+    def serve_by(self, key: ServiceKey, revision: str) -> None:
+        """Let an owned workload be that revision for all who ask: its spec has a target and a Service then.
+
+        Until the service is gone or another revision is named; also for later specs.
+        """
+        known = self.services.get(key)
+        if known is None or self._served_by.get(key) == revision:
+            return
+        self._served_by[key] = revision
+        if known.spec is not None:
+            self.services[key] = replace(known, spec=served_by(known.spec, revision))
 
     def see_workload(self, kind: str, body: Object) -> None:
         """Take in a Deployment or StatefulSet."""
@@ -102,10 +125,14 @@ class FleetCache:
         if known is not None and known.uid == metadata.get("uid") and _older(body, known.resource_version):
             return
         self.workloads[key] = read_workload(body)
+        if kind == "Deployment":
+            self.revisions.see(body)
 
     def forget_workload(self, kind: str, namespace: str, name: str) -> None:
         """Drop a deleted workload."""
         self.workloads.pop((namespace, kind, name), None)
+        if kind == "Deployment":
+            self.revisions.forget(namespace, name)
 
     def see_autoscaler(self, kind: str, body: Object) -> None:
         """Take in a HorizontalPodAutoscaler or a KEDA ScaledObject; a paused one holds nothing."""
@@ -132,13 +159,17 @@ class FleetCache:
         """Take in a Service: its selector finds the default serviceRef."""
         metadata = body["metadata"]
         if is_ours(body):
-            return  # it leads to a gateway, or selects the target's pods since the gateway is gone
+            # It leads to a gateway, selects the target's pods since the gateway is gone, or those of an arm.
+            if ARM_LABEL in (metadata.get("labels") or {}):
+                self.own_services.add((metadata["namespace"], metadata["name"]))
+            return
         selector = (body.get("spec") or {}).get("selector") or {}
         self._selectors.put(metadata["namespace"], metadata["name"], dict(selector))
 
     def forget_cluster_service(self, namespace: str, name: str) -> None:
         """Drop a deleted Service."""
         self._selectors.drop(namespace, name)
+        self.own_services.discard((namespace, name))
 
     def see_slice(self, body: Object) -> None:
         """Take in an EndpointSlice: the pods behind a Service, of which a Service may have several."""

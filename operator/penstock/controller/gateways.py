@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 CLUSTER_GROUP = "penstock"
 # A limit per replica moves with every calibration; kubelets take a minute to carry a ConfigMap anyway.
 LOOK_EVERY_SECONDS = 60.0
-SELECTOR = ",".join(f"{name}={value}" for name, value in MANAGED_BY.items())
+SELECTOR = ",".join((*(f"{name}={value}" for name, value in MANAGED_BY.items()), GROUP_LABEL))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""The objects of an owned workload, as server-side apply takes them: values in, dictionaries out.
+
+One Deployment per revision of the pod template, `<service>-<revision>`, whose pods never change: what
+changes is which revision the Services select. Services and Deployments belong to the InferenceService.
+
+    <service>, <service>-stable --revision: stable one--> pods       <service>-canary --revision--> pods
+
+`spec.replicas` is in the first body only. Afterwards it moves through /scale; applied once and left out
+later, the API server would set it back to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from penstock.dataplane.envoy.gateway_services import SERVICE_LABEL
+from penstock.dataplane.envoy.manifests import MANAGED_BY, PREFIX, is_ours
+from penstock.kube.api import INFERENCE_SERVICES, Object
+from penstock.model.revision import owned_target
+from penstock.model.spec import ServiceKey, ServiceRef, ServiceSpec
+
+REVISION_LABEL: Final = PREFIX + "revision"
+ARM_LABEL: Final = PREFIX + "arm"
+# The API server's default. An engine that loads its weights for longer makes no progress meanwhile.
+PROGRESS_DEADLINE_SECONDS: Final = 600
+STARTUPS_WITHOUT_PROGRESS: Final = 3
+
+
+class Arm(StrEnum):
+    """What a revision is for; earlier ones are kept without replicas, to go back to."""
+
+    STABLE = "stable"
+    CANARY = "canary"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class PodPort:
+    """A Service's port and the port of the pods behind it, by number or name."""
+
+    port: int
+    target: int | str
+
+
+def arm_service_name(key: ServiceKey, arm: Arm) -> str:
+    """Return the Service that selects one arm's pods: at most 53 characters."""
+    return f"{key.name}-{arm}"
+
+
+def served_by(spec: ServiceSpec, revision: str) -> ServiceSpec:
+    """Return the spec of an owned workload as all else goes by it: with a target and a Service in front."""
+    front = ServiceRef(arm_service_name(spec.key, Arm.STABLE), spec.service.port if spec.service else None)
+    return replace(spec, target=owned_target(spec.key.name, revision), service=front)
+
+
+def revision_labels(key: ServiceKey, revision: str) -> dict[str, str]:
+    """Return the labels that select a revision's pods and no other pod."""
+    return {SERVICE_LABEL: key.name, REVISION_LABEL: revision}
+
+
+def revision_deployment(spec: ServiceSpec, revision: str, template: Mapping[str, Any], arm: Arm) -> Object:
+    """Return a revision's Deployment without its replicas."""
+    labels = revision_labels(spec.key, revision)
+    metadata = dict(template.get("metadata") or {})
+    # Of a template read back from a cluster, this null is no content.
+    metadata.pop("creationTimestamp", None)
+    metadata["labels"] = dict(metadata.get("labels") or {}) | labels
+    patience = STARTUPS_WITHOUT_PROGRESS * spec.replicas.initial_startup_seconds
+    body = _object("apps/v1", "Deployment", owned_target(spec.key.name, revision).name, spec.key)
+    body["metadata"]["labels"] |= {REVISION_LABEL: revision, ARM_LABEL: arm.value}
+    body["metadata"]["ownerReferences"] = [owner_reference(spec)]
+    return body | {
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {**template, "metadata": metadata},
+            "progressDeadlineSeconds": max(PROGRESS_DEADLINE_SECONDS, round(patience)),
+            # Its template never changes: there is no ReplicaSet to go back to.
+            "revisionHistoryLimit": 0,
+        }
+    }
+
+
+def with_replicas(deployment: Object, replicas: int) -> Object:
+    """Return the body that a Deployment is created from."""
+    return deployment | {"spec": deployment["spec"] | {"replicas": replicas}}
+
+
+def owned_service(spec: ServiceSpec, name: str, revision: str, port: PodPort, arm: Arm) -> Object:
+    """Return a Service of an owned workload that selects one revision."""
+    body = arm_service(spec.key, name, revision_labels(spec.key, revision), [port_entry(port)], arm)
+    body["metadata"]["ownerReferences"] = [owner_reference(spec)]
+    return body
+
+
+def arm_service(
+    key: ServiceKey, name: str, selector: Mapping[str, str], ports: Sequence[Mapping[str, Any]], arm: Arm
+) -> Object:
+    """Return a Service that selects the pods of one arm; `ports` as Services have them."""
+    body = _object("v1", "Service", name, key)
+    body["metadata"]["labels"] |= {ARM_LABEL: arm.value}
+    return body | {
+        "spec": {"type": "ClusterIP", "selector": dict(selector), "ports": [dict(each) for each in ports]}
+    }
+
+
+def port_entry(port: PodPort) -> dict[str, Any]:
+    """Return the port of an owned Service."""
+    return {"name": "http", "port": port.port, "protocol": "TCP", "targetPort": port.target}
+
+
+def pod_port(template: Mapping[str, Any], asked: int | None) -> PodPort | None:
+    """Return where a template's pods serve: the container port `asked` for, else the one named http, else
+    the first. None where the template names none and none is asked for.
+    """
+    containers = (template.get("spec") or {}).get("containers") or ()
+    ports = [
+        each
+        for container in containers
+        for each in container.get("ports") or ()
+        if each.get("protocol", "TCP") == "TCP"
+    ]
+    exact = [each for each in ports if each["containerPort"] == asked]
+    chosen = [*exact, *(each for each in ports if each.get("name") == "http"), *ports]
+    if not chosen:
+        return None if asked is None else PodPort(asked, asked)
+    number = int(chosen[0]["containerPort"])
+    return PodPort(number if asked is None else asked, number)
+
+
+def owner_reference(spec: ServiceSpec) -> dict[str, Any]:
+    """Return that an object goes with its InferenceService.
+
+    Without blockOwnerDeletion: where OwnerReferencesPermissionEnforcement is on (OpenShift), that needs a
+    permission on finalizers, and nothing here is worth waiting for.
+    """
+    return {
+        "apiVersion": f"{INFERENCE_SERVICES.group}/{INFERENCE_SERVICES.version}",
+        "kind": INFERENCE_SERVICES.kind,
+        "name": spec.key.name,
+        "uid": spec.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def taken_by_another(found: Mapping[str, Any], wanted: Object) -> str:
+    """Return why an object that exists is not this InferenceService's, as the end of a sentence; else "".
+
+    One that nobody owns, but that bears our label and the service's name, was left behind by
+    ``kubectl delete --cascade=orphan``: it is taken back.
+    """
+    metadata = found.get("metadata") or {}
+    theirs, ours = controller_of(found), controller_of(wanted)
+    name = wanted["metadata"]["labels"][SERVICE_LABEL]
+    if theirs is not None:
+        if ours is not None and theirs.get("uid") == ours["uid"]:
+            return ""
+        if (theirs.get("kind"), theirs.get("name")) == (INFERENCE_SERVICES.kind, name):
+            return f"goes with the InferenceService {name} that was deleted: wait until it is gone"
+        return f"belongs to {theirs.get('kind')} {theirs.get('name')}: rename one of the two"
+    if not is_ours(found):
+        owner = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by", "")
+        whose = f" (managed by {owner})" if owner else ""
+        return f"is not Penstock's{whose}: delete it, or give the InferenceService another name"
+    other = (metadata.get("labels") or {}).get(SERVICE_LABEL, "")
+    return "" if other == name else f"belongs to InferenceService {other}: rename one of the two"
+
+
+def controller_of(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the owner reference of the controller of an object."""
+    owners: Sequence[Mapping[str, Any]] = (body.get("metadata") or {}).get("ownerReferences") or ()
+    return next((each for each in owners if each.get("controller")), None)
+
+
+def _object(api_version: str, kind: str, name: str, key: ServiceKey) -> Object:
+    labels = MANAGED_BY | {"app.kubernetes.io/part-of": "penstock", SERVICE_LABEL: key.name}
+    metadata = {"name": name, "namespace": key.namespace, "labels": labels}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
