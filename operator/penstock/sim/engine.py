@@ -13,8 +13,10 @@ of `queueing.step_law`; a token-by-token simulation in the tests gives the same 
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.engine.batch_loop import BLOCK_TOKENS
 from penstock.queueing.domain import FloatArray
@@ -38,9 +40,10 @@ from penstock.sim.series import (
     TTFT,
     TTFT_BOUNDS,
 )
-from penstock.sim.state import NOBODY, Replicas, Requests
+from penstock.sim.state import NOBODY, Records, Replica, Request
 
 _PHASES = BLOCK_TOKENS - 1
+Calendar: TypeAlias = NDArray[np.int32]  # [step mod size]: first of the requests that leave with it
 
 
 @compiled
@@ -54,230 +57,232 @@ def observe(series: FloatArray, histogram: int, bounds: FloatArray, value: float
 
 
 @compiled
-def blocks_of(tokens: int) -> int:
+def begin_step(requests: Records, replica: Replica, calendar: Calendar, now: float) -> None:
+    """Choose the work of the step that starts at `now`; without any the engine sleeps."""
+    replica.step += 1
+    needed = replica.block_phase[replica.step & _PHASES]
+    preempted = False
+    # The last sequence stays: alone it fits, as the scenario was checked for.
+    while needed > replica.free_blocks and replica.running > 1:
+        needed -= _preempt_newest(requests, replica, calendar, now)
+        preempted = True
+    replica.free_blocks -= needed
+    decoding = replica.decoding
+    budget = replica.step_budget - decoding
+    prefill, pairs = 0, 0.0
+    if replica.partial != NOBODY and budget > 0:
+        done = replica.partial_done
+        chunk = min(_known(requests[replica.partial]) - done, budget)
+        pairs += chunk * (done + chunk / 2)
+        prefill += chunk
+        _compute(requests, replica, chunk)
+    while not preempted and budget > prefill and replica.running < replica.slots:
+        head = replica.queue_head
+        if head == NOBODY:
+            break
+        known = _known(requests[head])
+        if _blocks(known) > replica.free_blocks:
+            break
+        _admit(requests, replica, now)
+        chunk = min(known, budget - prefill)
+        pairs += chunk * (chunk / 2)
+        prefill += chunk
+        _compute(requests, replica, chunk)
+    if prefill == 0 and decoding == 0:
+        replica.ends = np.inf
+        return
+    replica.began = now
+    replica.ends = now + _seconds(replica.law, prefill, decoding, pairs, replica.context)
+
+
+@compiled
+def finish_step(requests: Records, replica: Replica, calendar: Calendar) -> None:
+    """Hand out the tokens of the step that ends at `ends`."""
+    now, series, decoding = replica.ends, replica.series, replica.decoding
+    series[STEPS] += 1
+    if decoding:
+        series[GENERATION_TOKENS] += decoding
+        observe(series, INTER_TOKEN, TOKEN_BOUNDS, now - replica.began, decoding)
+        replica.context += decoding
+    place = replica.step & (calendar.size - 1)
+    number = calendar[place]
+    calendar[place] = NOBODY
+    while number != NOBODY:
+        request = requests[number]
+        following = request.leaves_after
+        held = _known(request) + replica.step - request.entered
+        replica.decoding -= 1
+        replica.context -= held
+        replica.block_phase[_phase(request)] -= 1
+        _leave(requests, replica, number, _blocks(held), now)
+        number = following
+    number = replica.prefilled
+    replica.prefilled = NOBODY
+    while number != NOBODY:
+        request = requests[number]
+        following = request.leaves_after
+        series[GENERATION_TOKENS] += 1
+        if request.made == 0:
+            request.first = now
+            series[REQUESTS] += 1
+            series[PROMPT_TOKENS] += request.prompt
+            observe(series, TTFT, TTFT_BOUNDS, now - request.arrival, 1)
+        else:
+            observe(series, INTER_TOKEN, TOKEN_BOUNDS, now - request.token_at, 1)
+        request.entered = replica.step
+        if request.output - request.made == 1:
+            _leave(requests, replica, number, _blocks(_known(request)), now)
+        else:
+            _enter(requests, replica, calendar, number)
+        number = following
+
+
+@compiled
+def queue_request(requests: Records, replica: Replica, number: int) -> None:
+    """Put a request at the end of the engine's queue."""
+    request = requests[number]
+    request.after = NOBODY
+    if replica.queue_tail == NOBODY:
+        replica.queue_head = number
+    else:
+        requests[replica.queue_tail].after = number
+    replica.queue_tail = number
+    replica.present += 1
+    replica.outstanding += request.prompt + request.output
+
+
+@compiled
+def _known(request: Request) -> int:
+    """Return the tokens that must be computed before the next: prompt and what was generated."""
+    return request.prompt + request.made
+
+
+@compiled
+def _blocks(tokens: int) -> int:
     """Return the KV blocks that hold `tokens`."""
     return (tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS
 
 
 @compiled
-def begin_step(requests: Requests, replicas: Replicas, row: int, now: float) -> None:
-    """Choose the work of the step that starts at `now`; without any the engine sleeps."""
-    replicas.step[row] += 1
-    step = replicas.step[row]
-    needed = replicas.block_phase[row, step & _PHASES]
-    preempted = False
-    # The last sequence stays: alone it fits, as the scenario was checked for.
-    while needed > replicas.free_blocks[row] and replicas.running[row] > 1:
-        needed -= _preempt_newest(requests, replicas, row, now)
-        preempted = True
-    replicas.free_blocks[row] -= needed
-    decoding = replicas.decoding[row]
-    budget = replicas.step_budget[row] - decoding
-    prefill, pairs = 0, 0.0
-    partial = replicas.partial[row]
-    if partial != NOBODY and budget > 0:
-        done = replicas.partial_done[row]
-        chunk = min(requests.prompt[partial] + requests.made[partial] - done, budget)
-        pairs += chunk * (done + chunk / 2)
-        prefill += chunk
-        _compute(requests, replicas, row, chunk)
-    while not preempted and budget > prefill and replicas.running[row] < replicas.slots[row]:
-        head = replicas.queue_head[row]
-        if head == NOBODY:
-            break
-        known = requests.prompt[head] + requests.made[head]
-        if blocks_of(known) > replicas.free_blocks[row]:
-            break
-        _admit(requests, replicas, row, now)
-        chunk = min(known, budget - prefill)
-        pairs += chunk * (chunk / 2)
-        prefill += chunk
-        _compute(requests, replicas, row, chunk)
-    if prefill == 0 and decoding == 0:
-        replicas.ends[row] = np.inf
-        return
-    replicas.began[row] = now
-    replicas.ends[row] = now + _seconds(replicas.law[row], prefill, decoding, pairs, replicas.context[row])
-
-
-@compiled
-def finish_step(requests: Requests, replicas: Replicas, row: int) -> None:
-    """Hand out the tokens of the step that ends at `ends`."""
-    now, step = replicas.ends[row], replicas.step[row]
-    series, decoding = replicas.series[row], replicas.decoding[row]
-    series[STEPS] += 1
-    if decoding:
-        series[GENERATION_TOKENS] += decoding
-        observe(series, INTER_TOKEN, TOKEN_BOUNDS, now - replicas.began[row], decoding)
-        replicas.context[row] += decoding
-    ring = replicas.leaving.shape[1] - 1
-    request = replicas.leaving[row, step & ring]
-    replicas.leaving[row, step & ring] = NOBODY
-    while request != NOBODY:
-        following = requests.leaves_after[request]
-        held = requests.prompt[request] + requests.made[request] + (step - requests.entered[request])
-        replicas.decoding[row] -= 1
-        replicas.context[row] -= held
-        replicas.block_phase[row, _phase(requests, request)] -= 1
-        _leave(requests, replicas, row, request, blocks_of(held), now)
-        request = following
-    request = replicas.prefilled[row]
-    replicas.prefilled[row] = NOBODY
-    while request != NOBODY:
-        following = requests.leaves_after[request]
-        series[GENERATION_TOKENS] += 1
-        if requests.made[request] == 0:
-            requests.first[request] = now
-            series[REQUESTS] += 1
-            series[PROMPT_TOKENS] += requests.prompt[request]
-            observe(series, TTFT, TTFT_BOUNDS, now - requests.arrival[request], 1)
-        else:
-            observe(series, INTER_TOKEN, TOKEN_BOUNDS, now - requests.token_at[request], 1)
-        known = requests.prompt[request] + requests.made[request]
-        requests.entered[request] = step
-        if requests.output[request] - requests.made[request] == 1:
-            _leave(requests, replicas, row, request, blocks_of(known), now)
-        else:
-            _enter(requests, replicas, row, request, known)
-        request = following
-
-
-@compiled
-def queue_request(requests: Requests, replicas: Replicas, row: int, request: int) -> None:
-    """Put a request at the end of the engine's queue."""
-    tail = replicas.queue_tail[row]
-    requests.after[request] = NOBODY
-    if tail == NOBODY:
-        replicas.queue_head[row] = request
-    else:
-        requests.after[tail] = request
-    replicas.queue_tail[row] = request
-    replicas.present[row] += 1
-    replicas.outstanding[row] += requests.prompt[request] + requests.output[request]
-
-
-@compiled
-def _admit(requests: Requests, replicas: Replicas, row: int, now: float) -> None:
-    """Move the head of the queue into the batch, with the KV blocks of all it knows."""
-    request = replicas.queue_head[row]
-    replicas.queue_head[row] = requests.after[request]
-    if replicas.queue_head[row] == NOBODY:
-        replicas.queue_tail[row] = NOBODY
-    newest = replicas.newest[row]
-    requests.before[request] = newest
-    requests.after[request] = NOBODY
-    if newest != NOBODY:
-        requests.after[newest] = request
-    replicas.newest[row] = request
-    replicas.running[row] += 1
-    replicas.free_blocks[row] -= blocks_of(requests.prompt[request] + requests.made[request])
-    replicas.partial[row] = request
-    replicas.partial_done[row] = 0
-    if math.isnan(requests.admitted[request]):
-        requests.admitted[request] = now
-
-
-@compiled
-def _compute(requests: Requests, replicas: Replicas, row: int, chunk: int) -> None:
-    """Count `chunk` tokens of the prompt in work as computed by this step."""
-    request = replicas.partial[row]
-    replicas.partial_done[row] += chunk
-    if replicas.partial_done[row] == requests.prompt[request] + requests.made[request]:
-        requests.leaves_after[request] = replicas.prefilled[row]
-        replicas.prefilled[row] = request
-        replicas.partial[row] = NOBODY
-
-
-@compiled
-def _phase(requests: Requests, request: int) -> int:
+def _phase(request: Request) -> int:
     """Return k: the sequence starts a new block in every step that is k mod 16."""
-    known = requests.prompt[request] + requests.made[request]
-    return int((requests.entered[request] + 1 - known) & _PHASES)
+    return (request.entered + 1 - _known(request)) & _PHASES
 
 
 @compiled
-def _enter(requests: Requests, replicas: Replicas, row: int, request: int, known: int) -> None:
+def _admit(requests: Records, replica: Replica, now: float) -> None:
+    """Move the head of the queue into the batch, with the KV blocks of all it knows."""
+    number = replica.queue_head
+    request = requests[number]
+    replica.queue_head = request.after
+    if replica.queue_head == NOBODY:
+        replica.queue_tail = NOBODY
+    request.before, request.after = replica.newest, NOBODY
+    if replica.newest != NOBODY:
+        requests[replica.newest].after = number
+    replica.newest = number
+    replica.running += 1
+    replica.free_blocks -= _blocks(_known(request))
+    replica.partial, replica.partial_done = number, 0
+    if math.isnan(request.admitted):
+        request.admitted = now
+
+
+@compiled
+def _compute(requests: Records, replica: Replica, chunk: int) -> None:
+    """Count `chunk` tokens of the prompt in work as computed by this step."""
+    request = requests[replica.partial]
+    replica.partial_done += chunk
+    if replica.partial_done == _known(request):
+        request.leaves_after = replica.prefilled
+        replica.prefilled = replica.partial
+        replica.partial = NOBODY
+
+
+@compiled
+def _enter(requests: Records, replica: Replica, calendar: Calendar, number: int) -> None:
     """Start decoding: note the step of its last token and the steps of its new blocks."""
-    last = replicas.step[row] + requests.output[request] - requests.made[request] - 1
-    place = last & (replicas.leaving.shape[1] - 1)
-    other = replicas.leaving[row, place]
-    requests.leaves_after[request] = other
-    requests.leaves_before[request] = NOBODY
+    request = requests[number]
+    place = _last_step(request) & (calendar.size - 1)
+    other = calendar[place]
+    request.leaves_after, request.leaves_before = other, NOBODY
     if other != NOBODY:
-        requests.leaves_before[other] = request
-    replicas.leaving[row, place] = request
-    replicas.decoding[row] += 1
-    replicas.context[row] += known
-    replicas.block_phase[row, _phase(requests, request)] += 1
+        requests[other].leaves_before = number
+    calendar[place] = number
+    replica.decoding += 1
+    replica.context += _known(request)
+    replica.block_phase[_phase(request)] += 1
 
 
 @compiled
-def _preempt_newest(requests: Requests, replicas: Replicas, row: int, now: float) -> int:
+def _last_step(request: Request) -> int:
+    return request.entered + request.output - request.made - 1
+
+
+@compiled
+def _preempt_newest(requests: Records, replica: Replica, calendar: Calendar, now: float) -> int:
     """Push the sequence admitted last back to the head of the queue; return blocks no longer needed."""
-    request, step = replicas.newest[row], replicas.step[row]
-    spared = 0
-    if request == replicas.partial[row]:
-        held = requests.prompt[request] + requests.made[request]
-        replicas.partial[row] = NOBODY
+    number, spared = replica.newest, 0
+    request = requests[number]
+    held = _known(request)
+    if number == replica.partial:
+        replica.partial = NOBODY
     else:
-        decoded = step - 1 - requests.entered[request]
-        held = requests.prompt[request] + requests.made[request] + decoded
-        phase = _phase(requests, request)
-        spared = 1 if phase == step & _PHASES else 0
-        replicas.block_phase[row, phase] -= 1
-        replicas.decoding[row] -= 1
-        replicas.context[row] -= held
-        last = requests.entered[request] + requests.output[request] - requests.made[request] - 1
-        before, after = requests.leaves_before[request], requests.leaves_after[request]
+        decoded = replica.step - 1 - request.entered
+        held += decoded
+        phase = _phase(request)
+        spared = 1 if phase == replica.step & _PHASES else 0
+        replica.block_phase[phase] -= 1
+        replica.decoding -= 1
+        replica.context -= held
+        before, after = request.leaves_before, request.leaves_after
         if before == NOBODY:
-            replicas.leaving[row, last & (replicas.leaving.shape[1] - 1)] = after
+            calendar[_last_step(request) & (calendar.size - 1)] = after
         else:
-            requests.leaves_after[before] = after
+            requests[before].leaves_after = after
         if after != NOBODY:
-            requests.leaves_before[after] = before
-        requests.made[request] += decoded + 1
-        requests.token_at[request] = now
-    replicas.free_blocks[row] += blocks_of(held)
-    _forget_admission(requests, replicas, row, request)
-    requests.after[request] = replicas.queue_head[row]
-    if replicas.queue_head[row] == NOBODY:
-        replicas.queue_tail[row] = request
-    replicas.queue_head[row] = request
-    replicas.series[row, PREEMPTIONS] += 1
+            requests[after].leaves_before = before
+        request.made += decoded + 1
+        request.token_at = now
+    replica.free_blocks += _blocks(held)
+    _forget_admission(requests, replica, request)
+    request.after = replica.queue_head
+    if replica.queue_head == NOBODY:
+        replica.queue_tail = number
+    replica.queue_head = number
+    replica.series[PREEMPTIONS] += 1
     return spared
 
 
 @compiled
-def _forget_admission(requests: Requests, replicas: Replicas, row: int, request: int) -> None:
-    before, after = requests.before[request], requests.after[request]
-    if before != NOBODY:
-        requests.after[before] = after
-    if after == NOBODY:
-        replicas.newest[row] = before
+def _forget_admission(requests: Records, replica: Replica, request: Request) -> None:
+    if request.before != NOBODY:
+        requests[request.before].after = request.after
+    if request.after == NOBODY:
+        replica.newest = request.before
     else:
-        requests.before[after] = before
-    replicas.running[row] -= 1
+        requests[request.after].before = request.before
+    replica.running -= 1
 
 
 @compiled
-def _leave(requests: Requests, replicas: Replicas, row: int, request: int, blocks: int, now: float) -> None:
+def _leave(requests: Records, replica: Replica, number: int, blocks: int, now: float) -> None:
     """Answer a request and give back its memory."""
-    _forget_admission(requests, replicas, row, request)
-    prompt, output = requests.prompt[request], requests.output[request]
-    requests.last[request] = now
-    replicas.free_blocks[row] += blocks
-    replicas.present[row] -= 1
-    replicas.outstanding[row] -= prompt + output
-    replicas.emptied_at[row] = now
-    series, arrival = replicas.series[row], requests.arrival[request]
+    request, series = requests[number], replica.series
+    _forget_admission(requests, replica, request)
+    request.last = now
+    replica.free_blocks += blocks
+    replica.present -= 1
+    replica.outstanding -= request.prompt + request.output
+    replica.emptied_at = now
     series[FINISHED] += 1
-    gaps = output - 1
-    tpot = (now - requests.first[request]) / gaps if gaps else 0.0  # vLLM observes 0 for one token
+    gaps = request.output - 1
+    tpot = (now - request.first) / gaps if gaps else 0.0  # vLLM observes 0 for one token
     observe(series, TPOT, TOKEN_BOUNDS, tpot, 1)
-    observe(series, LATENCY, REQUEST_BOUNDS, now - arrival, 1)
-    observe(series, QUEUE_TIME, REQUEST_BOUNDS, requests.admitted[request] - arrival, 1)
-    observe(series, INPUT_LENGTH, LENGTH_BOUNDS, prompt, 1)
-    observe(series, OUTPUT_LENGTH, LENGTH_BOUNDS, output, 1)
+    observe(series, LATENCY, REQUEST_BOUNDS, now - request.arrival, 1)
+    observe(series, QUEUE_TIME, REQUEST_BOUNDS, request.admitted - request.arrival, 1)
+    observe(series, INPUT_LENGTH, LENGTH_BOUNDS, request.prompt, 1)
+    observe(series, OUTPUT_LENGTH, LENGTH_BOUNDS, request.output, 1)
 
 
 @compiled

@@ -15,7 +15,7 @@ from penstock.sim.compiled import compiled
 from penstock.sim.engine import begin_step, finish_step, queue_request
 from penstock.sim.scenario import IntArray, Routing
 from penstock.sim.series import KV_USAGE, RUNNING, WAITING
-from penstock.sim.state import Gateway, Replicas, Requests, ScrapeLog
+from penstock.sim.state import Fleet, Records, Request
 
 RANDOM, ROUND_ROBIN, POWER_OF_TWO, LEAST_REQUESTS, LEAST_TOKENS = range(5)
 ROUTINGS = {
@@ -41,105 +41,105 @@ class Span(NamedTuple):
 
 
 @compiled
-def advance(
-    requests: Requests, replicas: Replicas, gateway: Gateway, log: ScrapeLog, span: Span, until: float
-) -> None:
+def advance(fleet: Fleet, span: Span, until: float) -> None:
     """Take everything to `until`: arrivals before it come in, steps that end by it are over."""
-    total = requests.arrival.size
-    number = gateway.next_request[0]
-    while number < total and requests.arrival[number] < until:
-        now = requests.arrival[number]
+    requests = fleet.requests
+    number = fleet.next_request[0]
+    while number < requests.size and requests[number].arrival < until:
+        now = requests[number].arrival
         for row in span.alive:
-            _catch_up(requests, replicas, log, row, now, span.scrape_interval)
-        _arrive(requests, replicas, gateway, span, number, now)
+            _catch_up(fleet, row, now, span.scrape_interval)
+        _arrive(fleet, span, number)
         number += 1
-    gateway.next_request[0] = number
+    fleet.next_request[0] = number
     for row in span.alive:
-        _catch_up(requests, replicas, log, row, until, span.scrape_interval)
+        _catch_up(fleet, row, until, span.scrape_interval)
 
 
 @compiled
-def _catch_up(
-    requests: Requests, replicas: Replicas, log: ScrapeLog, row: int, now: float, scrape_interval: float
-) -> None:
+def _catch_up(fleet: Fleet, row: int, now: float, scrape_interval: float) -> None:
     """Finish the steps of a row that end by `now`, and scrape it when its turn comes."""
+    requests, replica, calendar = fleet.requests, fleet.replicas[row], fleet.leaving[row]
     while True:
-        if replicas.next_scrape[row] < replicas.ends[row]:
-            if replicas.next_scrape[row] > now:
+        end = replica.ends
+        if replica.next_scrape < end:
+            if replica.next_scrape > now:
                 return
-            _scrape(replicas, log, row)
-            replicas.next_scrape[row] += scrape_interval
+            _scrape(fleet, row)
+            replica.next_scrape += scrape_interval
         else:
-            end = replicas.ends[row]
             if end > now or end == np.inf:
                 return
-            finish_step(requests, replicas, row)
-            begin_step(requests, replicas, row, end)
+            finish_step(requests, replica, calendar)
+            begin_step(requests, replica, calendar, end)
 
 
 @compiled
-def _scrape(replicas: Replicas, log: ScrapeLog, row: int) -> None:
-    series = replicas.series[row]
-    series[RUNNING] = replicas.running[row]
-    series[WAITING] = replicas.present[row] - replicas.running[row]
-    series[KV_USAGE] = 1 - replicas.free_blocks[row] / replicas.blocks[row]
-    place = log.taken[0]
-    log.at[place] = replicas.next_scrape[row]
-    log.row[place] = row
-    log.values[place] = series
-    log.taken[0] = place + 1
+def _scrape(fleet: Fleet, row: int) -> None:
+    replica, place = fleet.replicas[row], fleet.scrapes[0]
+    replica.series[RUNNING] = replica.running
+    replica.series[WAITING] = replica.present - replica.running
+    replica.series[KV_USAGE] = 1 - replica.free_blocks / replica.blocks
+    fleet.scraped_at[place] = replica.next_scrape
+    fleet.scraped_row[place] = row
+    fleet.scraped[place] = replica.series
+    fleet.scrapes[0] = place + 1
 
 
 @compiled
-def _arrive(
-    requests: Requests, replicas: Replicas, gateway: Gateway, span: Span, number: int, now: float
-) -> None:
-    gateway.offered[0] += 1
-    if span.ready.size and _has_room(replicas, span.ready, span.places):
-        row = _choose(requests, replicas, gateway, span.ready, span.routing, number)
-        requests.status[number] = SERVED
-    elif span.fallback.size and _has_room(replicas, span.fallback, span.fallback_places):
-        row = _choose(requests, replicas, gateway, span.fallback, LEAST_REQUESTS, number)
-        requests.status[number] = FELL_BACK
+def _arrive(fleet: Fleet, span: Span, number: int) -> None:
+    request = fleet.requests[number]
+    fleet.offered[0] += 1
+    if span.ready.size and _has_room(fleet.replicas, span.ready, span.places):
+        row = _choose(fleet, span.ready, span.routing, request)
+        request.status = SERVED
+    elif span.fallback.size and _has_room(fleet.replicas, span.fallback, span.fallback_places):
+        row = _choose(fleet, span.fallback, LEAST_REQUESTS, request)
+        request.status = FELL_BACK
     else:
-        requests.status[number] = SHED if span.ready.size else UNAVAILABLE
+        request.status = SHED if span.ready.size else UNAVAILABLE
         return
-    queue_request(requests, replicas, row, number)
-    if replicas.ends[row] == np.inf:
-        begin_step(requests, replicas, row, now)
+    replica = fleet.replicas[row]
+    queue_request(fleet.requests, replica, number)
+    if replica.ends == np.inf:
+        begin_step(fleet.requests, replica, fleet.leaving[row], request.arrival)
 
 
 @compiled
-def _has_room(replicas: Replicas, rows: IntArray, places: int) -> bool:
+def _has_room(replicas: Records, rows: IntArray, places: int) -> bool:
     if places == 0:
         return True
     in_flight = 0
     for row in rows:
-        in_flight += replicas.present[row]
+        in_flight += replicas[row].present
     return in_flight < places * rows.size
 
 
 @compiled
-def _choose(
-    requests: Requests, replicas: Replicas, gateway: Gateway, rows: IntArray, routing: int, number: int
-) -> int:
+def _choose(fleet: Fleet, rows: IntArray, routing: int, request: Request) -> int:
     """Return the row that the balancer picks among `rows`."""
     size = rows.size
     if routing == ROUND_ROBIN:
-        gateway.turn[0] += 1
-        return int(rows[gateway.turn[0] % size])
-    start = int(requests.chance[number, 0] * size)
+        fleet.turn[0] += 1
+        return int(rows[fleet.turn[0] % size])
+    start = int(request.chance[0] * size)
     if routing == RANDOM or size == 1:
         return int(rows[start])
+    by_tokens = routing == LEAST_TOKENS
     if routing == POWER_OF_TWO:
-        other = (start + 1 + int(requests.chance[number, 1] * (size - 1))) % size
-        if replicas.present[rows[other]] < replicas.present[rows[start]]:
-            return int(rows[other])
-        return int(rows[start])
-    load = replicas.outstanding if routing == LEAST_TOKENS else replicas.present
+        other = rows[(start + 1 + int(request.chance[1] * (size - 1))) % size]
+        lighter = _load(fleet.replicas, other, by_tokens) < _load(fleet.replicas, rows[start], by_tokens)
+        return int(other if lighter else rows[start])
     best = rows[start]
+    least = _load(fleet.replicas, best, by_tokens)
     for offset in range(1, size):
         row = rows[(start + offset) % size]
-        if load[row] < load[best]:
-            best = row
+        load = _load(fleet.replicas, row, by_tokens)
+        if load < least:
+            best, least = row, load
     return int(best)
+
+
+@compiled
+def _load(replicas: Records, row: int, by_tokens: bool) -> int:  # noqa: FBT001 - chosen once a request
+    return int(replicas[row].outstanding if by_tokens else replicas[row].present)

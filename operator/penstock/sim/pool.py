@@ -14,7 +14,7 @@ import numpy as np
 from penstock.queueing.errors import InvalidParameter
 from penstock.sim.run import PoolTimeline, ScaleEvent
 from penstock.sim.scenario import LARGEST_FLEET, IntArray, Scenario
-from penstock.sim.state import Replicas, place
+from penstock.sim.state import Records, place
 
 # Draining replicas hold their rows: after a collapse of the target a whole fleet may drain beside a new one.
 ROWS = 2 * LARGEST_FLEET
@@ -33,7 +33,7 @@ class Pod:
 class Pool:
     """The target and the pods it has; the fallback's replicas stand in rows of their own."""
 
-    def __init__(self, scenario: Scenario, replicas: Replicas, random: np.random.Generator) -> None:
+    def __init__(self, scenario: Scenario, replicas: Records, random: np.random.Generator) -> None:
         self._scenario, self._replicas, self._random = scenario, replicas, random
         self._free_rows = list(range(ROWS - 1, -1, -1))
         self._created = 0
@@ -81,14 +81,13 @@ class Pool:
 
     def release_drained(self) -> list[Pod]:
         """Return the pods that have answered all they had, and free their rows."""
-        gone = [pod for pod in self.draining if not self._replicas.present[_row(pod)]]
+        gone = [pod for pod in self.draining if not self._replicas["present"][_row(pod)]]
         self.draining = [pod for pod in self.draining if pod not in gone]
         for pod in gone:
             row = _row(pod)
-            at = max(pod.drains_from, float(self._replicas.emptied_at[row]))
+            at = max(pod.drains_from, float(self._replicas["emptied_at"][row]))
             self._changes.append((at, -1, 0, 0))
-            self._replicas.next_scrape[row] = math.inf
-            self._replicas.emptied_at[row] = 0.0
+            self._replicas["next_scrape"][row] = math.inf
             self._free_rows.append(row)
         return gone
 

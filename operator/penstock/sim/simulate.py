@@ -19,10 +19,7 @@ from penstock.sim.pool import ROWS, Pool
 from penstock.sim.run import Run
 from penstock.sim.scenario import Admission, Scenario
 from penstock.sim.series import PREEMPTIONS
-from penstock.sim.state import new_gateway, new_replicas, new_requests, new_scrape_log
-
-# A scrape interval passes between two emptyings of the log at most: one scrape a row, one at the seam.
-_SCRAPES_PER_ROW = 2
+from penstock.sim.state import new_fleet
 
 
 def simulate(scenario: Scenario, policy: ScalingPolicy, seed: int) -> Run:
@@ -39,13 +36,14 @@ class _Simulation:
         self.scenario, self.policy = scenario, policy
         # Streams of their own: a policy that scales more must not change the balancer's luck.
         routing, starts, scrapes = (np.random.default_rng(part) for part in _seeds(seed))
-        self.requests = new_requests(
-            scenario.arrivals_seconds, scenario.input_tokens, scenario.output_tokens, routing
+        self.fleet = new_fleet(
+            scenario.arrivals_seconds,
+            scenario.input_tokens,
+            scenario.output_tokens,
+            rows=ROWS,
+            random=routing,
         )
-        longest = int(scenario.output_tokens.max())
-        self.replicas = new_replicas(ROWS, longest)
-        self.gateway, self.log = new_gateway(), new_scrape_log(_SCRAPES_PER_ROW * ROWS)
-        self.pool = Pool(scenario, self.replicas, starts)
+        self.pool = Pool(scenario, self.fleet.replicas, starts)
         self.prometheus = Prometheus(scenario.scraping, scrapes)
         self.names = {row: pod.number for pod in self.pool.ready if (row := pod.row) is not None}
         self.span = self._new_span()
@@ -66,7 +64,7 @@ class _Simulation:
             now = max(now, following)
             self._advance(now)
             if scrape_at <= now:
-                self.prometheus.gateway_scraped(now, float(self.gateway.offered[0]))
+                self.prometheus.gateway_scraped(now, float(self.fleet.offered[0]))
                 scrapes += 1
             self.pool.become_ready(now)
             if decide_at <= now:
@@ -79,17 +77,18 @@ class _Simulation:
 
     def _advance(self, until: float) -> None:
         """Take the fleet to `until` and hand its scrapes to Prometheus."""
-        advance(self.requests, self.replicas, self.gateway, self.log, self.span, until)
-        for place in range(int(self.log.taken[0])):
-            number = self.names[int(self.log.row[place])]
-            self.prometheus.scraped(number, float(self.log.at[place]), self.log.values[place].copy())
-        self.log.taken[0] = 0
+        fleet = self.fleet
+        advance(fleet, self.span, until)
+        for place in range(int(fleet.scrapes[0])):
+            number = self.names[int(fleet.scraped_row[place])]
+            self.prometheus.scraped(number, float(fleet.scraped_at[place]), fleet.scraped[place].copy())
+        fleet.scrapes[0] = 0
 
     def _renew(self, now: float) -> None:
         """Let drained pods go and learn the rows of new ones."""
         for pod in self.pool.release_drained():
             if pod.row is not None:
-                self.preemptions += int(self.replicas.series[pod.row, PREEMPTIONS])
+                self.preemptions += int(self.fleet.replicas["series"][pod.row, PREEMPTIONS])
                 del self.names[pod.row]
             self.prometheus.gone(pod.number, now)
         for pod in self.pool.ready:
@@ -99,8 +98,8 @@ class _Simulation:
 
     def _answer_the_rest(self) -> None:
         """Run on, unscraped, until every request is answered."""
-        self.replicas.next_scrape[:] = math.inf
-        advance(self.requests, self.replicas, self.gateway, self.log, self.span, math.inf)
+        self.fleet.replicas["next_scrape"] = math.inf
+        advance(self.fleet, self.span, math.inf)
         self.pool.release_drained()
 
     def _signals(self, now: float) -> Signals:
@@ -141,22 +140,23 @@ class _Simulation:
         )
 
     def _result(self, end: float) -> Run:
-        requests, frontend = self.requests, self.scenario.profile.frontend_seconds
-        gaps = requests.output - 1
+        requests, frontend = self.fleet.requests, self.scenario.profile.frontend_seconds
+        arrival, first, last = (requests[name].copy() for name in ("arrival", "first", "last"))
+        gaps = requests["output"] - 1
         with np.errstate(invalid="ignore", divide="ignore"):
-            tpot = np.where(gaps > 0, (requests.last - requests.first) / gaps, np.nan)
+            tpot = np.where(gaps > 0, (last - first) / gaps, np.nan)
         here = self.span.alive
         return Run(
             scenario=self.scenario.name,
             policy=self.policy.name,
             end_seconds=end,
-            ttft_seconds=requests.first - requests.arrival + frontend,
+            ttft_seconds=first - arrival + frontend,
             tpot_seconds=tpot,
-            latency_seconds=requests.last - requests.arrival + frontend,
-            status=requests.status,
+            latency_seconds=last - arrival + frontend,
+            status=requests["status"].astype(np.int8),
             timeline=self.pool.timeline(),
             scale_events=tuple(self.pool.scale_events),
-            preemptions=self.preemptions + int(self.replicas.series[here, PREEMPTIONS].sum()),
+            preemptions=self.preemptions + int(self.fleet.replicas["series"][here, PREEMPTIONS].sum()),
         )
 
 
