@@ -46,6 +46,7 @@ ENDPOINT_READERS: Permissions = {
     for verb in WRITE
 }
 ROUTED_SERVICES: Permissions = {("", "services", verb) for verb in ("create", "patch")}
+OWNED_WORKLOADS: Permissions = {("apps", "deployments", verb) for verb in ("create", "patch", "delete")}
 SERVED: Permissions = SERVED_NAMESPACE | HTTP_ROUTES | GATEWAY_PODS | ENDPOINT_READERS | ROUTED_SERVICES
 OWN_NAMESPACE: Permissions = {
     ("coordination.k8s.io", "leases", "create"),
@@ -127,6 +128,19 @@ def test_without_gateways_and_routes_nothing_but_scale_and_status_is_written(
         ("ClusterRole", "", "penstock"): SERVED_NAMESPACE,
         LEASE_ROLE: OWN_NAMESPACE,
     }
+
+
+def test_deployments_are_written_only_where_workloads_are_to_be_owned(render: Callable[..., Objects]) -> None:
+    more = granted(render("ownedWorkloads.enabled=true"))[("ClusterRole", "", "penstock")]
+    assert more - SERVED == OWNED_WORKLOADS
+    nothing_else = ("gateway.enabled=false", "gatewayAPI.enabled=false", "ownedWorkloads.enabled=true")
+    alone = granted(render(*nothing_else))[("ClusterRole", "", "penstock")]
+    assert alone == SERVED_NAMESPACE | OWNED_WORKLOADS | ROUTED_SERVICES
+
+
+def test_weights_of_a_canary_need_the_services_of_its_arms(render: Callable[..., Objects]) -> None:
+    by_routes = granted(render("gateway.enabled=false"))[("ClusterRole", "", "penstock")]
+    assert by_routes == SERVED_NAMESPACE | HTTP_ROUTES | ROUTED_SERVICES
 
 
 def test_gateways_for_the_whole_cluster_are_written_in_the_own_namespace_only(

@@ -44,11 +44,20 @@
   resources: [httproutes]
   verbs: [get, list, watch, patch]
 {{- end }}
-{{- if .Values.gateway.enabled }}
-# <name>-penstock, the way to the gateways. RBAC knows no name patterns; the operator refuses others' Services.
+{{- if or .Values.gateway.enabled .Values.gatewayAPI.enabled .Values.ownedWorkloads.enabled }}
+# <name>-penstock, the way to the gateways; <name>-stable and <name>-canary, the arms of a canary; <name>, for clients
+# of an owned workload. RBAC knows no name patterns; the operator refuses others' Services.
 - apiGroups: [""]
   resources: [services]
   verbs: [create, patch]
+{{- end }}
+{{- if .Values.ownedWorkloads.enabled }}
+# A Deployment per revision of workload.template; earlier revisions are deleted. Others' are refused by the operator.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [create, patch, delete]
+{{- end }}
+{{- if .Values.gateway.enabled }}
 # What the gateways' agents need to read EndpointSlices, which the operator may read itself.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
