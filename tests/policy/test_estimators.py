@@ -1,4 +1,4 @@
-"""Demand, lead time, speed, stabilisation window: seeded, time walked by hand."""
+"""Lead time, speed, stabilisation window: seeded, time walked by hand."""
 
 from __future__ import annotations
 
@@ -8,75 +8,11 @@ import numpy as np
 import pytest
 
 from fakes.builders import pool
-from penstock.policy.demand import DemandMemory, expected_demand, observe_rate
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
 from penstock.policy.speed import SpeedMemory, observe_speed
 from penstock.policy.stabilization import WindowMemory, forget, highest, recommend
 
-TICK, WINDOW = 15.0, 60.0
-
-
-def measured_rates(rate_at, seconds: float, seed: int) -> list[tuple[float, float]]:  # type: ignore[no-untyped-def]
-    """Rates over the last minute as Prometheus would show them for a Poisson stream."""
-    rng = np.random.default_rng(seed)
-    counts = [rng.poisson(rate_at(at) * TICK) for at in np.arange(0, seconds, TICK)]
-    per_window = int(WINDOW / TICK)
-    return [
-        ((index + 1) * TICK, sum(counts[index + 1 - per_window : index + 1]) / WINDOW)
-        for index in range(per_window - 1, len(counts))
-    ]
-
-
-@pytest.mark.parametrize("rate", [2.0, 20.0])
-def test_on_steady_load_the_bound_covers_the_next_minutes_without_much_to_spare(rate: float) -> None:
-    lead = 120.0
-    memory, covered, bounds = DemandMemory(), [], []
-    stream = measured_rates(lambda _: rate, 4 * 3600, seed=7)
-    pending: list[tuple[float, float]] = []
-    for at, measured in stream:
-        for due, bound in [each for each in pending if each[0] <= at]:
-            covered.append(measured <= bound)
-            pending.remove((due, bound))
-        memory = observe_rate(memory, measured, at, lead_seconds=lead, window_seconds=WINDOW)
-        bound = expected_demand(memory, lead_seconds=lead, window_seconds=WINDOW).bound_per_second
-        bounds.append(bound)
-        pending.append((at + lead, bound))
-    assert np.mean(covered) >= 0.90
-    assert np.mean(bounds) <= rate + 3.0 * math.sqrt(rate / WINDOW)
-
-
-def test_a_steady_ramp_is_extrapolated_over_the_lead_time() -> None:
-    lead, slope = 300.0, 0.02
-    memory = DemandMemory()
-    for at in np.arange(0, 1800, TICK):
-        memory = observe_rate(memory, 10 + slope * at, at, lead_seconds=lead, window_seconds=WINDOW)
-    demand = expected_demand(memory, lead_seconds=lead, window_seconds=WINDOW)
-    assert demand.bound_per_second >= 10 + slope * (at + lead) * 0.97
-    assert demand.bound_per_second <= 10 + slope * (at + 2 * lead)
-
-
-def test_a_falling_load_adds_nothing_to_the_bound() -> None:
-    memory = DemandMemory()
-    for at in np.arange(0, 1800, TICK):
-        memory = observe_rate(memory, 50 - 0.02 * at, at, lead_seconds=120.0, window_seconds=WINDOW)
-    demand = expected_demand(memory, lead_seconds=120.0, window_seconds=WINDOW)
-    assert demand.rise_per_second == pytest.approx(1.645 * math.sqrt(demand.offered_per_second / WINDOW))
-
-
-def test_a_jump_is_believed_in_one_tick() -> None:
-    memory = DemandMemory()
-    for at in np.arange(0, 600, TICK):
-        memory = observe_rate(memory, 10.0, at, lead_seconds=60.0, window_seconds=WINDOW)
-    memory = observe_rate(memory, 30.0, 600.0, lead_seconds=60.0, window_seconds=WINDOW)
-    assert expected_demand(memory, lead_seconds=60.0, window_seconds=WINDOW).bound_per_second >= 30.0
-
-
-def test_memory_stays_small_and_time_never_runs_backwards() -> None:
-    memory = DemandMemory()
-    for at in np.arange(0, 86_400, TICK):
-        memory = observe_rate(memory, 10.0, at, lead_seconds=120.0, window_seconds=WINDOW)
-    assert len(memory.samples) <= 16
-    assert observe_rate(memory, 99.0, 10.0, lead_seconds=120.0, window_seconds=WINDOW) is memory
+TICK = 15.0
 
 
 def starts(

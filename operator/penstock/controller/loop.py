@@ -17,7 +17,7 @@ from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import NO_PODS, FleetCache, KnownService
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
-from penstock.controller.restore import HISTORY_SECONDS, restored_memory, with_history
+from penstock.controller.restore import DAY_SECONDS, HISTORY_SECONDS, restored_memory, with_history
 from penstock.controller.sample import sample_of
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
@@ -29,6 +29,7 @@ from penstock.metrics_source.base import QueryError
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import Watched
 from penstock.model.spec import ServiceKey, ServiceSpec
+from penstock.policy.season import BIN_SECONDS
 from penstock.telemetry.fleet_metrics import ServiceSample
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -169,18 +170,23 @@ class ControlLoop:
         """Read the recent arrival rates of new services, so that a restart forgets no ramp."""
         if not watched:
             return
-        times = self._parts.context.times
-        step_seconds = max(times.tick_seconds, times.rate_window_seconds / 2)
+        times, collector = self._parts.context.times, self._parts.collector
+        cell, quarter = times.cell_seconds, BIN_SECONDS
         try:
-            history = await self._parts.collector.rate_history(
-                watched, start=now - HISTORY_SECONDS, end=now - step_seconds, step=step_seconds
+            history = await collector.rate_history(
+                watched, start=now - HISTORY_SECONDS, end=now - cell, step=cell
+            )
+            # What the forecast takes as its history is left out of the day: it is observed again.
+            days = await collector.rate_history(
+                watched, start=now - DAY_SECONDS, end=now - HISTORY_SECONDS - quarter, step=quarter
             )
         except QueryError as error:
             log.warning("rate history is not available, starting without", error=str(error))
             return
         for each in watched:
             state = self.states[each.key]
-            state.memory = with_history(state.memory, each.spec, history.get(each.key, ()), times)
+            recent, day = history.get(each.key, ()), days.get(each.key, ())
+            state.memory = with_history(state.memory, each.spec, recent, times, day)
 
     def _watched(self, known: KnownService, state: ServiceState) -> Watched | None:
         """Return where a service's series are; None while its target is unknown or refused."""

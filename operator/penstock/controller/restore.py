@@ -14,13 +14,16 @@ from penstock.model.spec import Mode, ServiceSpec
 from penstock.model.traffic import FleetLimit
 from penstock.policy.admission import AdmissionMemory
 from penstock.policy.beliefs import LoopTimes
-from penstock.policy.demand import observe_rate
+from penstock.policy.demand import begun_demand, observe_rate
+from penstock.policy.forecast import ForecastMemory
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds
 from penstock.policy.memory import ServiceMemory
 from penstock.policy.replicas import ReplicaMemory
+from penstock.policy.season import restored_season
 from penstock.policy.speed import SpeedMemory
 
-HISTORY_SECONDS = 1800.0
+HISTORY_SECONDS = 5400.0  # as much as the forecast keeps
+DAY_SECONDS = 86_400.0
 
 
 def restored_memory(status: Mapping[str, Any], now: float) -> ServiceMemory:
@@ -44,10 +47,18 @@ def restored_memory(status: Mapping[str, Any], now: float) -> ServiceMemory:
 
 
 def with_history(
-    memory: ServiceMemory, spec: ServiceSpec, rates: Iterable[tuple[float, float]], times: LoopTimes
+    memory: ServiceMemory,
+    spec: ServiceSpec,
+    rates: Iterable[tuple[float, float]],
+    times: LoopTimes,
+    day: Iterable[tuple[float, float]] = (),
 ) -> ServiceMemory:
-    """Let the demand estimate see past arrival rates, (Unix seconds, 1/s) oldest first."""
-    demand = memory.demand
+    """Let the demand estimate see past arrival rates, (Unix seconds, 1/s) oldest first.
+
+    `rates` are one a cell, of the last hour and a half; `day` one a quarter of an hour, of the last day.
+    """
+    demand = begun_demand(str(spec.key), times.cell_seconds)
+    demand = replace(demand, forecast=ForecastMemory(season=restored_season(day)))
     for at, rate in rates:
         ahead = lead_seconds(
             memory.lead,
@@ -55,7 +66,14 @@ def with_history(
             now=at,
             tick_seconds=times.tick_seconds,
         )
-        demand = observe_rate(demand, rate, at, lead_seconds=ahead, window_seconds=times.rate_window_seconds)
+        demand = observe_rate(
+            demand,
+            rate,
+            at,
+            lead_seconds=ahead,
+            window_seconds=times.rate_window_seconds,
+            cell_seconds=times.cell_seconds,
+        )
     return replace(memory, demand=demand)
 
 

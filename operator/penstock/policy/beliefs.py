@@ -12,12 +12,13 @@ from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Reading
 from penstock.model.spec import ServiceSpec
 from penstock.policy.capacity_problem import CapacityProblem, Engine, expected_step_seconds
-from penstock.policy.demand import expected_demand, observe_rate
+from penstock.policy.demand import begun_demand, expected_demand, observe_rate
 from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
 from penstock.policy.lengths import LengthMemory, observe_lengths, observe_means
-from penstock.policy.memory import ServiceMemory
+from penstock.policy.memory import NO_DEMAND, ServiceMemory
 from penstock.policy.speed import observe_speed
+from penstock.policy.token_work import cell_work, measured_work
 
 SHORTEST_DRAIN_SECONDS = 60.0
 # Asking the step law costs 30 microseconds; once a minute follows any engine's speed.
@@ -31,6 +32,11 @@ class LoopTimes:
     tick_seconds: float = 15.0
     rate_window_seconds: float = 60.0
     length_window_seconds: float = 300.0
+
+    @property
+    def cell_seconds(self) -> float:
+        """Return the step of the forecast's grid: windows that do not overlap, and a tick in each."""
+        return max(self.rate_window_seconds, 2 * self.tick_seconds)
 
 
 def observe(
@@ -53,8 +59,16 @@ def observe(
             lengths = _means(lengths, load, arrival, times)
         offered = offered_rate(load, arrival)
         ahead = _lead(spec, lead, seen.at, times)
+        if demand is NO_DEMAND:
+            demand = begun_demand(str(spec.key), times.cell_seconds)
         demand = observe_rate(
-            demand, offered, seen.at, lead_seconds=ahead, window_seconds=times.rate_window_seconds
+            demand,
+            offered,
+            seen.at,
+            lead_seconds=ahead,
+            window_seconds=times.rate_window_seconds,
+            cell_seconds=times.cell_seconds,
+            tokens_per_request=measured_work(load, engine.output_weight) if engine.profile else None,
         )
         due = seen.at - memory.speed.at >= min(SPEED_EVERY_SECONDS, 4 * times.tick_seconds)
         if (
@@ -116,7 +130,14 @@ def estimate(
     if load.arrival_rate.value is None:
         return Estimate(None, None, missing=load.arrival_rate.detail)
     ahead = _lead(spec, memory.lead, seen.at, times)
-    demand = expected_demand(memory.demand, lead_seconds=ahead, window_seconds=times.rate_window_seconds)
+    tokens, ratio = _work(engine, memory.lengths)
+    demand = expected_demand(
+        memory.demand,
+        lead_seconds=ahead,
+        window_seconds=times.rate_window_seconds,
+        capacity_tokens=tokens,
+        weight_ratio=ratio,
+    )
     if capacity is None and demand.bound_per_second == 0 and load.waiting.value == 0:
         capacity = NothingToCarry()
     if capacity is None:
@@ -151,6 +172,17 @@ def nothing(missing: str) -> Estimate:
 def _lead(spec: ServiceSpec, memory: LeadTimeMemory, now: float, times: LoopTimes) -> float:
     initial = spec.replicas.initial_startup_seconds
     return lead_seconds(memory, initial_seconds=initial, now=now, tick_seconds=times.tick_seconds)
+
+
+def _work(engine: Engine, memory: LengthMemory) -> tuple[float | None, float]:
+    """Return the work of a request of the cell in force, and that of a real one over it."""
+    if engine.profile is None or memory.cell is None:
+        return None, 1.0
+    weight = engine.output_weight
+    tokens = cell_work(memory.cell, weight)
+    if memory.input is None or memory.output is None:
+        return tokens, 1.0
+    return tokens, (memory.input.mean + weight * memory.output.mean) / tokens
 
 
 def _means(memory: LengthMemory, load: Load, arrival: float, times: LoopTimes) -> LengthMemory:

@@ -8,7 +8,7 @@ service at its present count because one objective is a wish would make the othe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from penstock.model.observation import Load
 from penstock.model.profiles import inline_profile, profile_named
@@ -16,6 +16,7 @@ from penstock.model.spec import Balancer, EngineSpec, ProfileType, ServiceTime, 
 from penstock.policy.capacity_table import CapacityTable, capacity_table
 from penstock.policy.lengths import ShapeCell
 from penstock.policy.sizing import ObjectiveUnreachable
+from penstock.policy.token_work import output_token_weight
 from penstock.queueing.engine_model import EngineModel
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.replica import ReplicaModel
@@ -35,6 +36,11 @@ class Engine:
     profile: EngineProfile | None
     service_time: ServiceTime | None = None
     is_reference: bool = False
+    output_weight: float = field(init=False, compare=False)  # an output token's cost in prompt tokens
+
+    def __post_init__(self) -> None:
+        weight = 1.0 if self.profile is None else output_token_weight(self.profile)
+        object.__setattr__(self, "output_weight", weight)
 
 
 @dataclass(frozen=True, slots=True)
