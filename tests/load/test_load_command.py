@@ -116,4 +116,8 @@ def test_an_empty_trace_is_refused(tmp_path: Path):
     trace = tmp_path / "t.csv"
     trace.write_text("arrival_s,input_tokens,output_tokens\n")
     done = CliRunner().invoke(load, ["--url", "http://127.0.0.1:1", "--trace", str(trace)])
-    assert (done.exit_code, done.output) == (1, f"Error: {trace} holds no requests\n")
+    assert (done.exit_code, done.output) == (
+        1,
+        f"Error: {trace} has no requests\n"
+        "Fix: write one line per request below arrival_s,input_tokens,output_tokens\n",
+    )

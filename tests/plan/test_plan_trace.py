@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fakes.plan_run import Run
-from penstock.cli.plan_trace import Trace, busiest_window, read_trace
+from penstock.cli.plan_trace import busiest_window
+from penstock.traces.reading import Trace
 
 HEADER = "arrival_s,input_tokens,output_tokens\n"
 Write = Callable[..., Path]
@@ -54,17 +55,10 @@ def test_compressed_and_plain_traces_are_the_same(run: Run, chat: Path, trace: W
     assert run("-f", chat, "--trace", trace(packed, "unnamed"), "-o", "json").plan == plain
 
 
-def test_columns_may_stand_in_any_order_and_among_others(trace: Write) -> None:
-    read = read_trace(trace("id,output_tokens,arrival_s, input_tokens\na,7,0.5,100\n\nb,8,1.5,200\n"))
-    assert read.arrivals.tolist() == [0.5, 1.5]
-    assert read.inputs.tolist() == [100, 200]
-    assert read.outputs.tolist() == [7, 8]
-
-
 def test_the_window_is_the_best_of_all_windows() -> None:
     rng = np.random.default_rng(3)
     arrivals = np.sort(rng.uniform(0, 600, 700))
-    window = busiest_window(Trace(arrivals, arrivals, arrivals), Path("t.csv"))
+    window = busiest_window(Trace(arrivals, np.ones(700, np.int64), np.ones(700, np.int64)), Path("t.csv"))
     best = max(int(((arrivals >= t) & (arrivals < t + 60)).sum()) for t in np.arange(0, 600, 0.05))
     assert window.trace.arrivals.size >= best
     assert window.trace.arrivals.size == round(60 * window.rate_per_second)
@@ -105,62 +99,25 @@ def test_a_request_service_takes_only_the_arrivals(
     assert plan["ttft_seconds"] is None
 
 
-TOKENS = "write a number of tokens, at least 1, or drop the line"
-SECONDS = "write seconds from the start of the trace, at least 0, or drop the line"
-
-
 @pytest.mark.parametrize(
     ("content", "cause", "fix"),
     [
-        ("", " is empty", "write the header arrival_s,input_tokens,output_tokens and one line per request"),
-        (HEADER, " has no requests", "write one line per request below arrival_s,input_tokens,output_tokens"),
-        (
-            "t,input_tokens\n1,2\n",
-            ", line 1: no column arrival_s and output_tokens (found t,input_tokens)",
-            "write the header arrival_s,input_tokens,output_tokens",
-        ),
         (
             HEADER + "0,10,5\n2,10,5\n1,10,5\n",
             ", line 4: arrival_s 1 is before line 3's 2",
             "sort the lines by arrival_s",
         ),
-        (HEADER + "-1,10,5\n", ", line 2: arrival_s is '-1'", SECONDS),
-        (HEADER + "0,10,5\nnan,10,5\n", ", line 3: arrival_s is 'nan'", SECONDS),
-        (HEADER + "0,-10,5\n", ", line 2: input_tokens is '-10'", TOKENS),
-        (HEADER + "0,10,0\n", ", line 2: output_tokens is '0'", TOKENS),
-        (HEADER + "0,,5\n", ", line 2: input_tokens is empty", TOKENS),
-        (HEADER + "0,many,5\n", ", line 2: input_tokens is 'many'", TOKENS),
-        (HEADER + "0,10\n", ", line 2: 2 fields instead of 3", "write a value for every column"),
         (
             HEADER + "3,10,5\n3,10,5\n",
             ": all 2 requests arrive at 3 s, which is no rate",
             "give a trace of some minutes, or --rate with --input-tokens and --output-tokens",
         ),
-        (b"\xff\xfe\x00", " is not text: byte 0 is not UTF-8", "give a CSV file"),
     ],
 )
 def test_a_bad_trace_is_refused_with_line_and_fix(
-    run: Run, chat: Path, trace: Write, content: str | bytes, cause: str, fix: str
+    run: Run, chat: Path, trace: Write, content: str, cause: str, fix: str
 ) -> None:
     path = trace(content)
     ran = run("-f", chat, "--trace", path)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert ran.stderr == f"Error: {path}{cause}\nFix: {fix}\n"
-
-
-def test_a_name_that_promises_gzip_is_held_to_it(run: Run, chat: Path, trace: Write) -> None:
-    path = trace(minutes(2), "trace.csv.gz")
-    ran = run("-f", chat, "--trace", path)
-    assert ran.exit_code == 2
-    assert ran.stderr == (
-        f"Error: {path} is named .gz but is not gzip\nFix: compress it with gzip, or rename it to .csv\n"
-    )
-
-
-@pytest.mark.parametrize("keep", [12, 40])
-def test_a_cut_or_broken_gzip_is_refused(run: Run, chat: Path, trace: Write, keep: int) -> None:
-    path = trace(gzip.compress(minutes(2).encode())[:keep], "trace.csv.gz")
-    ran = run("-f", chat, "--trace", path)
-    assert ran.exit_code == 2
-    assert ran.stderr.startswith(f"Error: {path}: not a whole gzip file: ")
-    assert ran.stderr.endswith("Fix: compress it again, or give the plain .csv\n")

@@ -31,6 +31,7 @@ from penstock.engine.load_report import LoadObjectives, Trust, summarize
 from penstock.engine.openai_api import Endpoint
 from penstock.engine.stream_client import RequestShape
 from penstock.engine.targets import Balancing, Targets
+from penstock.traces.fault import TraceFault
 
 DEFAULT_DURATION_SECONDS = 60.0
 NOT_TRUSTED = 4
@@ -227,12 +228,9 @@ def _default_duration(rates: tuple[RateStep, ...] | None) -> float:
 
 def _read_trace(trace: Path, duration_seconds: float) -> list[PlannedRequest]:
     try:
-        requests = list(from_trace(trace, duration_seconds=duration_seconds))
-    except (OSError, EOFError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    if not requests:
-        raise click.ClickException(f"{trace} holds no requests")
-    return requests
+        return list(from_trace(trace, duration_seconds=duration_seconds))
+    except TraceFault as fault:
+        raise click.ClickException(str(fault)) from fault
 
 
 def _plot(result: LoadResult, objectives: LoadObjectives, path: Path) -> None:

@@ -16,7 +16,7 @@ from penstock.cli.plan_output import describe_load, neighbour_outcomes, print_pl
 from penstock.cli.plan_plot import plot_plan, require_matplotlib
 from penstock.cli.plan_question import Outcome, Traffic, ask, require_offline_timing
 from penstock.cli.plan_service import read_service
-from penstock.cli.plan_trace import WINDOW_SECONDS, busiest_window, read_trace
+from penstock.cli.plan_trace import WINDOW_SECONDS, busiest_window, trace_of
 from penstock.model.spec import ServiceSpec
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.traffic import TrafficShape
@@ -213,7 +213,7 @@ def _traffic(
 
 
 def _traffic_of_trace(path: Path, *, has_tokens: bool) -> Traffic:
-    trace = read_trace(path)
+    trace = trace_of(path)
     window = busiest_window(trace, path)
     rate = window.rate_per_second
     words = f"the busiest {window.length_seconds:.3g} s of {path.name}, from {window.start_seconds:,.0f} s"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from penstock.cli.plan_fault import PlanFault
-from penstock.cli.plan_trace import WINDOW_SECONDS, Trace
+from penstock.cli.plan_trace import WINDOW_SECONDS
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec
 from penstock.policy.capacity_problem import resolve_engine
@@ -19,6 +21,7 @@ from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.service_time_model import RequestModel
 from penstock.queueing.trace_model import TraceModel
 from penstock.queueing.traffic import TrafficShape
+from penstock.traces.reading import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,11 @@ def ask(spec: ServiceSpec, traffic: Traffic, balancer: Balancer | None) -> Quest
 
 def _replayed(profile: EngineProfile, requests: Trace) -> TraceModel:
     return TraceModel.busiest(
-        profile, requests.arrivals, requests.inputs, requests.outputs, window_seconds=WINDOW_SECONDS
+        profile,
+        requests.arrivals,
+        requests.inputs.astype(np.float64),
+        requests.outputs.astype(np.float64),
+        window_seconds=WINDOW_SECONDS,
     )
 
 

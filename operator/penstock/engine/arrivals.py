@@ -7,16 +7,15 @@ cumulative intensity, which is exact for a piecewise constant rate.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
 
 import numpy as np
+
+from penstock.traces.reading import traced_requests
 
 
 class ArrivalProcess(StrEnum):
@@ -106,32 +105,14 @@ def _gap(process: ArrivalProcess, chance: np.random.Generator) -> float:
 
 
 def from_trace(path: Path, *, duration_seconds: float) -> Iterator[PlannedRequest]:
-    """Yield the requests of a CSV (or .csv.gz) with columns arrival_s, input_tokens, output_tokens.
+    """Yield the requests of a trace file up to `duration_seconds`, counted from its first row.
 
-    Times count from the first row. Raises ValueError with the line that cannot be used.
+    Raises TraceFault with the line that cannot be used.
     """
-    with _open(path) as lines:
-        rows = csv.DictReader(lines)
-        missing = {"arrival_s", "input_tokens", "output_tokens"} - set(rows.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}: no column {', '.join(sorted(missing))}")
-        first = previous = -math.inf
-        for row in rows:
-            try:
-                at = float(row["arrival_s"])
-                request = (max(1, round(float(row[name]))) for name in ("input_tokens", "output_tokens"))
-                input_tokens, output_tokens = request
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {rows.line_num}: {error}") from error
-            if not at >= previous:
-                raise ValueError(f"{path}, line {rows.line_num}: arrival_s must not decrease")
-            previous = at
-            if math.isinf(first):
-                first = at
-            if at - first >= duration_seconds:
-                return
-            yield PlannedRequest(at - first, input_tokens, output_tokens)
-
-
-def _open(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
+    first = None
+    for at, input_tokens, output_tokens in traced_requests(path):
+        if first is None:
+            first = at
+        if at - first >= duration_seconds:
+            return
+        yield PlannedRequest(at - first, input_tokens, output_tokens)

@@ -1,0 +1,1 @@
+"""Request traces: files of arrivals and lengths."""

@@ -1,0 +1,135 @@
+"""Request traces: csv or csv.gz with the columns arrival_s, input_tokens and output_tokens.
+
+Seconds must not decrease, tokens are whole and at least 1; other columns may stand beside them. Rows are
+streamed and kept in 24 bytes each, so what is held is bounded by `MOST_REQUESTS`, not by the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.queueing.domain import FloatArray
+from penstock.traces.fault import TraceFault
+from penstock.traces.lines import text_lines
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
+MOST_REQUESTS = 10_000_000  # 240 MB; the largest day at hand has 0.7 million
+# Unix time in seconds passes until the year 5138; in milliseconds it does not.
+_LATEST_SECONDS = 1e11
+_MOST_TOKENS = 10_000_000.0
+_HEADER = ",".join(COLUMNS)
+_SECONDS = "seconds from the start of the trace, at least 0"
+_TOKENS = "a number of tokens, at least 1"
+
+
+class TracedRequest(NamedTuple):
+    """One row."""
+
+    arrival_seconds: float
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Requests in order of arrival: seconds and tokens, one entry each."""
+
+    arrivals: FloatArray
+    inputs: NDArray[np.int64]
+    outputs: NDArray[np.int64]
+
+
+def read_trace(path: Path, most: int = MOST_REQUESTS) -> Trace:
+    """Return the requests of a file. Raises TraceFault with the line and what to write there."""
+    arrivals, inputs, outputs = array("d"), array("q"), array("q")
+    for request in traced_requests(path):
+        if len(arrivals) == most:
+            raise TraceFault(
+                f"{path} has more than {most:,} requests", "cut it into parts, or keep every n-th request"
+            )
+        arrivals.append(request.arrival_seconds)
+        inputs.append(request.input_tokens)
+        outputs.append(request.output_tokens)
+    return Trace(
+        np.frombuffer(arrivals, np.float64), np.frombuffer(inputs, np.int64), np.frombuffer(outputs, np.int64)
+    )
+
+
+def traced_requests(path: Path) -> Iterator[TracedRequest]:
+    """Yield the requests of a file as it is read. Raises TraceFault, also for a file without any."""
+    reader = csv.reader(text_lines(path))
+    try:
+        found = False
+        for request in _requests(path, reader):
+            found = True
+            yield request
+    except csv.Error as error:
+        raise TraceFault(f"{path}, line {reader.line_num}: {error}", "give a CSV file") from error
+    if not found:
+        raise TraceFault(f"{path} has no requests", f"write one line per request below {_HEADER}")
+
+
+def _requests(path: Path, reader: Reader) -> Iterator[TracedRequest]:
+    at, prompt, answer, width = _columns(path, next(reader, []))
+    previous, previous_line = -math.inf, 1
+    for row in reader:
+        line = reader.line_num
+        if not row:
+            continue
+        if len(row) < width:
+            raise TraceFault(
+                f"{path}, line {line}: {len(row)} fields instead of {width}", "write a value for every column"
+            )
+        arrival = _number(row[at])
+        if not 0 <= arrival <= _LATEST_SECONDS:
+            raise _bad(path, line, COLUMNS[0], row[at], _SECONDS)
+        if arrival < previous:
+            raise TraceFault(
+                f"{path}, line {line}: arrival_s {arrival:g} is before line {previous_line}'s {previous:g}",
+                "sort the lines by arrival_s",
+            )
+        previous, previous_line = arrival, line
+        inputs, outputs = _number(row[prompt]), _number(row[answer])
+        for name, value, text in ((COLUMNS[1], inputs, row[prompt]), (COLUMNS[2], outputs, row[answer])):
+            if not (1 <= value <= _MOST_TOKENS and value.is_integer()):
+                raise _bad(path, line, name, text, _TOKENS)
+        yield TracedRequest(arrival, int(inputs), int(outputs))
+
+
+def _columns(path: Path, names: list[str]) -> tuple[int, int, int, int]:
+    """Return where the three columns stand, and how many fields a row has."""
+    header = [name.strip() for name in names]
+    if not header:
+        raise TraceFault(f"{path} is empty", f"write the header {_HEADER} and one line per request")
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise TraceFault(
+            f"{path}, line 1: no column {' and '.join(missing)} (found {','.join(header)})",
+            f"write the header {_HEADER}",
+        )
+    at, prompt, answer = (header.index(name) for name in COLUMNS)
+    return at, prompt, answer, len(header)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _bad(path: Path, line: int, column: str, text: str, what: str) -> TraceFault:
+    shown = repr(text.strip()) if text.strip() else "empty"
+    return TraceFault(f"{path}, line {line}: {column} is {shown}", f"write {what}, or drop the line")
