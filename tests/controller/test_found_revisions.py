@@ -25,11 +25,11 @@ def revision(name: str, arm: str = "retired", *, created: int = 0, replicas: int
 @pytest.mark.parametrize(
     ("remembered", "found", "kept", "stable"),
     [
-        pytest.param("", [], [], "new", id="the first template ever"),
+        pytest.param("", [], [], "", id="the first template ever"),
         pytest.param("old", [revision("old", "stable")], [], "old", id="status says so"),
         pytest.param("old", [revision("old", "canary")], [], "old", id="status before label"),
         pytest.param("", [revision("old", "stable")], [], "old", id="status lost"),
-        pytest.param("old", [], [], "new", id="deleted by hand while nobody looked: its template is lost"),
+        pytest.param("old", [], [], "", id="deleted by hand while nobody looked: its template is lost"),
         pytest.param("old", [], ["old"], "old", id="deleted by hand, its template at hand"),
         pytest.param(
             "", [revision("old", "stable"), revision("new", "stable")], [], "new", id="between two writes"
@@ -41,8 +41,9 @@ def revision(name: str, arm: str = "retired", *, created: int = 0, replicas: int
             "b",
             id="the newest that was",
         ),
-        pytest.param("", [revision("old", "retired")], [], "new", id="nothing serves"),
-        pytest.param("new", [], [], "new", id="not created yet"),
+        pytest.param("", [revision("old", "retired")], [], "", id="nothing serves"),
+        pytest.param("new", [], [], "new", id="not created yet, or deleted: the spec has its template"),
+        pytest.param("", [revision("new", "canary")], [], "", id="a canary of nothing"),
     ],
 )
 def test_which_revision_is_stable(

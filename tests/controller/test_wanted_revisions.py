@@ -37,7 +37,8 @@ def plan(phase: CanaryPhase, **fields: Any) -> CanaryPlan:
 
 def test_the_first_template_serves_with_the_minimum() -> None:
     first = CanaryPlan(CanaryPhase.IDLE, promote="new")
-    assert wanted(first, "new", found=[], target=None) == WantedRevisions(CHAT, Revision("new", 2, NEW))
+    for each in (first, None):  # in mode Observe nothing is planned, and it is said what is missing
+        assert wanted(each, "", found=[], target=None) == WantedRevisions(CHAT, Revision("new", 2, NEW))
 
 
 @pytest.mark.parametrize("phase", UNDER_WAY)

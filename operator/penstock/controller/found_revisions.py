@@ -93,18 +93,19 @@ _NONE: Mapping[str, FoundRevision] = {}
 def stable_revision(
     current: str, remembered: str, found: Sequence[FoundRevision], *, kept: Collection[str] = ()
 ) -> str:
-    """Return the revision that is the stable arm: the status's, else the one labelled so, else `current`.
+    """Return the revision that is the stable arm: the status's, else the one labelled so, else "".
 
-    A revision counts while its Deployment is in the cluster, or while its template is at hand: the one
-    of `current`, the spec's, and of those in `kept`. `remembered` is "" where the status was lost.
+    A revision counts while its Deployment is in the cluster, or while its template is at hand: that of
+    `current`, the spec's, and of those in `kept`. `remembered` is "" where the status was lost; the
+    answer is "" where nothing serves yet, or nothing that could be had back.
     """
     if remembered and (remembered == current or remembered in kept or _is_among(found, remembered)):
         return remembered
     # Between the two writes of a promotion both bear the label: the new one is the spec's, or the newest.
     labelled = [each.revision for each in found if each.arm == Arm.STABLE]
-    if labelled and current not in labelled:
-        return labelled[-1]
-    return current
+    if current in labelled:
+        return current
+    return labelled[-1] if labelled else ""
 
 
 def surplus(

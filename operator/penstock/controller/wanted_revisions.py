@@ -35,12 +35,12 @@ def wanted_revisions(
 ) -> WantedRevisions:
     """Return what is to be in the cluster.
 
-    `template` is the spec's, `stable` the revision that serves (`stable_revision`), `target` the replicas
+    `template` is the spec's, `stable` the revision that serves ("": none yet), `target` the replicas
     in force (None: not known, then the minimum). `switched_at` says when the stable revision last
     changed, or since when this process looks; `busy` are revisions known to have requests in flight.
     Times in Unix seconds.
     """
-    serves = stable if plan is None or not plan.promote else plan.promote
+    serves = (plan.promote if plan is not None else "") or stable or template.revision
     replicas = target or spec.replicas.min  # a target at zero has no count to come back to
     canary = None
     if plan is not None and plan.phase not in _NONE_UNDER_WAY and plan.revision not in ("", serves):
