@@ -188,6 +188,7 @@ async def test_every_condition_is_there_from_the_first_look_on(mode: str) -> Non
         "ScalingLimited",
         "AdmissionLimited",
         "FallbackActive",
+        "CanaryHealthy",
     ]
 
 

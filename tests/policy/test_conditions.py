@@ -61,6 +61,7 @@ def test_all_is_well() -> None:
             "NotLimited",
             "nothing but the objectives decides the replica count",
         ),
+        ("CanaryHealthy", Status.TRUE, "NoCanary", "spec.canary is not set"),
     ]
 
 
@@ -179,4 +180,5 @@ def test_a_spec_that_cannot_be_read_still_has_every_condition() -> None:
         "ScalingLimited",
         "AdmissionLimited",
         "FallbackActive",
+        "CanaryHealthy",
     ]

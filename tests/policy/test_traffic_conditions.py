@@ -12,6 +12,7 @@ from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason, TrafficReason
 from penstock.model.spec import Mode
 from penstock.policy.admission import AdmissionMemory, decide_admission
+from penstock.policy.canary_conditions import NO_CANARY
 from penstock.policy.conditions import findings
 from penstock.policy.fallback import NOTHING_REMEMBERED, FallbackShare, decide_fallback
 from penstock.policy.fallback_room import FallbackRoom
@@ -129,5 +130,5 @@ def test_they_follow_the_other_conditions() -> None:
         window_seconds=60.0,
         traffic=traffic,
     )
-    assert found[-2:] == traffic
-    assert len(found) == 7
+    assert found[-3:] == (*traffic, NO_CANARY)
+    assert len(found) == 8

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from penstock.model.canary_verdict import CanaryReason
 from penstock.model.conditions import ConditionType
-from penstock.model.decision import Reason, TrafficReason
+from penstock.model.decision import Reason, RolloutReason, TrafficReason
 from penstock.model.reading import Absence
 from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, GAUGES
 from penstock.telemetry.metrics import OperatorMetrics
@@ -31,6 +32,8 @@ def test_every_reason_and_every_absence_is_documented() -> None:
     words = set(re.findall(r"`(\w+)`", (DOCS / "conditions.md").read_text()))
     assert {reason.value for reason in Reason} <= words
     assert {reason.value for reason in TrafficReason} <= words
+    assert {reason.value for reason in RolloutReason} <= words
+    assert {reason.value for reason in CanaryReason} <= words
     assert {absence.value for absence in Absence} <= words
 
 

@@ -46,12 +46,12 @@ class CanaryObservation:
     """What one decision may look at.
 
     `wanted` is the revision to try: of `workload.template`, or of the pod template of `canary.targetRef`;
-    "" where there is none. `stable_revision` "" : nothing serves yet. `canary` is the pool of the
-    revision under way (`CanaryMemory.revision`), of `wanted` while none is; None: no such workload.
-    `canary_ready`, `stable_ready`: endpoints that get requests. `needed` is the replica decision for the
-    whole load (None: nothing is decided). `acknowledged`: every proxy has the endpoints and weights that
-    were published last; None: no proxy told. `verdict` is of the revision under way, None before the
-    first. In flight None: not known, which is not zero.
+    "" where there is none. `stable_revision` "": nothing serves yet. `canary` is the pool of the revision
+    under way (`CanaryMemory.revision`), of `wanted` while none is; None: no such workload. `canary_ready`
+    and `stable_ready` are endpoints that get requests, the latter of `stable_revision` only. `needed` is
+    the replica decision for the whole load (None: nothing is decided). `acknowledged`: every proxy has the
+    endpoints and weights that were published last; None: no proxy told. `verdict` is about the run under
+    way, None before the first. In flight None: not known, which is not zero.
     """
 
     wanted: str
@@ -93,16 +93,12 @@ class CanaryPlan:
     evidence_from: float | None = None
     deadline_at: float | None = None  # of the verdict
     run: str = ""  # revision and when it began
+    routed: bool = False  # the data plane needs a second arm: also at weight 0, while streams drain
 
     @property
     def stable_percent(self) -> int:
         """Return the share of the stable arm."""
         return 100 - self.weight_percent
-
-    @property
-    def routed(self) -> bool:
-        """Whether the data plane needs a second arm: also at weight 0, while streams drain."""
-        return self.phase not in (CanaryPhase.IDLE, CanaryPhase.ROLLED_BACK) and bool(self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +121,13 @@ class CanaryMemory:
     phase: CanaryPhase = CanaryPhase.IDLE
     since: float | None = None  # of the phase
     revision: str = ""  # under way, or the last one that was
+    against: str = ""  # the stable revision it is compared with
     began: float | None = None  # this run; the judge's evidence is of it
     step: int = 0
     weight_percent: int = 0
     replicas: int | None = None  # asked for; they do not fall before the end
     ready: int = 0  # the most that were seen: each more has a warm-up
+    ever_routed: bool = False  # it has had requests, so there may be streams
     testing_since: float | None = None  # the clock of maxDuration
     step_since: float | None = None
     reached_at: float | None = None  # when the weight of the step was first in force
@@ -138,6 +136,7 @@ class CanaryMemory:
     unready_since: float | None = None  # since when it is not ready as it should be
     resume_to: CanaryPhase | None = None  # of a paused one
     shifted_at: float | None = None  # promoting: since when all requests go to it
+    handing_over: bool = False  # promoting: the old arm has drained, the Services change
     by_command: bool = False  # promoted by the user, not by evidence
     obeyed: CanaryCommand | None = None
     ending: Ending | None = None  # of the run under way

@@ -29,6 +29,7 @@ class ConditionType(StrEnum):
     SCALING_LIMITED = "ScalingLimited"  # something but the objectives decides the count
     ADMISSION_LIMITED = "AdmissionLimited"  # more is offered than the limit lets in
     FALLBACK_ACTIVE = "FallbackActive"  # requests go to the fallback
+    CANARY_HEALTHY = "CanaryHealthy"  # nothing speaks against what is tried, if anything is
 
 
 class Status(StrEnum):
@@ -142,7 +143,7 @@ def timestamp(at: float) -> str:
     return _timestamp(int(at))
 
 
-# Seven conditions of a service mostly share a time, and a fleet's change in the same ticks.
+# Eight conditions of a service mostly share a time, and a fleet's change in the same ticks.
 @lru_cache(maxsize=4096)
 def _timestamp(whole_seconds: int) -> str:
     return datetime.fromtimestamp(whole_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -79,6 +79,7 @@ class RolloutReason(StrEnum):
     INCONCLUSIVE = "Inconclusive"
     PROMOTING = "Promoting"
     PROMOTED = "Promoted"
+    PROMOTED_BY_HAND = "PromotedByHand"  # by annotation: the evidence did not decide
     HAND_OVER = "HandOver"  # an adopted canary passed: the target is its owner's to change
     ABORTED = "Aborted"  # by annotation
     SUPERSEDED = "Superseded"  # another revision is wanted meanwhile
@@ -87,6 +88,7 @@ class RolloutReason(StrEnum):
     REJECTED_REVISION = "RejectedRevision"  # it was rolled back before: not retried
     FIRST_REVISION = "FirstRevision"  # nothing to compare with: it is stable at once
     NO_GATEWAY = "NoGateway"  # nothing in the request path can split requests
+    STABLE_MISSING = "StableMissing"  # nothing to compare with, and nothing to size it by
     CANARY_IS_STABLE = "CanaryIsStable"
     CANARY_NOT_FOUND = "CanaryNotFound"
     CANARY_NOT_ROUTED = "CanaryNotRouted"  # no Service or port for its arm

@@ -14,6 +14,7 @@ from penstock.model.references import Mode as Mode
 from penstock.model.references import ServiceKey as ServiceKey
 from penstock.model.references import ServiceRef as ServiceRef
 from penstock.model.references import TargetRef as TargetRef
+from penstock.model.revision import WorkloadTemplate as WorkloadTemplate
 from penstock.model.traffic_spec import AdmissionPolicy as AdmissionPolicy
 from penstock.model.traffic_spec import AdmissionSpec as AdmissionSpec
 from penstock.model.traffic_spec import BackendKind as BackendKind
@@ -57,7 +58,8 @@ class ProfileType(StrEnum):
 class WorkloadType(StrEnum):
     """Where the workload comes from."""
 
-    TARGET = "Target"
+    TARGET = "Target"  # exists already and stays its owner's
+    TEMPLATE = "Template"  # a pod template: one Deployment of ours per revision
 
 
 class Signal(StrEnum):
@@ -198,6 +200,7 @@ class ServiceSpec:
     admission: AdmissionSpec = BY_THE_MODEL
     fallback: FallbackSpec | None = None
     canary: CanarySpec | None = None
+    template: WorkloadTemplate | None = None  # with type Template only; `target` is its revision's Deployment
 
     @property
     def routing_type(self) -> RoutingType:

@@ -14,6 +14,7 @@ from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
 from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, TargetRef
 from penstock.policy import wording
+from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
 from penstock.policy.traffic_conditions import ADMISSION_LIMITED, FALLBACK_ACTIVE
 
@@ -39,11 +40,13 @@ def findings(
     missed_before: bool,
     window_seconds: float,
     traffic: tuple[Finding, ...] = (),
+    canary: Finding = NO_CANARY,
 ) -> tuple[Finding, ...]:
     """Return all conditions.
 
     `refusal` and `write_error` are (reason, message): what the spec asks in vain, and why the API
-    server refused the last write to /scale. `traffic` is what ``policy/traffic_conditions.py`` found.
+    server refused the last write to /scale. `traffic` is what ``policy/traffic_conditions.py`` found,
+    `canary` what ``policy/canary_conditions.py`` did.
     """
     if refusal is None and seen.pool is not None and not seen.conflict:
         ready, accepted = _in_order(spec.mode, spec.target)
@@ -59,6 +62,7 @@ def findings(
         ),
         _scaling_limited(seen, decision, write_error),
         *traffic,
+        canary,
     )
 
 
@@ -73,6 +77,7 @@ def not_accepted(reason: str, message: str) -> tuple[Finding, ...]:
         Finding("ScalingLimited", Status.UNKNOWN, "NotAccepted", waiting),
         Finding(ADMISSION_LIMITED, Status.UNKNOWN, "NotAccepted", waiting),
         Finding(FALLBACK_ACTIVE, Status.UNKNOWN, "NotAccepted", waiting),
+        Finding(CANARY_HEALTHY, Status.UNKNOWN, "NotAccepted", waiting),
     )
 
 
