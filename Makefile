@@ -9,11 +9,12 @@ export PATH := $(PATH):$(CACHE)/bin
 CLUSTER ?= local#   demo: `local` processes, or `kind`
 NAME ?= penstock#   kind-up, kind-down: the cluster's name
 PYTEST_ARGS ?=#     test: more arguments for pytest, e.g. PYTEST_ARGS='-k lease -x'
+SIMULATION_ARGS ?=# bench-simulation: --trace FILE takes that day for the speed
 BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
 DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulated overload
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
-.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-dataplane image kind-up kind-down lock venv clean
+.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-dataplane image kind-up kind-down lock venv clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ bench: venv ## Ticks at 1,000 and 10,000 services: time, memory, requests
 
 bench-accuracy: venv ## The engine model against real measurements
 	@$(BIN)/python tests/bench/accuracy.py $(BENCH_ARGS)
+
+bench-simulation: venv ## The fleet simulation against real measurements; its speed
+	@$(BIN)/python tests/bench/simulation.py $(SIMULATION_ARGS)
 
 bench-dataplane: venv ## Overload, changes, latency on real Envoy, beside peers (DATAPLANE_ARGS=--quick)
 	@$(BIN)/python tests/bench/dataplane.py $(DATAPLANE_ARGS)

@@ -56,9 +56,9 @@ class Figure:
         return bool(self.void) or math.isnan(self.value) or not side.holds(self.value, goal)
 
 
-def print_figures(figures: Sequence[Figure]) -> None:
+def print_figures(figures: Sequence[Figure], title: str = "Data plane") -> None:
     """Print one row a figure."""
-    table = Table(title="Data plane", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for name in ("", "figure", "measured on"):
         table.add_column(name)
     for name in ("measured", "goal", ""):

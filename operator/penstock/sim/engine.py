@@ -250,6 +250,7 @@ def _preempt_newest(requests: Records, replica: Replica, calendar: Calendar, now
     if replica.queue_head == NOBODY:
         replica.queue_tail = number
     replica.queue_head = number
+    request.preemptions += 1
     replica.series[PREEMPTIONS] += 1
     return spared
 

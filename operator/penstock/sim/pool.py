@@ -41,6 +41,7 @@ class Pool:
         self.starting: list[Pod] = []  # in order of creation
         self.ready: list[Pod] = []  # in order of readiness
         self.draining: list[Pod] = []
+        self.number_in_row: dict[int, int] = {}
         self.target = 0
         self.scale_events: list[ScaleEvent] = []
         self.fallback_rows = self._place_fallback()
@@ -76,6 +77,7 @@ class Pool:
             offset = float(self._random.random()) * self._scenario.scraping.interval_seconds
             limit = None if admission is None else admission.running_limit
             place(self._replicas, pod.row, profile, limit, now + offset)
+            self.number_in_row[pod.row] = pod.number
             self.ready.append(pod)
             self._changes.append((pod.ready_at, 0, 1, 0))
 
@@ -89,6 +91,7 @@ class Pool:
             self._changes.append((at, -1, 0, 0))
             self._replicas["next_scrape"][row] = math.inf
             self._free_rows.append(row)
+            del self.number_in_row[row]
         return gone
 
     def next_ready(self) -> float:

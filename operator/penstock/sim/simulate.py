@@ -18,7 +18,6 @@ from penstock.sim.policy_port import ScalingPolicy, Signals
 from penstock.sim.pool import ROWS, Pool
 from penstock.sim.run import Run
 from penstock.sim.scenario import Admission, Scenario
-from penstock.sim.series import PREEMPTIONS
 from penstock.sim.state import new_fleet
 
 
@@ -45,9 +44,7 @@ class _Simulation:
         )
         self.pool = Pool(scenario, self.fleet.replicas, starts)
         self.prometheus = Prometheus(scenario.scraping, scrapes)
-        self.names = {row: pod.number for pod in self.pool.ready if (row := pod.row) is not None}
         self.span = self._new_span()
-        self.preemptions = 0
 
     def run(self) -> Run:
         scenario, interval = self.scenario, self.scenario.scraping.interval_seconds
@@ -80,20 +77,14 @@ class _Simulation:
         fleet = self.fleet
         advance(fleet, self.span, until)
         for place in range(int(fleet.scrapes[0])):
-            number = self.names[int(fleet.scraped_row[place])]
+            number = self.pool.number_in_row[int(fleet.scraped_row[place])]
             self.prometheus.scraped(number, float(fleet.scraped_at[place]), fleet.scraped[place].copy())
         fleet.scrapes[0] = 0
 
     def _renew(self, now: float) -> None:
-        """Let drained pods go and learn the rows of new ones."""
+        """Let drained pods go, and tell the gateway who is ready."""
         for pod in self.pool.release_drained():
-            if pod.row is not None:
-                self.preemptions += int(self.fleet.replicas["series"][pod.row, PREEMPTIONS])
-                del self.names[pod.row]
             self.prometheus.gone(pod.number, now)
-        for pod in self.pool.ready:
-            if pod.row is not None:
-                self.names[pod.row] = pod.number
         self.span = self._new_span()
 
     def _answer_the_rest(self) -> None:
@@ -145,7 +136,6 @@ class _Simulation:
         gaps = requests["output"] - 1
         with np.errstate(invalid="ignore", divide="ignore"):
             tpot = np.where(gaps > 0, (last - first) / gaps, np.nan)
-        here = self.span.alive
         return Run(
             scenario=self.scenario.name,
             policy=self.policy.name,
@@ -156,7 +146,7 @@ class _Simulation:
             status=requests["status"].astype(np.int8),
             timeline=self.pool.timeline(),
             scale_events=tuple(self.pool.scale_events),
-            preemptions=self.preemptions + int(self.fleet.replicas["series"][here, PREEMPTIONS].sum()),
+            preemptions=int(requests["preemptions"].sum()),
         )
 
 

@@ -39,6 +39,7 @@ class Request(Protocol):
     output: int
     made: int  # output tokens it had when it entered the batch (again)
     status: int
+    preemptions: int
     after: int  # behind it in the waiting queue, or admitted after it
     before: int  # admitted before it
     leaves_after: int  # others whose last token is made by the same step
@@ -80,7 +81,8 @@ REQUEST = np.dtype(
     + [
         (name, np.int32)
         for name in (
-            "prompt", "output", "made", "status", "after", "before", "leaves_after", "leaves_before"
+            "prompt", "output", "made", "status", "preemptions",
+            "after", "before", "leaves_after", "leaves_before",
         )
     ]
     + [("chance", np.float64, (2,))],
