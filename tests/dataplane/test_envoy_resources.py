@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from fakes.envoy_gateway import CHAT, SMALL, TWO_CLASSES, UNLIMITED, backend, share, to_small
+from fakes.envoy_gateway import CHAT, SMALL, TWO_CLASSES, UNLIMITED, backend, share, to_canary, to_small
 from fakes.envoy_static import static_configuration
 from fakes.golden import assert_golden
 from penstock.dataplane.envoy import names
@@ -39,6 +39,9 @@ FULL = replace(
 )
 FALLBACK = RoutePlan(SMALL, "uid-2", backend("chat-small"), 10001)
 
+CANARY_PODS = (Endpoint("canary-0", "10.0.2.1", 8000),)
+TRIED = replace(FULL, canary=to_canary(20, sticky_header="x-session", in_flight_limit=6))
+
 SCENARIOS: dict[str, tuple[list[RouteState], dict[ServiceKey, ProxyShare]]] = {
     "unlimited": ([RouteState(PLAIN, PODS)], {CHAT: UNLIMITED}),
     "limited": ([RouteState(PLAIN, PODS)], {CHAT: share(24, 9)}),
@@ -47,6 +50,14 @@ SCENARIOS: dict[str, tuple[list[RouteState], dict[ServiceKey, ProxyShare]]] = {
         {CHAT: share(24, 9, fallback=6, pool=40), SMALL: share(30, 10)},
     ),
     "no_endpoints": ([RouteState(FULL, PODS[1:], ())], {CHAT: share(24, 9, fallback=6)}),
+    "canary": (
+        [RouteState(TRIED, PODS, SMALL_PODS, CANARY_PODS)],
+        {CHAT: replace(share(24, 9, fallback=6), canary_in_flight=6)},
+    ),
+    "canary_drains": (
+        [RouteState(replace(PLAIN, canary=to_canary(0)), PODS, (), CANARY_PODS)],
+        {CHAT: share(24, 9)},
+    ),
     "tls": ([RouteState(replace(PLAIN, tls_secret="chat-tls"), PODS)], {CHAT: share(24, 9)}),
 }
 
@@ -109,6 +120,33 @@ def test_no_number_that_moves_is_in_a_cluster_or_a_listener(moved: dict[str, obj
     assert before[names.RDS] != after[names.RDS]
 
 
+@pytest.mark.parametrize(
+    "moved", [{"weight_percent": 50}, {"in_flight_limit": 1}, {"sticky_header": "x-user"}]
+)
+def test_a_canarys_numbers_are_in_no_cluster(moved: dict[str, object]) -> None:
+    changed = replace(TRIED, canary=replace(TRIED.canary, **moved))  # type: ignore[type-var]
+    shares = {CHAT: share(24, 9, fallback=6)}
+    before = render([RouteState(TRIED, PODS, SMALL_PODS, CANARY_PODS)], shares).resources
+    after = render([RouteState(changed, PODS, SMALL_PODS, CANARY_PODS)], shares).resources
+    assert [kind for kind in names.ORDER if before[kind] != after[kind]] in ([], [names.RDS])
+    assert before[names.CDS] == after[names.CDS]
+
+
+@pytest.mark.parametrize(
+    ("weight", "pods"),
+    [(0, CANARY_PODS), (20, ()), (20, (replace(CANARY_PODS[0], ready=False),))],
+    ids=["no weight", "no pods", "no pod ready"],
+)
+def test_a_canary_that_may_get_nothing_leaves_the_route_as_it_is_without_one(
+    weight: int, pods: tuple[Endpoint, ...]
+) -> None:
+    shares = {CHAT: share(24, 9)}
+    without = render([RouteState(PLAIN, PODS)], shares).resources
+    tried = render([RouteState(replace(PLAIN, canary=to_canary(weight)), PODS, (), pods)], shares).resources
+    assert tried[names.RDS] == without[names.RDS]
+    assert tried[names.CDS].keys() - without[names.CDS].keys() == {"prod_chat_canary", "prod_chat_canary_any"}
+
+
 def test_endpoints_move_neither_clusters_nor_routes_while_one_serves() -> None:
     shares = {CHAT: share(24, 9)}
     before = render([RouteState(PLAIN, PODS)], shares).resources
@@ -141,6 +179,8 @@ def test_a_class_gets_its_part_of_the_limit_and_never_none_of_some(
 
 
 def test_names_of_two_services_cannot_meet() -> None:
+    assert names.service_of("a_b-spill_canary_any") == ServiceKey("a", "b-spill")
+    assert names.service_of("penstock") is None
     one = names.spill_cluster(ServiceKey("a", "b"), "c")
     other = names.cluster_name(ServiceKey("a", "b-spill-c"))
     assert (one, other) == ("a_b_spill_c", "a_b-spill-c")

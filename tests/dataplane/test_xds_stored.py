@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.dataplane.envoy.stored import LARGEST_BYTES, StoredPlansError, read_plans, store_plans
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import Backend, ClassShare, FallbackPlan, FleetLimit, RoutePlan
+from penstock.model.traffic import Backend, CanaryRoute, ClassShare, FallbackPlan, FleetLimit, RoutePlan
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
 COUNTS = st.integers(0, 10_000)
@@ -21,6 +21,7 @@ LIMITS = st.builds(FleetLimit, COUNTS, COUNTS)
 FALLBACKS = st.builds(
     FallbackPlan, BACKENDS, RATIOS, COUNTS, st.none() | KEYS, st.lists(WORDS, max_size=3).map(tuple)
 )
+CANARIES = st.builds(CanaryRoute, BACKENDS, st.integers(0, 100), WORDS, st.none() | COUNTS)
 PLANS = st.builds(
     RoutePlan,
     key=KEYS,
@@ -33,6 +34,7 @@ PLANS = st.builds(
     default_class=WORDS,
     classes=st.lists(st.builds(ClassShare, WORDS, COUNTS, RATIOS), max_size=3).map(tuple),
     fallback=st.none() | FALLBACKS,
+    canary=st.none() | CANARIES,
     retry_after_seconds=COUNTS,
     balanced_fully=st.booleans(),
     tls_secret=WORDS,
@@ -64,11 +66,14 @@ def test_a_limit_that_is_on_its_way_rewrites_nothing() -> None:
 def test_every_field_of_a_plan_is_stored_but_the_limit_of_the_fleet() -> None:
     """A field that is added later and forgotten here would be lost for pods born without the operator."""
     stored = {"key", "uid", "backend", "listen_port", "per_replica", "class_header", "default_class"} | {
-        *("classes", "fallback", "retry_after_seconds", "balanced_fully", "tls_secret")
+        *("classes", "fallback", "canary", "retry_after_seconds", "balanced_fully", "tls_secret")
     }
     assert {each.name for each in fields(RoutePlan)} == stored | {"limit"}
     assert {each.name for each in fields(FallbackPlan)} == {
         *("backend", "planned_ratio", "in_flight_limit", "service", "classes")
+    }
+    assert {each.name for each in fields(CanaryRoute)} == {
+        *("backend", "weight_percent", "sticky_header", "in_flight_limit")
     }
 
 

@@ -131,9 +131,9 @@ class EnvoyOnFiles:
         )
         write_snapshot(snapshot, self.directory)
 
-    async def stats(self) -> dict[str, int]:
+    async def stats(self, path: str = POLLED_STATS_PATH) -> dict[str, int]:
         """Return what the operator polls."""
-        async with aiohttp.ClientSession() as session, session.get(self._at(POLLED_STATS_PATH)) as reply:
+        async with aiohttp.ClientSession() as session, session.get(self._at(path)) as reply:
             assert reply.status == 200, await reply.text()
             lines = (await reply.text()).splitlines()
         return {name: int(value) for name, _, value in (line.partition(": ") for line in lines if line)}

@@ -18,7 +18,15 @@ from fakes.streaming_upstream import StreamingUpstream
 from penstock.dataplane.envoy.names import REASON, SERVED_BY
 from penstock.dataplane.envoy.snapshot import ProxyShare
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import Backend, ClassShare, FallbackPlan, FleetLimit, RoutePlan, RouteState
+from penstock.model.traffic import (
+    Backend,
+    CanaryRoute,
+    ClassShare,
+    FallbackPlan,
+    FleetLimit,
+    RoutePlan,
+    RouteState,
+)
 
 CHAT = ServiceKey("prod", "chat")
 SMALL = ServiceKey("prod", "chat-small")
@@ -45,6 +53,11 @@ def share(running: int, queued: int = 0, *, fallback: int = 0, pool: int | None 
 def to_small(**fields: Any) -> FallbackPlan:
     """A fallback to the Service ``chat-small``."""
     return FallbackPlan(backend("chat-small"), **fields)
+
+
+def to_canary(weight_percent: int, **fields: Any) -> CanaryRoute:
+    """A canary behind the Service ``chat-canary`` that serves the same model."""
+    return CanaryRoute(Backend("prod", "chat-canary", 8000, served_by="chat"), weight_percent, **fields)
 
 
 @dataclass(frozen=True)
@@ -147,16 +160,24 @@ async def gateway(
         tuple[RoutePlan, ProxyShare, Iterable[StreamingUpstream], Iterable[StreamingUpstream]]
     ],
     *,
+    canary: Iterable[StreamingUpstream] = (),
     workers: int = 1,
 ) -> AsyncIterator[Gateway]:
-    """Start upstreams and an Envoy for services: plan, share, own pods, pods of the fallback."""
+    """Start upstreams and an Envoy for services: plan, share, own pods, pods of the fallback.
+
+    `canary` are the canary's pods of those services whose plans have one.
+    """
     served = [(plan, share, list(own), list(other)) for plan, share, own, other in services]
-    pods = list({id(pod): pod for _, _, own, other in served for pod in (*own, *other)}.values())
+    tried = list(canary)
+    pods = list({id(pod): pod for _, _, *both in served for some in (*both, tried) for pod in some}.values())
     for pod in pods:
         await pod.start()
     states = {
         plan.key: RouteState(
-            plan, tuple(pod.endpoint() for pod in own), tuple(pod.endpoint() for pod in other)
+            plan,
+            tuple(pod.endpoint() for pod in own),
+            tuple(pod.endpoint() for pod in other),
+            tuple(pod.endpoint() for pod in tried) if plan.canary is not None else (),
         )
         for plan, _, own, other in served
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from penstock.controller.endpoints import EndpointCache
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import RouteState
+from penstock.model.traffic import Backend, Endpoint, RouteState
 
 # kube-proxy follows within 1 to 5 s, clients' DNS and pools within their idle time-outs.
 KEPT_SECONDS = 60.0
@@ -58,18 +58,22 @@ class DepartedRoutes:
                 del self._last[key]
             else:
                 # Nobody decides its limit any more.
-                free = replace(last.route, plan=replace(last.route.plan, limit=None, per_replica=None))
+                plan = replace(last.route.plan, limit=None, per_replica=None)
+                # Nor its canary: an owned one goes with its service.
+                plan = replace(plan, canary=plan.canary and replace(plan.canary, weight_percent=0))
+                free = replace(last.route, plan=plan)
                 kept.setdefault(last.group, []).append(self._now(free))
         return kept
 
     def _now(self, route: RouteState) -> RouteState:
         """Return a route with the endpoints of this moment."""
-        own, fallback = route.plan.backend, route.plan.fallback
-        there = None if fallback is None else fallback.backend
+        plan = route.plan
         return replace(
             route,
-            endpoints=self._endpoints.of(own.namespace, own.service, own.port),
-            fallback_endpoints=()
-            if there is None
-            else self._endpoints.of(there.namespace, there.service, there.port),
+            endpoints=self._of(plan.backend),
+            fallback_endpoints=() if plan.fallback is None else self._of(plan.fallback.backend),
+            canary_endpoints=() if plan.canary is None else self._of(plan.canary.backend),
         )
+
+    def _of(self, backend: Backend) -> tuple[Endpoint, ...]:
+        return self._endpoints.of(backend.namespace, backend.service, backend.port)

@@ -24,7 +24,8 @@ from penstock.dataplane.envoy.proxies import Proxy
 from penstock.dataplane.envoy.server import Caller, XdsServer
 from penstock.dataplane.envoy.stored import StoredPlansError, read_plans
 from penstock.kube.api import ENDPOINT_SLICES, KubeError, Object, Resource
-from penstock.model.traffic import Backend, FleetLimit, RoutePlan, RouteState
+from penstock.model.traffic import Backend, Endpoint, FleetLimit, RoutePlan, RouteState, backends_of
+from penstock.policy.arms import canary_room, limit_of_both
 
 log = structlog.get_logger(__name__)
 # A question is held this long at most, so that a proxy is back with the operator soon after that is.
@@ -170,7 +171,7 @@ def gateways_beside(slices: Sequence[Object], settings: AgentSettings) -> int:
 
 def route_of(plan: RoutePlan, endpoints: EndpointCache, gateways: int) -> RouteState:
     """Return a stored plan as one of `gateways` enforces it now."""
-    own = endpoints.of(plan.backend.namespace, plan.backend.service, plan.backend.port)
+    own = _behind(plan.backend, endpoints)
     limit = None
     if plan.per_replica is not None:
         # One replica's where none serves, so that recovery can begin; as the operator does.
@@ -179,20 +180,26 @@ def route_of(plan: RoutePlan, endpoints: EndpointCache, gateways: int) -> RouteS
             ceil(plan.per_replica.running * serving / gateways),
             ceil(plan.per_replica.queued * serving / gateways),
         )
-    fallback = plan.fallback
-    if fallback is None:
-        return RouteState(replace(plan, limit=limit), own)
-    into = fallback.backend
-    fallback = replace(fallback, in_flight_limit=ceil(fallback.in_flight_limit / gateways))
-    return RouteState(
-        replace(plan, limit=limit, fallback=fallback),
-        own,
-        endpoints.of(into.namespace, into.service, into.port),
-    )
+    fallback, canary = plan.fallback, plan.canary
+    spilled: tuple[Endpoint, ...] = ()
+    tried: tuple[Endpoint, ...] = ()
+    if fallback is not None:
+        fallback = replace(fallback, in_flight_limit=ceil(fallback.in_flight_limit / gateways))
+        spilled = _behind(fallback.backend, endpoints)
+    if canary is not None:
+        tried = _behind(canary.backend, endpoints)
+        room = canary_room(canary, plan.per_replica, sum(each.serving for each in tried))
+        canary = replace(canary, in_flight_limit=None if room is None else ceil(room / gateways))
+        limit = limit_of_both(limit, canary.weight_percent, canary.in_flight_limit)
+    return RouteState(replace(plan, limit=limit, fallback=fallback, canary=canary), own, spilled, tried)
+
+
+def _behind(backend: Backend, endpoints: EndpointCache) -> tuple[Endpoint, ...]:
+    return endpoints.of(backend.namespace, backend.service, backend.port)
 
 
 def _backends(plans: Sequence[RoutePlan]) -> list[Backend]:
-    return [plan.backend for plan in plans] + [plan.fallback.backend for plan in plans if plan.fallback]
+    return [backend for plan in plans for backend in backends_of(plan)]
 
 
 def _service_of(body: Mapping[str, Any]) -> tuple[str, str]:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.model.spec import BackendKind, ServiceKey, ServiceSpec
-from penstock.model.traffic import Backend, Endpoint, FallbackPlan, FleetLimit, RoutePlan, RouteState
+from penstock.model.traffic import (
+    Backend,
+    CanaryRoute,
+    Endpoint,
+    FallbackPlan,
+    FleetLimit,
+    RoutePlan,
+    RouteState,
+)
+from penstock.policy.arms import canary_room, limit_of_both
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.ramp import ramp
 from penstock.policy.request_classes import class_shares
@@ -23,8 +34,12 @@ def route_state(
     *,
     listen_port: int,
     now: float,
+    canary: CanaryRoute | None = None,
 ) -> RouteState:
-    """Return the route of a service now: its limit a step further towards what was decided."""
+    """Return the route of a service now: its limit a step further towards what was decided.
+
+    `canary` as decided; a weight of 0 keeps its clusters while its streams drain.
+    """
     gateway, spec = state.gateway, outcome.spec
     own = endpoints.of(backend.namespace, backend.service, backend.port, draining=gateway.closed(now))
     admission = outcome.admission.value
@@ -34,6 +49,13 @@ def route_state(
             admission.per_replica.running, round(admission.per_replica.queued * admission.queue_ratio)
         )
         target = admission.with_serving(sum(each.serving for each in own)).limit
+    tried: tuple[Endpoint, ...] = ()
+    if canary is not None:
+        to = canary.backend
+        tried = endpoints.of(to.namespace, to.service, to.port, draining=gateway.closed(now))
+        room = canary_room(canary, per_replica, sum(each.serving for each in tried))
+        canary = replace(canary, in_flight_limit=room)
+        target = limit_of_both(target, canary.weight_percent, room)
     gateway.limit = ramp(gateway.limit, target, now - gateway.limited_at)
     gateway.limited_at = now
     spill = None
@@ -62,11 +84,12 @@ def route_state(
         default_class=spec.admission.default_class,
         classes=class_shares(spec.admission),
         fallback=spill,
+        canary=canary,
         retry_after_seconds=1 if admission is None else admission.retry_after_seconds,
         balanced_fully=spec.balancer is Balancer.LEAST_REQUESTS,
         tls_secret=spec.routing.tls_secret,
     )
-    return RouteState(plan, own, there)
+    return RouteState(plan, own, there, tried)
 
 
 def fallback_service(spec: ServiceSpec) -> ServiceKey | None:

@@ -74,11 +74,12 @@ class FallbackPlan:
 
 @dataclass(frozen=True, slots=True)
 class CanaryRoute:
-    """A second arm that gets a share of the admitted requests; errors there are not retried on the other.
+    """A second arm that gets a share of the admitted requests.
 
     `backend` is the Service of the canary's pods only, and the plan's own backend that of the stable
     ones. `in_flight_limit` is what the canary can carry at the stable arm's load per replica: beyond it
-    requests go to the stable arm. The arms are limited together by the plan's limit.
+    requests go to the stable arm. The arms are limited together by the plan's limit. What fails on the
+    canary before its first byte is answered by the stable arm, and counted as the canary's error.
     """
 
     backend: Backend
@@ -107,6 +108,12 @@ class RoutePlan:
     tls_secret: str = ""
 
 
+def backends_of(plan: RoutePlan) -> tuple[Backend, ...]:
+    """Return the Services that a plan leads to: its own, then its canary's and its fallback's."""
+    others = (each.backend for each in (plan.canary, plan.fallback) if each is not None)
+    return (plan.backend, *others)
+
+
 @dataclass(frozen=True, slots=True)
 class RouteState:
     """A plan with the endpoints of its own and of its fallback's Service as they are now."""
@@ -128,10 +135,14 @@ class ClassCount:
 
 @dataclass(frozen=True, slots=True)
 class ArmCount:
-    """Requests of one arm since the gateways started, summed over proxies; monotone but for restarts."""
+    """Requests of one arm's pods since it is looked at, summed over proxies; monotone but for restarts.
 
-    requests: float = 0.0  # answered
-    server_errors: float = 0.0  # 5xx
+    Each attempt counts where it was made: one that failed on the canary and was answered by the stable
+    arm is a failed request here and an answered one there.
+    """
+
+    requests: float = 0.0  # answered or failed
+    server_errors: float = 0.0  # of these: 5xx, no connection, no answer, or cut by the pod in the middle
     in_flight: float = 0.0  # now
 
 
@@ -155,10 +166,17 @@ class GatewayReading:
 class GatewayGroup:
     """The proxies of one group: what they have of what was published.
 
-    `rejected` is what a proxy refused, "" when nothing: REST xDS has no NACK, see dataplane/envoy.
+    `behind`: services of whose newest resources some proxy has not said yet that it has them. So is each
+    right after a change was published: ask before the next. `rejected` is what a proxy refused, "" when
+    nothing: REST xDS has no NACK, see dataplane/envoy.
     """
 
     name: str
     proxies: int = 0  # that polled within the last half minute
     current: int = 0  # of these, on the newest version of everything
     rejected: Mapping[ServiceKey, str] = field(default_factory=dict)
+    behind: frozenset[ServiceKey] = frozenset()
+
+    def acknowledged(self, key: ServiceKey) -> bool:
+        """Whether all proxies have what was published of a service, and there are any."""
+        return self.proxies > 0 and key not in self.behind

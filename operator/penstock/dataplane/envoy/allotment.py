@@ -1,7 +1,7 @@
 """What each proxy of a group may let in of every service's limits, by the last look at each.
 
-Three limits are divided the same way: a service's own pool, its room in the fallback's pool, and through the
-fallback's own share that pool as a whole.
+Four limits are divided the same way: a service's own pool, its room at its canary and in the fallback's pool,
+and through the fallback's own share that pool as a whole.
 """
 
 from __future__ import annotations
@@ -41,10 +41,21 @@ class Allotment:
             for plan in plans
             if plan.fallback is not None
         }
-        present = {("own", key) for key in limits} | {("fallback", key) for key in spills}
+        canaries = {
+            plan.key: self._divided(
+                "canary", plan, plan.canary.in_flight_limit, (names.canary_cluster(plan.key),), looks
+            )
+            for plan in plans
+            if plan.canary is not None and plan.canary.in_flight_limit is not None
+        }
+        divided = {"own": limits, "fallback": spills, "canary": canaries}
+        present = {(what, key) for what, parts in divided.items() for key in parts}
         for gone in self._in_force.keys() - present:
             del self._in_force[gone]
-        return {proxy: {plan.key: _share(plan, proxy, limits, spills) for plan in plans} for proxy in looks}
+        return {
+            proxy: {plan.key: _share(plan, proxy, limits, spills, canaries) for plan in plans}
+            for proxy in looks
+        }
 
     def _divided(
         self, what: str, plan: RoutePlan, limit: int, clusters: Sequence[str], looks: Looks
@@ -74,10 +85,12 @@ def _share(
     proxy: str,
     limits: Mapping[ServiceKey, Mapping[str, int]],
     spills: Mapping[ServiceKey, Mapping[str, int]],
+    canaries: Mapping[ServiceKey, Mapping[str, int]],
 ) -> ProxyShare:
     into = plan.fallback.service if plan.fallback is not None else None
     return ProxyShare(
         limit=None if plan.limit is None else part_of(plan.limit, limits[plan.key][proxy]),
         fallback_in_flight=spills[plan.key][proxy] if plan.key in spills else 0,
         pool_limit=limits[into][proxy] if into is not None and into in limits else None,
+        canary_in_flight=canaries[plan.key][proxy] if plan.key in canaries else None,
     )

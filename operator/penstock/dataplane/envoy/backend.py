@@ -6,14 +6,18 @@ and costs nothing where nothing did (the resources are cached by content).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from aiohttp import web
 
+from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.allotment import Allotment
+from penstock.dataplane.envoy.arm_counts import ArmCounters, arms
+from penstock.dataplane.envoy.bootstrap import ARM_STATS_PATH
 from penstock.dataplane.envoy.poller import StatsPoller
 from penstock.dataplane.envoy.proxies import Proxy
 from penstock.dataplane.envoy.rejections import rejections
@@ -35,6 +39,7 @@ class _Group:
     proxies: dict[str, Proxy] = field(default_factory=dict)
     looks: dict[str, Look] = field(default_factory=dict)  # the last one of each proxy
     counters: Counters = field(default_factory=Counters)
+    arms: ArmCounters = field(default_factory=ArmCounters)
     allotment: Allotment = field(default_factory=Allotment)
     given: dict[str, tuple[tuple[RouteState, ...], Mapping[ServiceKey, ProxyShare]]] = field(
         default_factory=dict
@@ -53,6 +58,7 @@ class _Group:
     def forget(self, proxy: str) -> None:
         del self.proxies[proxy]
         self.counters.forget(proxy)
+        self.arms.forget(proxy)
         self.looks.pop(proxy, None)
         self.given.pop(proxy, None)
 
@@ -107,7 +113,9 @@ class EnvoyDataPlane:
             alive = [proxy for proxy in group.proxies.values() if proxy.is_alive(now)]
             current = sum(proxy.is_current for proxy in alive)
             told = rejections(group.routes, alive, group.looks)
-            found[group.name] = GatewayGroup(group.name, len(alive), current, told)
+            behind = {names.service_of(each) for proxy in alive for each in proxy.behind()}
+            services = frozenset(key for key in behind if key is not None)
+            found[group.name] = GatewayGroup(group.name, len(alive), current, told, services)
         return found
 
     async def read(self, now: float) -> Mapping[ServiceKey, GatewayReading]:
@@ -119,8 +127,12 @@ class EnvoyDataPlane:
             pools = clusters_by_pool([state.plan for state in group.routes])
             for state in group.routes:
                 told = {name: look.stats for name, look in recent.items() if tells_of(look.stats, state.plan)}
-                if told:
-                    found[state.plan.key] = reading(state, told, group.counters, pools, now)
+                if not told:
+                    continue
+                shown = reading(state, told, group.counters, pools, now)
+                if (both := arms(state.plan, told, group.arms)) is not None:
+                    shown = replace(shown, stable_arm=both[0], canary_arm=both[1])
+                found[state.plan.key] = shown
         return found
 
     def proxy(self, caller: Caller, version: str) -> Proxy | None:
@@ -162,7 +174,11 @@ class EnvoyDataPlane:
 
     async def _look(self, group: _Group) -> None:
         """Read the statistics of all proxies of a group at once."""
-        shown = await self._poller.read(list(group.proxies.values()))
+        proxies = list(group.proxies.values())
+        plans = [state.plan for state in group.routes if state.plan.canary is not None]
+        shown, by_arm = await asyncio.gather(
+            self._poller.read(proxies), self._poller.read(proxies if plans else [], ARM_STATS_PATH)
+        )
         now = time.monotonic()
         wanted = [name for state in group.routes for name in wanted_counters(state.plan)]
         for name, stats in shown.items():
@@ -172,3 +188,8 @@ class EnvoyDataPlane:
             group.looks[name] = Look(now, stats, before.stats if before is not None else stats)
             group.counters.add(name, stats, wanted)
             group.proxies[name].heard_at = now
+        if not plans:
+            group.arms.forget_all()
+        tried = {each for plan in plans for each in names.arm_clusters(plan)}
+        for name in by_arm.keys() & group.proxies.keys():
+            group.arms.add(name, by_arm[name], tried)

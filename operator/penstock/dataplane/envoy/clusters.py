@@ -4,6 +4,8 @@
 * Per class that may spill, one into the fallback's pool: so that classes are counted apart.
 * Rescue, into the same pool, and the composite of primary and rescue, for what the primary fails before the
   first byte. That is a retry; circuit-breaker overflow is never retried.
+* While there is a canary, one for its pods, and the composite of it and the primary. What fails on the canary
+  before the first byte is answered by the stable arm and counted as the canary's error (arm_counts.py).
 * Per class, one without endpoints: its counter is the class's 429.
 
 The retry policy stands at the cluster, not at the route: only the composite may retry a 429 or 503, because
@@ -12,6 +14,7 @@ there the second attempt goes to another pool. All others retry what the engine 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from penstock.dataplane.envoy import names
@@ -22,6 +25,7 @@ from penstock.model.traffic import RoutePlan
 
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CEILING: Final = 1_000_000  # runtime keys set what is meant; Envoy's own default of 1024 would bind
+_SOON: Final = {"base_interval": "0.005s", "max_interval": "0.02s"}
 _NEVER_SENT: Final = "connect-failure,refused-stream,reset-before-request"
 
 
@@ -33,7 +37,9 @@ def clusters(plan: RoutePlan) -> dict[str, dict[str, Any]]:
         for each in names.classes_that_may_spill(plan):
             built.append(_pool(names.spill_cluster(plan.key, each), plan))
         built.append(_pool(names.rescue_cluster(plan.key), plan))
-        built.append(_composite(plan))
+        built.append(_primary_first(plan))
+    if plan.canary is not None:
+        built += [_pool(names.canary_cluster(plan.key), plan), _canary_first(plan)]
     return {cluster["name"]: cluster for cluster in built}
 
 
@@ -68,18 +74,33 @@ def _shed(name: str) -> dict[str, Any]:
     }
 
 
-def _composite(plan: RoutePlan) -> dict[str, Any]:
+def _primary_first(plan: RoutePlan) -> dict[str, Any]:
     members = (names.cluster_name(plan.key), names.rescue_cluster(plan.key))
     rescue = {
         # Refused by the engine, or ended before the first byte: the other model may have room.
         "retry_on": f"{_NEVER_SENT},reset,retriable-status-codes",
         "retriable_status_codes": [429, 503],
         "num_retries": 1,
-        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.02s"},
+        "retry_back_off": _SOON,
     }
+    return _composite(names.any_cluster(plan.key), members, rescue, _breakers())
+
+
+def _canary_first(plan: RoutePlan) -> dict[str, Any]:
+    members = (names.canary_cluster(plan.key), names.cluster_name(plan.key))
+    # Any 5xx, not only refusals: a broken image answers 500. Not 429: that is its answer, and no error.
+    rescue = {"retry_on": "5xx", "num_retries": 1, "retry_back_off": _SOON}
+    # Each request is asked twice at most, and no more than the canary's share of them: a budget would turn
+    # the rest of a broken canary's requests into failures.
+    return _composite(names.canary_any_cluster(plan.key), members, rescue, _breakers(_CEILING))
+
+
+def _composite(
+    name: str, members: Sequence[str], retries: dict[str, Any], breakers: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "@type": names.CDS,
-        "name": names.any_cluster(plan.key),
+        "name": name,
         "connect_timeout": "2s",
         "lb_policy": "CLUSTER_PROVIDED",
         "cluster_type": {
@@ -89,8 +110,8 @@ def _composite(plan: RoutePlan) -> dict[str, Any]:
                 "clusters": [{"name": member} for member in members],
             },
         },
-        "circuit_breakers": _breakers(),
-        "typed_extension_protocol_options": {_HTTP_OPTIONS: _http_options(rescue)},
+        "circuit_breakers": breakers,
+        "typed_extension_protocol_options": {_HTTP_OPTIONS: _http_options(retries)},
     }
 
 
@@ -111,11 +132,11 @@ def _balancer(plan: RoutePlan) -> dict[str, Any]:
     return {"policies": [{"typed_extension_config": policy}]}
 
 
-def _breakers() -> dict[str, Any]:
+def _breakers(least_retries: int = RETRY_BUDGET_MINIMUM) -> dict[str, Any]:
     ceilings = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), _CEILING)
     budget = {
         "budget_percent": {"value": RETRY_BUDGET_PERCENT},
-        "min_retry_concurrency": RETRY_BUDGET_MINIMUM,
+        "min_retry_concurrency": least_retries,
     }
     return {"thresholds": [{**ceilings, "retry_budget": budget}]}
 

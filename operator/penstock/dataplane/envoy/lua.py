@@ -6,21 +6,28 @@ Order, the first that applies:
    service's requests are in the fallback's pool, and fewer than `pool_limit` of anybody's;
 3. primary without endpoints: the fallback if possible, else the primary, which answers 503;
 4. the planned share of requests goes to the fallback if possible;
-5. fewer than the class's limit in the primary's pool: the primary (with the fallback behind it if possible);
+5. fewer than the class's limit in the service's pool, both arms together: let in. While a canary has a share
+   and room, to it by draw, or by the hash of a header's value (with the stable arm behind it); else to the
+   primary (with the fallback behind it if possible);
 6. the fallback if possible; else the class is shed: 429.
 
 A pool's load is running plus waiting requests of every cluster into it: running alone let a cold burst of 14
-past a limit of 6 by 2 to 5. The script sees no runtime keys, so limits come by RDS.
+past a limit of 6 by 2 to 5. The script sees no runtime keys, so limits and weights come by RDS. Without a
+canary that has a share, nothing of it is in the script.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from penstock.dataplane.envoy.lua_canary import ARM_OF, CanaryConstants, canary_fields
+from penstock.dataplane.envoy.lua_values import lua_list, lua_number, lua_table, lua_text
 from penstock.dataplane.envoy.names import OPT_OUT
+
+_TO_PRIMARY: Final = "return spill and service.any or service.primary"
+_TO_AN_ARM: Final = "return arm_of(route, headers, class, spill)"
 
 _SCRIPT: Final = """\
 math.randomseed(os.time() + math.floor(os.clock() * 1e6))
@@ -85,53 +92,33 @@ class RouteConstants:
     spill_limit: int = 0
     pool_limit: int | None = None
     planned_ratio: float = 0.0
+    canary: CanaryConstants | None = None  # None: it has no share, or there is none
 
 
 def script(constants: RouteConstants) -> str:
     """Return the Lua source of a route."""
     fields = {
-        "primary": _text(constants.primary),
-        "any": _text(constants.any),
-        "rescue": _text(constants.rescue),
+        "primary": lua_text(constants.primary),
+        "any": lua_text(constants.any),
+        "rescue": lua_text(constants.rescue),
         "has_endpoints": "true" if constants.has_endpoints else "false",
-        "class_header": _text(constants.class_header) if constants.class_header else "nil",
-        "default_class": _text(constants.default_class),
-        "limit": "nil" if constants.limit is None else _table(constants.limit),
-        "own_pool": _list(constants.own_pool),
-        "planned_ratio": _number(constants.planned_ratio),
-        "spill": _table(constants.spill),
-        "spill_limit": _number(constants.spill_limit),
-        "into_fallback": _list(constants.into_fallback),
-        "pool_limit": "nil" if constants.pool_limit is None else _number(constants.pool_limit),
-        "fallback_pool": _list(constants.fallback_pool),
-        "shed": _table(constants.shed),
+        "class_header": lua_text(constants.class_header) if constants.class_header else "nil",
+        "default_class": lua_text(constants.default_class),
+        "limit": "nil" if constants.limit is None else lua_table(constants.limit),
+        "own_pool": lua_list(constants.own_pool),
+        "planned_ratio": lua_number(constants.planned_ratio),
+        "spill": lua_table(constants.spill),
+        "spill_limit": lua_number(constants.spill_limit),
+        "into_fallback": lua_list(constants.into_fallback),
+        "pool_limit": "nil" if constants.pool_limit is None else lua_number(constants.pool_limit),
+        "fallback_pool": lua_list(constants.fallback_pool),
+        "shed": lua_table(constants.shed),
     }
+    code = _SCRIPT
+    if constants.canary is not None:
+        fields |= canary_fields(constants.canary)
+        # First the call, then the function: its own last line is the one replaced.
+        code = _SCRIPT.replace(_TO_PRIMARY, _TO_AN_ARM)
+        code = code.replace("function envoy_on_route", f"{ARM_OF}\nfunction envoy_on_route")
     lines = (f"  {name} = {value}," for name, value in fields.items())
-    return "\n".join(("local service = {", *lines, "}", _SCRIPT))
-
-
-def _text(value: str) -> str:
-    # Class and header names are a user's words: anything but these could end the string.
-    kept = (
-        chr(byte) if (byte < 128 and chr(byte).isalnum()) or byte in b"-_." else f"\\{byte:03d}"
-        for byte in value.encode()
-    )
-    return '"' + "".join(kept) + '"'
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        raise ValueError(f"not a number for a route: {value}")
-    return repr(value)
-
-
-def _list(values: Sequence[str]) -> str:
-    return "{" + ", ".join(map(_text, values)) + "}"
-
-
-def _table(values: Mapping[str, str] | Mapping[str, int]) -> str:
-    pairs = (
-        f"[{_text(key)}] = {_text(value) if isinstance(value, str) else _number(value)}"
-        for key, value in values.items()
-    )
-    return "{" + ", ".join(pairs) + "}"
+    return "\n".join(("local service = {", *lines, "}", code))

@@ -44,6 +44,7 @@ OPT_OUT: Final = "x-penstock-fallback"  # `never`: rather a 429 than another mod
 
 # Values of `x-penstock-reason`: why this one answered.
 REASON_PRIMARY: Final = "primary"
+REASON_CANARY: Final = "canary"  # the canary, because the split drew it
 REASON_OVERLOAD: Final = "overload"  # the fallback, because the primary is at its limit or will be
 REASON_ERROR: Final = "error"  # the fallback, because the primary failed before the first byte
 REASON_SHED: Final = "shed"  # nobody: 429
@@ -69,6 +70,34 @@ def rescue_cluster(key: ServiceKey) -> str:
 def any_cluster(key: ServiceKey) -> str:
     """Return the composite of primary and rescue: first the one, on failure the other."""
     return f"{cluster_name(key)}_any"
+
+
+def canary_cluster(key: ServiceKey) -> str:
+    """Return the cluster of the canary's pods."""
+    return f"{cluster_name(key)}_canary"
+
+
+def arm_clusters(plan: RoutePlan) -> tuple[str, ...]:
+    """Return the clusters of a service's own pods: the stable arm's, and the canary's where there is one."""
+    stable = cluster_name(plan.key)
+    return (stable,) if plan.canary is None else (stable, canary_cluster(plan.key))
+
+
+def canary_any_cluster(key: ServiceKey) -> str:
+    """Return the composite of canary and primary: first the one, on failure the other."""
+    return f"{canary_cluster(key)}_any"
+
+
+def canary_served_by(plan: RoutePlan) -> str:
+    """Return what clients are told of the canary: the model's name, and that this was the canary."""
+    told = plan.backend if plan.canary is None else plan.canary.backend
+    return f"{told.served_by}@canary"
+
+
+def service_of(resource: str) -> ServiceKey | None:
+    """Return the service whose cluster, endpoints or route bear this name; None for another name."""
+    namespace, mark, rest = resource.partition("_")
+    return ServiceKey(namespace, rest.partition("_")[0]) if mark else None
 
 
 def shed_cluster(key: ServiceKey, request_class: str) -> str:

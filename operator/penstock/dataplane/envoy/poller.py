@@ -24,12 +24,14 @@ class StatsPoller:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def read(self, proxies: Sequence[Proxy]) -> dict[str, Stats]:
-        """Return the statistics of those that answered, by proxy id."""
+    async def read(self, proxies: Sequence[Proxy], path: str = POLLED_STATS_PATH) -> dict[str, Stats]:
+        """Return the statistics at `path` of those that answered, by proxy id."""
         if self._session is None:
             self._session = aiohttp.ClientSession(trust_env=False)
         session = self._session
-        answers = await asyncio.gather(*(_read(session, proxy) for proxy in proxies if proxy.stats_port))
+        answers = await asyncio.gather(
+            *(_read(session, proxy, path) for proxy in proxies if proxy.stats_port)
+        )
         return {name: stats for name, stats in answers if stats is not None}
 
     async def close(self) -> None:
@@ -39,9 +41,9 @@ class StatsPoller:
             self._session = None
 
 
-async def _read(session: aiohttp.ClientSession, proxy: Proxy) -> tuple[str, Stats | None]:
+async def _read(session: aiohttp.ClientSession, proxy: Proxy, path: str) -> tuple[str, Stats | None]:
     host = _stats_host(proxy)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{proxy.stats_port}{POLLED_STATS_PATH}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{proxy.stats_port}{path}"
     body = bytearray()
     try:
         timeout = aiohttp.ClientTimeout(total=READ_SECONDS)

@@ -111,6 +111,19 @@ class Proxy:
         """Whether it has said that it has the newest of everything."""
         return not self._behind and _CLUSTERS in self.subscriptions
 
+    def behind(self) -> set[str]:
+        """Return the names of the resources of which it has not said that it has the newest."""
+        found: set[str] = set()
+        for key in self._behind:
+            if key[1]:
+                found.add(key[1])
+                continue
+            answer, has = self.catalogue.answer(key), self.subscriptions.get(key)
+            taken = {} if has is None else has.taken_items
+            if answer is not None:
+                found |= {each for each, version in answer.items.items() if taken.get(each) != version}
+        return found
+
     def refused(self) -> list[tuple[str, str]]:
         """Return the (type URL, resource name) that it refuses, as far as that can be told apart."""
         found: list[tuple[str, str]] = []

@@ -38,11 +38,11 @@ def _concerned(routes: Sequence[RouteState], kind: str, name: str) -> Iterator[S
 
 def _resources(plan: RoutePlan, kind: str) -> set[str]:
     if kind == names.EDS:
-        return {names.cluster_name(plan.key), *names.clusters_into_fallback(plan)}
+        return {*names.arm_clusters(plan), *names.clusters_into_fallback(plan)}
     if kind == names.SDS:
         return {names.secret_name(plan.key.namespace, plan.tls_secret)} if plan.tls_secret else set()
     if kind == names.CDS:
         sheds = {names.shed_cluster(plan.key, each) for each in names.request_classes(plan)}
         spills = {*names.clusters_into_fallback(plan), names.any_cluster(plan.key)}
-        return {names.cluster_name(plan.key)} | sheds | spills
+        return {*names.arm_clusters(plan), names.canary_any_cluster(plan.key)} | sheds | spills
     return {names.cluster_name(plan.key)}

@@ -7,8 +7,19 @@ from typing import Any
 
 from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.lua import RouteConstants, script
+from penstock.dataplane.envoy.lua_canary import PARTS, CanaryConstants
 from penstock.dataplane.envoy.names import EXTENSION
 from penstock.model.traffic import FleetLimit, RoutePlan
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRoom:
+    """What of a service's requests goes to its canary at one proxy: `in_flight` at once, None: any number."""
+
+    weight_percent: int
+    in_flight: int | None
+    sticky_header: str = ""
+    stable_serves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,7 @@ class Room:
     fallback_in_flight: int = 0
     fallback_pool: tuple[str, ...] = ()
     pool_limit: int | None = None
+    canary: CanaryRoom | None = None  # None: no canary may get requests
 
 
 def class_limits(plan: RoutePlan, limit: FleetLimit) -> dict[str, int]:
@@ -54,6 +66,20 @@ def constants(plan: RoutePlan, room: Room) -> RouteConstants:
         spill_limit=room.fallback_in_flight,
         pool_limit=room.pool_limit,
         planned_ratio=0.0 if fallback is None else fallback.planned_ratio,
+        canary=None if room.canary is None else _canary(plan, room.canary),
+    )
+
+
+def _canary(plan: RoutePlan, room: CanaryRoom) -> CanaryConstants:
+    pool = names.canary_cluster(plan.key)
+    return CanaryConstants(
+        # With nobody behind it, a failure would be told as the composite's, not as the canary's.
+        cluster=names.canary_any_cluster(plan.key) if room.stable_serves else pool,
+        pool=pool,
+        parts=room.weight_percent * PARTS // 100,
+        sticky_header=room.sticky_header,
+        limit=room.in_flight,
+        stable_serves=room.stable_serves,
     )
 
 

@@ -16,10 +16,10 @@ from penstock.dataplane.envoy.certificates import MOUNTED_AT, tls_secret
 from penstock.dataplane.envoy.clusters import clusters
 from penstock.dataplane.envoy.endpoints import load_assignment
 from penstock.dataplane.envoy.listeners import listener
-from penstock.dataplane.envoy.routes import Room, route_configuration
+from penstock.dataplane.envoy.routes import CanaryRoom, Room, route_configuration
 from penstock.dataplane.envoy.runtime import breaker_keys, pool_keys, rescue_keys, runtime
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import Backend, Endpoint, FleetLimit, RoutePlan, RouteState
+from penstock.model.traffic import Backend, CanaryRoute, Endpoint, FleetLimit, RoutePlan, RouteState
 
 Resource = dict[str, Any]
 
@@ -30,11 +30,13 @@ class ProxyShare:
 
     `limit` None: everything passes. `fallback_in_flight`: of this service's requests in the fallback's pool.
     `pool_limit`: of all requests in that pool, its own clients' included; None: it has no limit of ours.
+    `canary_in_flight`: of requests at the canary; None: as many as are let in.
     """
 
     limit: FleetLimit | None
     fallback_in_flight: int
     pool_limit: int | None
+    canary_in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ def render(
 
 
 def clusters_by_pool(plans: Sequence[RoutePlan]) -> dict[ServiceKey, tuple[str, ...]]:
-    """Return every cluster that sends into a service's pool: its own, then those that fall back to it."""
-    pools = {plan.key: [names.cluster_name(plan.key)] for plan in plans}
+    """Return every cluster that sends into a service's pool: of its arms, then those that fall back to it."""
+    pools = {plan.key: [*names.arm_clusters(plan)] for plan in plans}
     for plan in plans:
         if plan.fallback is not None and plan.fallback.service in pools:
             pools[plan.fallback.service] += names.clusters_into_fallback(plan)
@@ -87,27 +89,50 @@ def room(state: RouteState, share: ProxyShare, pools: Mapping[ServiceKey, tuple[
     plan = state.plan
     fallback_serves = any(endpoint.serving for endpoint in state.fallback_endpoints)
     into = plan.fallback.service if plan.fallback is not None else None
+    stable_serves, canary = any(endpoint.serving for endpoint in state.endpoints), _canary_room(state, share)
+    own = pools[plan.key]
+    if canary is None:
+        # A canary's last streams take nothing from the stable arm, which is now all there is.
+        own = tuple(each for each in own if each != names.canary_cluster(plan.key))
     return Room(
         limit=share.limit,
-        has_endpoints=any(endpoint.serving for endpoint in state.endpoints),
-        own_pool=pools[plan.key],
+        has_endpoints=stable_serves or canary is not None,
+        own_pool=own,
         # Without endpoints it would answer 503 where a 429 with Retry-After is true.
         fallback_in_flight=share.fallback_in_flight if fallback_serves else 0,
         fallback_pool=pools.get(into, ()) if into is not None else (),
         pool_limit=share.pool_limit,
+        canary=canary,
     )
+
+
+def _canary_room(state: RouteState, share: ProxyShare) -> CanaryRoom | None:
+    canary, serves = state.plan.canary, any(each.serving for each in state.canary_endpoints)
+    if canary is None or not canary.weight_percent or not serves:
+        return None
+    stable_serves = any(each.serving for each in state.endpoints)
+    # A canary that was trusted with a share is better than nobody.
+    weight = canary.weight_percent if stable_serves else 100
+    return CanaryRoom(weight, share.canary_in_flight, canary.sticky_header, stable_serves)
 
 
 def _structure(plan: RoutePlan) -> RoutePlan:
     # What clusters and listeners are made of: no number that moves.
     fallback = plan.fallback and replace(plan.fallback, planned_ratio=0.0, in_flight_limit=0)
-    return replace(plan, per_replica=None, limit=None, retry_after_seconds=1, fallback=fallback)
+    canary = plan.canary and CanaryRoute(plan.canary.backend, 0)
+    return replace(
+        plan, per_replica=None, limit=None, retry_after_seconds=1, fallback=fallback, canary=canary
+    )
 
 
 def _endpoints(state: RouteState) -> Iterator[tuple[str, Resource]]:
     plan = state.plan
     own = names.cluster_name(plan.key)
     yield own, _assignment(own, plan.backend, state.endpoints, names.REASON_PRIMARY)
+    if plan.canary is not None:
+        arm, told = names.canary_cluster(plan.key), names.canary_served_by(plan)
+        there = replace(plan.canary.backend, served_by=told)
+        yield arm, _assignment(arm, there, state.canary_endpoints, names.REASON_CANARY)
     if plan.fallback is not None:
         rescue = names.rescue_cluster(plan.key)
         for cluster in names.clusters_into_fallback(plan):

@@ -143,7 +143,7 @@ def reading(
         spilled_in_flight=float(sum(in_flight(stats, spills) for stats in shown.values())),
         server_errors=counters.of(f"http.{names.cluster_name(plan.key)}.downstream_rq_5xx"),
         classes=classes,
-        by_pod=_by_pod(state.endpoints, shown, own),
+        by_pod=_by_pod((*state.endpoints, *state.canary_endpoints), shown, own),
     )
 
 

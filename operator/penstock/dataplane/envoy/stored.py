@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import Backend, ClassShare, FallbackPlan, FleetLimit, RoutePlan
+from penstock.model.traffic import Backend, CanaryRoute, ClassShare, FallbackPlan, FleetLimit, RoutePlan
 
 SCHEMA: Final = 1
 #: A ConfigMap holds 1 MiB; a service with a fallback and two classes takes some 700 bytes.
@@ -56,7 +56,7 @@ def read_plans(text: str) -> tuple[RoutePlan, ...]:
 
 
 def _route(plan: RoutePlan) -> dict[str, Any]:
-    fallback = plan.fallback
+    fallback, canary = plan.fallback, plan.canary
     return {
         "key": _key(plan.key),
         "uid": plan.uid,
@@ -76,6 +76,14 @@ def _route(plan: RoutePlan) -> dict[str, Any]:
             "inFlightLimit": fallback.in_flight_limit,
             "service": None if fallback.service is None else _key(fallback.service),
             "classes": list(fallback.classes),
+        },
+        "canary": None
+        if canary is None
+        else {
+            "backend": _backend(canary.backend),
+            "weightPercent": canary.weight_percent,
+            "stickyHeader": canary.sticky_header,
+            "inFlightLimit": canary.in_flight_limit,
         },
         "retryAfterSeconds": plan.retry_after_seconds,
         "balancedFully": plan.balanced_fully,
@@ -106,7 +114,7 @@ def _without_none(route: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(route: Mapping[str, Any]) -> RoutePlan:
-    per_replica, fallback = route.get("perReplica"), route.get("fallback")
+    per_replica, fallback, canary = route.get("perReplica"), route.get("fallback"), route.get("canary")
     return RoutePlan(
         key=_read_key(route["key"]),
         uid=str(route["uid"]),
@@ -122,6 +130,7 @@ def _plan(route: Mapping[str, Any]) -> RoutePlan:
             for each in route["classes"]
         ),
         fallback=None if fallback is None else _read_fallback(fallback),
+        canary=None if canary is None else _read_canary(canary),
         retry_after_seconds=int(route["retryAfterSeconds"]),
         balanced_fully=bool(route["balancedFully"]),
         tls_secret=str(route["tlsSecret"]),
@@ -136,6 +145,16 @@ def _read_fallback(fallback: Mapping[str, Any]) -> FallbackPlan:
         in_flight_limit=int(fallback["inFlightLimit"]),
         service=None if service is None else _read_key(service),
         classes=tuple(str(each) for each in fallback["classes"]),
+    )
+
+
+def _read_canary(canary: Mapping[str, Any]) -> CanaryRoute:
+    limit = canary.get("inFlightLimit")
+    return CanaryRoute(
+        backend=_read_backend(canary["backend"]),
+        weight_percent=int(canary["weightPercent"]),
+        sticky_header=str(canary["stickyHeader"]),
+        in_flight_limit=None if limit is None else int(limit),
     )
 
 
