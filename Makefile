@@ -17,7 +17,7 @@ UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 .PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-dataplane image kind-up kind-down lock venv clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: venv ## Operator, engines, Prometheus and a load step on this machine (CLUSTER=kind: on kind)
 ifeq ($(strip $(CLUSTER)),kind)

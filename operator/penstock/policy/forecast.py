@@ -24,6 +24,7 @@ from penstock.policy.point_forecasts import (
     point_forecasts,
 )
 from penstock.policy.season import BIN_SECONDS, NO_SEASON, SeasonMemory, observe_season, season_ratio
+from penstock.policy.young_margin import UNKNOWN, Spread, spreads
 
 SERIES = 2  # requests, tokens
 # In cells. Each change of it is a replay of the history, and a start that is late moves it every minute;
@@ -83,6 +84,7 @@ class ForecastMemory:
     ratio: float | None = None  # of the rates a lead time later and now, at this time of day
     followed: tuple[int, int] = (0, 0)
     bounds: tuple[float, float] | None = None  # that hold until the next cell closes, 1/s; None: none yet
+    spread: tuple[Spread, ...] = (UNKNOWN, UNKNOWN)  # what stands in for bounds
 
     @property
     def methods(self) -> tuple[str, str]:
@@ -148,8 +150,9 @@ def _advanced(
         each = np.add(forecasts, margins.quantiles * error, out=now[:, METHODS:-1])
         bounds = max(0.0, float(each[0, first])), max(0.0, float(each[1, second]))
         now[:, -1] = bounds
+    spread = memory.spread if bounds else spreads(rates, seen=seen, horizon=horizon)
     history = History(rates, peaks, lags, issued, since, seen)
-    return ForecastMemory(number, horizon, history, margins, season, ratio, followed, bounds)
+    return ForecastMemory(number, horizon, history, margins, season, ratio, followed, bounds, spread)
 
 
 def _replayed(memory: ForecastMemory, history: History, grid: Grid, horizon: int) -> ForecastMemory:
