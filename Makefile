@@ -14,7 +14,7 @@ BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
 DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulated overload
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
-.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-dataplane image kind-up kind-down lock venv clean
+.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-forecast bench-dataplane image kind-up kind-down lock venv clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ bench-accuracy: venv ## The engine model against real measurements
 
 bench-simulation: venv ## The fleet simulation against real measurements; its speed
 	@$(BIN)/python tests/bench/simulation.py $(SIMULATION_ARGS)
+
+bench-forecast: venv ## Coverage and cost of the demand bound on traces (../shared/traces)
+	@$(BIN)/python tests/bench/forecast.py
 
 bench-dataplane: venv ## Overload, changes, latency on real Envoy, beside peers (DATAPLANE_ARGS=--quick)
 	@$(BIN)/python tests/bench/dataplane.py $(DATAPLANE_ARGS)

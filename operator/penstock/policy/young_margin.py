@@ -6,7 +6,7 @@ n is the variance of a window's count beside its trend: for Poisson counts f/W, 
 the index of dispersion). z is the 95 % point of the highest of lead/W normal values. V, the mean of
 max(0, x(t) - x(t - lead))^2, holds drift: one-sided, so that a ramp is extrapolated by about its own slope
 while a falling load adds nothing. 1.29 is Student's 95 % point at four degrees of freedom over the normal
-one: half an hour holds few independent changes; without it the shipped real hour was covered 0.73 of the time.
+one: half an hour holds few independent changes; without it the shipped real hour was covered 0.73.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def spreads(rates: Rates, *, seen: int, horizon: int) -> tuple[Spread, ...]:
     # Second differences: a steady slope is no burst.
     bends = np.diff(known, n=2, axis=1)
     noise, drift = np.square(bends).mean(axis=1) / 6, np.square(rises).mean(axis=1)
+    recent, latest = known[:, -5:].mean(axis=1), rises[:, -1]
     return tuple(
-        map(
-            Spread, noise.tolist(), drift.tolist(), known[:, -5:].mean(axis=1).tolist(), rises[:, -1].tolist()
-        )
+        Spread(float(noise[row]), float(drift[row]), float(recent[row]), float(latest[row]))
+        for row in range(known.shape[0])
     )
 
 
