@@ -12,7 +12,8 @@ from fakes.builders import service
 from fakes.kube_bodies import a_deployment
 from fakes.recorded_api import RecordedApi, look
 from penstock.controller.cache import FleetCache
-from penstock.controller.revisions import Revision, RevisionObjects, WantedRevisions
+from penstock.controller.revisions import RevisionObjects
+from penstock.controller.wanted_revisions import Revision, WantedRevisions
 from penstock.kube.api import DEPLOYMENTS, SERVICES, NotFound, PatchType
 from penstock.model.revision import workload_template
 from penstock.model.spec import Mode, ServiceKey, ServiceSpec
@@ -263,7 +264,7 @@ async def test_a_deployment_deleted_by_hand_comes_back_with_the_replicas_asked_f
 async def test_a_template_that_nobody_knows_any_more_is_said(served: Served) -> None:
     assert await Workload(served).ensure(revision("v1", known=False)) == (
         "RevisionLost",
-        "Deployment chat-v1 is gone, and its pod template with it: "
+        f"Deployment {served.namespace}/chat-v1 is gone, and its pod template with it: "
         "write that to workload.template once more to have it back",
     )
 

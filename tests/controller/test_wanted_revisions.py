@@ -8,8 +8,7 @@ import pytest
 
 from fakes.builders import service
 from penstock.controller.found_revisions import FoundRevision
-from penstock.controller.revisions import Revision, WantedRevisions
-from penstock.controller.wanted_revisions import wanted_revisions
+from penstock.controller.wanted_revisions import Revision, Step, WantedRevisions, steps_back, wanted_revisions
 from penstock.model.canary import CanaryPhase, CanaryPlan
 from penstock.model.revision import WorkloadTemplate
 
@@ -80,3 +79,24 @@ def test_an_earlier_revision_is_idle_when_nobody_sends_to_it(facts: dict[str, An
 
 def test_a_stable_arm_at_zero_is_created_with_the_minimum() -> None:
     assert wanted(None, target=0).stable.replicas == 2
+
+
+RUNS, IDLE = (FoundRevision(f"chat-{each}", each, "canary", "u-1", "", 2, 2) for each in ("runs", "idle"))
+EMPTY = [FoundRevision(f"chat-{each}", each, "retired", "u-1", str(each), 0, 0) for each in "1234"]
+THEIRS = FoundRevision("chat-theirs", "theirs", "stable", "u-0", "", 0, 0)
+NOW = WantedRevisions(CHAT, Revision("old", 2), Revision("new", 1), idle=frozenset({"idle", "4"}))
+
+
+@pytest.mark.parametrize(
+    ("found", "steps"),
+    [
+        pytest.param([OLD], [], id="what is wanted has none"),
+        pytest.param([OLD, RUNS], [(Step.LABEL, RUNS)], id="one that may have streams runs on"),
+        pytest.param([OLD, IDLE], [(Step.SCALE_IN, IDLE)], id="an idle one is scaled in"),
+        pytest.param([*EMPTY[1:], OLD], [], id="three empty ones are kept"),
+        pytest.param([*EMPTY, OLD], [(Step.DELETE, EMPTY[0])], id="the oldest beyond goes"),
+        pytest.param([THEIRS, *EMPTY[1:], OLD], [], id="one of the service that had this name is not ours"),
+    ],
+)
+def test_steps_back(found: list[FoundRevision], steps: list[tuple[Step, FoundRevision]]) -> None:
+    assert steps_back(found, NOW) == steps

@@ -155,10 +155,14 @@ class OwnedObjects:
             found = None if checked else await self._existing(resource, namespace, name)
             if found is not None and (why := self._purpose.taken(found, body)):
                 return (f"{self._purpose.prefix}NameTaken", f"{_named(body)} exists and {why}")
-            if found is None and first is not None:
+            if first is None:
+                await self._kube.apply(resource, namespace, name, body)
+            elif found is None:
                 await self._kube.create(resource, namespace, first)
             else:
-                await self._kube.apply(resource, namespace, name, body)
+                # With its uid: deleted since it was found, the apply is refused and creates nothing.
+                identity = body["metadata"] | {"uid": found["metadata"]["uid"]}
+                await self._kube.apply(resource, namespace, name, body | {"metadata": identity})
         except KubeError as error:
             return self._refused(body, error, "written")
         return None

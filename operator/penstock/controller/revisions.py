@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import structlog
 
 from penstock.controller.cache import FleetCache
-from penstock.controller.found_revisions import FoundRevision, read_revision, surplus
+from penstock.controller.found_revisions import FoundRevision, read_revision
 from penstock.controller.owned_objects import RESOURCES, ObjectApi, OwnedObjects, Problem, Purpose
 from penstock.controller.revision_objects import (
     ARM_LABEL,
@@ -26,8 +26,9 @@ from penstock.controller.revision_objects import (
     taken_by_another,
     with_replicas,
 )
-from penstock.kube.api import Conflict, KubeError, NotFound, Object, PatchType, Resource, Scale
-from penstock.model.revision import WorkloadTemplate, owned_target
+from penstock.controller.wanted_revisions import Revision, Step, WantedRevisions, steps_back
+from penstock.kube.api import Conflict, Forbidden, KubeError, NotFound, Object, PatchType, Resource, Scale
+from penstock.model.revision import owned_target
 from penstock.model.spec import Mode, ServiceKey, ServiceSpec
 
 log = structlog.get_logger(__name__)
@@ -56,38 +57,6 @@ class RevisionApi(ObjectApi, Protocol):
         self, resource: Resource, namespace: str, name: str, *, replicas: int, resource_version: str
     ) -> Scale:
         """Set the wanted replicas if the object is still at `resource_version`; else `Conflict`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One pod template of a service, by its revision.
-
-    `replicas` are those its Deployment is created with; afterwards they move through /scale only.
-    `template` None: as its Deployment has it, which is remembered in case that is deleted by hand.
-    """
-
-    revision: str
-    replicas: int
-    template: WorkloadTemplate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WantedRevisions:
-    """What of an owned workload is to be in the cluster; `spec` is that of the InferenceService.
-
-    `idle` are earlier revisions that need not serve any longer: they are scaled to zero. Those that are
-    neither wanted nor idle are left as they are: they may have streams.
-    """
-
-    spec: ServiceSpec
-    stable: Revision
-    canary: Revision | None = None
-    idle: frozenset[str] = frozenset()
-
-    @property
-    def in_use(self) -> frozenset[str]:
-        """Return the revisions that are wanted."""
-        return frozenset({self.stable.revision, *((self.canary.revision,) if self.canary else ())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +99,14 @@ class RevisionObjects:
         problems = [await self._ensure_arm(spec, wanted.stable, Arm.STABLE, now)]
         if wanted.canary is not None:
             problems.append(await self._ensure_arm(spec, wanted.canary, Arm.CANARY, now))
+        earlier = steps_back(found, wanted)
         # Before its successor is there, nothing of an earlier revision may go.
         if problems[0] is None:
-            problems.append(await self._ensure_history(wanted, found))
+            problems += [await self._step_back(spec, step, each) for step, each in earlier]
         templates = self._templates.get(spec.key, {})
         self._templates[spec.key] = {each: templates[each] for each in wanted.in_use if each in templates}
         problem = next((each for each in problems if each is not None), None)
-        if problem is None:
+        if problem is None and not earlier:
             self._settled[spec.key] = _Settled(wanted, found, now)
         return problem
 
@@ -156,12 +126,8 @@ class RevisionObjects:
     ) -> Problem | None:
         """Keep one revision's Deployment and the Services that select it."""
         template = await self._template(spec, revision)
-        if template is None:
-            return (
-                "RevisionLost",
-                f"Deployment {owned_target(spec.key.name, revision.revision).name} is gone, and its pod "
-                "template with it: write that to workload.template once more to have it back",
-            )
+        if isinstance(template, tuple):
+            return template
         body = revision_deployment(spec, revision.revision, template, arm)
         problem = await self._apply(body, now, first=with_replicas(body, revision.replicas))
         if problem is not None:
@@ -179,8 +145,8 @@ class RevisionObjects:
             problem = await self._apply(service, now) or problem
         return problem
 
-    async def _template(self, spec: ServiceSpec, revision: Revision) -> Mapping[str, Any] | None:
-        """Return a revision's pod template: as wanted, as remembered, as its Deployment has it, or None."""
+    async def _template(self, spec: ServiceSpec, revision: Revision) -> Mapping[str, Any] | Problem:
+        """Return a revision's pod template: as wanted, as remembered, else as its Deployment has it."""
         if revision.template is not None:
             return revision.template.body()
         known = self._templates.get(spec.key, {}).get(revision.revision)
@@ -189,8 +155,14 @@ class RevisionObjects:
         name = owned_target(spec.key.name, revision.revision).name
         try:
             body = await self._kube.get(DEPLOYMENT, spec.key.namespace, name)
-        except KubeError:
-            return None
+        except NotFound:
+            return (
+                "RevisionLost",
+                f"Deployment {spec.key.namespace}/{name} is gone, and its pod template with it: "
+                "write that to workload.template once more to have it back",
+            )
+        except KubeError as error:
+            return ("RevisionNotRead", f"Deployment {spec.key.namespace}/{name}: {error.message}")
         template: Mapping[str, Any] = body["spec"]["template"]
         return template
 
@@ -205,32 +177,23 @@ class RevisionObjects:
             self._objects.doubt(body, now)
         return await self._objects.apply(body, now, first=first)
 
-    async def _ensure_history(
-        self, wanted: WantedRevisions, found: tuple[FoundRevision, ...]
-    ) -> Problem | None:
-        """Label earlier revisions, scale the idle ones in, delete the oldest empty ones."""
-        spec, in_use = wanted.spec, wanted.in_use
-        mine = [each for each in found if each.owner_uid in ("", spec.uid)]
-        expired = surplus(mine, in_use)
-        for each in mine:
-            if each.revision in in_use:
-                continue
-            try:
-                if each in expired:
-                    await self._delete(spec, each)
-                elif each.replicas and each.revision in wanted.idle:
-                    await self._scale_in(spec, each)
-                elif each.arm != Arm.RETIRED:
-                    label = {"metadata": {"labels": {ARM_LABEL: Arm.RETIRED.value}}}
-                    await self._kube.patch(DEPLOYMENT, spec.key.namespace, each.name, label)
-            except (NotFound, Conflict):
-                continue  # it has moved since the watch showed it: looked at again at the next tick
-            except KubeError as error:
-                name = f"Deployment {spec.key.namespace}/{each.name}"
-                return (
-                    "RevisionNotWritten",
-                    f"{name}, an earlier revision, cannot be written: {error.message}",
-                )
+    async def _step_back(self, spec: ServiceSpec, step: Step, earlier: FoundRevision) -> Problem | None:
+        """Take one step with an earlier revision; one that has moved since waits for the next tick."""
+        try:
+            if step is Step.DELETE:
+                await self._delete(spec, earlier)
+            elif step is Step.SCALE_IN:
+                await self._scale_in(spec, earlier)
+            else:
+                label = {"metadata": {"labels": {ARM_LABEL: Arm.RETIRED.value}}}
+                await self._kube.patch(DEPLOYMENT, spec.key.namespace, earlier.name, label)
+        except (NotFound, Conflict):
+            return None
+        except KubeError as error:
+            name = f"Deployment {spec.key.namespace}/{earlier.name}"
+            advice = f"; {FOR_REVISIONS.grant}" if isinstance(error, Forbidden) else ""
+            said = f"{name}, an earlier revision, cannot be written: {error.message}{advice}"
+            return ("RevisionNotWritten", said)
         return None
 
     async def _scale_in(self, spec: ServiceSpec, earlier: FoundRevision) -> None:
