@@ -55,6 +55,27 @@ async def cut(upstream: StreamingUpstream, request: web.Request) -> web.StreamRe
     return web.Response()
 
 
+async def cut_later(upstream: StreamingUpstream, request: web.Request) -> web.StreamResponse:
+    """Close the connection after the first chunk of an answer."""
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(b"data: first\n\n")
+    await asyncio.sleep(0.02)
+    assert request.transport is not None
+    request.transport.abort()
+    await asyncio.sleep(0)
+    return response
+
+
+async def last_of_its_connection(upstream: StreamingUpstream, request: web.Request) -> web.StreamResponse:
+    """Answer without a length, and end the answer by closing."""
+    response = web.StreamResponse(headers={"connection": "close"})
+    response.force_close()
+    await response.prepare(request)
+    await response.write(b"answered")
+    return response
+
+
 @dataclass
 class StreamingUpstream:
     """One pod on a port of its own; counts what it runs and remembers what it got."""
