@@ -316,7 +316,7 @@ async def test_a_template_without_a_port_is_run_and_said(served: Served) -> None
 @pytest.mark.api
 async def test_what_the_api_server_refuses_is_told_in_its_words(served_real: Served) -> None:
     chat = Workload(served_real)
-    problem = await chat.ensure(revision("v1"), revision("v2", image="", imagePullPolicy="Sometimes"))
+    problem = await chat.ensure(revision("v1"), revision("v2", imagePullPolicy="Sometimes"))
     assert problem is not None
     assert problem[0] == "RevisionNotWritten"
     assert "Unsupported value" in problem[1]
