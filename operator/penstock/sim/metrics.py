@@ -52,6 +52,7 @@ class Prometheus:
         self._gateway = _Target()
         self._totals = np.zeros(SERIES)  # increases of targets that were forgotten
         self._bases: dict[int, FloatArray] = {}
+        self._answered = False  # whether any sample was ever visible
 
     def scraped(self, replica: int, at: float, sample: FloatArray) -> None:
         """Take a replica's series as they were at `at`, unless the scrape fails."""
@@ -105,20 +106,21 @@ class Prometheus:
 
     def counters(self, at: float) -> EngineCounts | None:
         """Return increases since the start over all replicas; None while there is no sample."""
-        if self.is_down(at) or not self._bases:
+        if self.is_down(at):
             return None
         total, seen = self._totals.copy(), self._visible(at)
         for replica, target in list(self._targets.items()):
             count = bisect_right(target.times, seen)
             if not count:
                 continue
+            self._answered = True
             increase = target.samples[count - 1] - self._bases[replica]
             total += increase
             if target.missing_from < at - RETENTION_SECONDS:
                 # Gone for longer than any window: only what it added to the totals is kept.
                 self._totals += increase
                 del self._targets[replica], self._bases[replica]
-        return engine_counts(total)
+        return engine_counts(total) if self._answered else None
 
     def rates(self, at: float, window_seconds: float) -> WindowRates | None:
         """Return rates over the window that ends at `at`; None without two samples of any replica."""

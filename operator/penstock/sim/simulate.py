@@ -75,7 +75,7 @@ class _Simulation:
     def _advance(self, until: float) -> None:
         """Take the fleet to `until` and hand its scrapes to Prometheus."""
         fleet = self.fleet
-        advance(fleet, self.span, until)
+        advance(fleet, self.span, float(until))  # an int would be compiled again
         for place in range(int(fleet.scrapes[0])):
             number = self.pool.number_in_row[int(fleet.scraped_row[place])]
             self.prometheus.scraped(number, float(fleet.scraped_at[place]), fleet.scraped[place].copy())
@@ -127,7 +127,7 @@ class _Simulation:
             routing=ROUTINGS[scenario.routing],
             places=_places(scenario.admission),
             fallback_places=_places(None if fallback is None else fallback.admission),
-            scrape_interval=scenario.scraping.interval_seconds,
+            scrape_interval=float(scenario.scraping.interval_seconds),
         )
 
     def _result(self, end: float) -> Run:
