@@ -22,6 +22,7 @@ from fakes.schema_walk import (
     spec_leaves,
 )
 from penstock.model import spec as values
+from penstock.model.canary_spec import CheckType, OnInsufficientEvidence
 from penstock.model.parse import InvalidSpec, parse_service
 from penstock.model.spec import ServiceSpec
 
@@ -41,6 +42,9 @@ ENUMS: dict[str, Iterable[StrEnum]] = {
     "admission.policy": values.AdmissionPolicy,
     "fallback.mode": _OBSERVE_OR_ENFORCE,
     "fallback.backendRef.kind": values.BackendKind,
+    "canary.mode": _OBSERVE_OR_ENFORCE,
+    "canary.onInsufficientEvidence": OnInsufficientEvidence,
+    "canary.checks.[].type": CheckType,
     "routing.type": values.RoutingType,
     "routing.balancer": values.Balancer,
 }

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 
-from penstock.model.fields import NAME, Fields, InvalidSpec
+from penstock.model.fields import Fields, InvalidSpec
+from penstock.model.parse_canary import parse_canary
 from penstock.model.parse_engine import parse_engine
 from penstock.model.parse_traffic import (
     class_names,
@@ -18,6 +19,7 @@ from penstock.model.parse_traffic import (
     parse_fallback,
     parse_routing,
 )
+from penstock.model.parse_workload import parse_workload
 from penstock.model.spec import (
     AdmissionSpec,
     CostSpec,
@@ -26,11 +28,8 @@ from penstock.model.spec import (
     Objective,
     ReplicaSpec,
     ServiceKey,
-    ServiceRef,
     ServiceSpec,
     Slo,
-    TargetRef,
-    WorkloadType,
 )
 
 __all__ = ["InvalidSpec", "parse_service"]
@@ -74,7 +73,7 @@ def parse_service(obj: Mapping[str, object]) -> ServiceSpec:
     workload = spec.required_section(
         "workload", "name what serves, for example workload: {targetRef: {name: chat}}"
     )
-    workload_type = workload.choice("type", WorkloadType, WorkloadType.TARGET)
+    parts = parse_workload(workload, name)
     slo = spec.required_section("slo", "state an objective, for example slo: {ttft: {p95: 500ms}}")
     engine = spec.section("engine")
     admission = parse_admission(spec.section("admission"))
@@ -84,16 +83,18 @@ def parse_service(obj: Mapping[str, object]) -> ServiceSpec:
         uid=metadata.text("uid", default="", longest=128, fix="leave it to the API server"),
         generation=metadata.integer("generation", default=0, lowest=0, highest=2**63 - 1),
         mode=spec.choice("mode", Mode, Mode.ENFORCE),
-        workload_type=workload_type,
-        target=_target(workload),
-        service=_service_ref(workload),
-        model_names=_model_names(workload),
+        workload_type=parts.type,
+        target=parts.target,
+        template=parts.template,
+        service=parts.service,
+        model_names=parts.model_names,
         slo=_slo(slo),
         engine=parse_engine(engine),
         replicas=_replicas(spec.section("replicas")),
         admission=admission,
         fallback=parse_fallback(spec.section("fallback"), name) if spec.has("fallback") else None,
         routing=routing,
+        canary=parse_canary(spec.section("canary"), parts) if spec.has("canary") else None,
         balancer=parse_balancer(spec.section("routing"), routing.type),
         cost=_cost(spec.section("cost")) if spec.has("cost") else None,
     )
@@ -128,60 +129,6 @@ def _is_dns_1035(name: str) -> bool:
         and name[0].isalpha()
         and name[-1] != "-"
     )
-
-
-def _target(workload: Fields) -> TargetRef:
-    ref = workload.required_section(
-        "targetRef", "name the workload to scale, for example targetRef: {kind: Deployment, name: chat}"
-    )
-    return TargetRef(
-        group=ref.text(
-            "group",
-            default="apps",
-            longest=253,
-            pattern=rf"({NAME})?",
-            fix="write an API group without its version, for example apps",
-        ),
-        kind=ref.text(
-            "kind",
-            default="Deployment",
-            longest=63,
-            pattern=r"[A-Z][A-Za-z0-9]*",
-            fix="write the kind as manifests do, for example Deployment or StatefulSet",
-        ),
-        name=ref.text(
-            "name",
-            longest=253,
-            pattern=NAME,
-            fix="write the name of an object in this namespace, for example chat",
-        ),
-    )
-
-
-def _service_ref(workload: Fields) -> ServiceRef | None:
-    if not workload.has("serviceRef"):
-        return None
-    ref = workload.section("serviceRef")
-    return ServiceRef(
-        name=ref.text(
-            "name",
-            longest=63,
-            pattern=NAME,
-            fix="write the name of a Service in this namespace, for example chat",
-        ),
-        port=ref.optional_integer("port", lowest=1, highest=65535),
-    )
-
-
-def _model_names(workload: Fields) -> tuple[str, ...]:
-    names: list[str] = []
-    for name, path in workload.items("modelNames", largest=16):
-        if not isinstance(name, str) or not 1 <= len(name) <= 253:
-            raise InvalidSpec(path, f"{name!r} is not a model name", "write 1 to 253 characters")
-        if name in names:
-            raise InvalidSpec(path, f'"{name}" is there twice', "write each name once")
-        names.append(name)
-    return tuple(names)
 
 
 def _slo(slo: Fields) -> Slo:

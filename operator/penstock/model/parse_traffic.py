@@ -24,7 +24,7 @@ MOST_CLASSES = 8
 _CLASS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _CLASS_FIX = "write the name of a class in lower case, for example interactive"
 # The gateway strips what clients send under its own names, so no class would ever arrive.
-_HEADER = r"(?!x-envoy-|x-penstock-)[a-z0-9]([-a-z0-9_]*[a-z0-9])?"
+HEADER = r"(?!x-envoy-|x-penstock-)[a-z0-9]([-a-z0-9_]*[a-z0-9])?"
 _MODES = (Mode.OBSERVE, Mode.ENFORCE)  # Paused is for the whole service
 _OF_ENVOY = (Balancer.LEAST_REQUESTS, Balancer.RANDOM)
 _ADMISSION, _ROUTING, _CLASSES = AdmissionSpec(), RoutingSpec(), RequestClass("", 0)
@@ -43,7 +43,7 @@ def parse_admission(admission: Fields) -> AdmissionSpec:
             "classHeader",
             default=_ADMISSION.class_header,
             longest=64,
-            pattern=_HEADER,
+            pattern=HEADER,
             fix="write a header in lower case, for example x-request-class; x-envoy-* and x-penstock-* are "
             "the gateway's own",
         ),
