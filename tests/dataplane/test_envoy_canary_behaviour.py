@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from fakes.envoy_files import write_snapshot
 from fakes.envoy_gateway import CHAT, UNLIMITED, Gateway, gateway, plan, share, to_canary, to_small
-from fakes.streaming_upstream import StreamingUpstream, at_once
+from fakes.streaming_upstream import Behaviour, StreamingUpstream, at_once, held
+from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.lua_canary import sticky_part
+from penstock.dataplane.envoy.snapshot import Snapshot, render
 
 STABLE, CANARY = (200, "chat", "primary"), (200, "chat@canary", "canary")
 
 
-def pods(*names: str, behaviour: object = None) -> list[StreamingUpstream]:
-    return [
-        StreamingUpstream(name) if behaviour is None else StreamingUpstream(name, behaviour=behaviour)  # type: ignore[arg-type]
-        for name in names
-    ]
+def pods(*called: str, behaviour: Behaviour = held) -> list[StreamingUpstream]:
+    return [StreamingUpstream(name, behaviour) for name in called]
 
 
 async def weighed(gate: Gateway, weight_percent: int, **fields: object) -> None:
@@ -159,6 +159,26 @@ async def test_a_canary_without_a_ready_pod_gets_nothing(tmp_path: Path, state: 
         await weighed(gate, 100)
         await asyncio.gather(*gate.send(20))
         assert (gate.outcomes(), canary.seen) == ({STABLE: 20}, [])
+
+
+@pytest.mark.parametrize("missing", [{"prod_chat_canary", "prod_chat_canary_any"}, {"prod_chat_canary_any"}])
+async def test_a_canary_whose_clusters_have_not_arrived_gets_nothing_and_costs_nobody_an_answer(
+    tmp_path: Path, missing: set[str]
+) -> None:
+    [chat, canary] = pods("chat-0", "canary-0", behaviour=at_once)
+    served = plan(canary=to_canary(100))
+    async with gateway(tmp_path, [(plan(listen_port=served.listen_port), UNLIMITED, [chat], [])]) as gate:
+        state = replace(gate.states[CHAT], plan=served, canary_endpoints=(canary.endpoint(),))
+        whole = render([state], gate.shares, listen_address="127.0.0.1").resources
+        clusters = {name: cluster for name, cluster in whole[names.CDS].items() if name not in missing}
+        write_snapshot(Snapshot({**whole, names.CDS: clusters}), tmp_path)
+
+        async def routed() -> bool:
+            return "canary_parts" in await gate.envoy.admin("/config_dump?resource=dynamic_route_configs")
+
+        await gate.until(routed)
+        await asyncio.gather(*gate.send(10))
+        assert gate.outcomes() == {STABLE: 10}
 
 
 async def test_a_canary_serves_up_to_its_limit_while_the_stable_arm_has_nobody(tmp_path: Path) -> None:
