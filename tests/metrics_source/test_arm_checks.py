@@ -43,7 +43,7 @@ async def test_counters_are_read_pod_by_pod_for_both_arms() -> None:
     )
     arms = await read(source, TOXIC)
     assert arms.canary is not None
-    assert arms.canary.checks == (CheckCounters("toxic", "pod=new-1", 2.0, 50.0),)
+    assert arms.canary.checks == (CheckCounters("toxic", "new-1", 2.0, 50.0),)
     assert sorted(source.asked) == [
         'all_total{pod=~"(?:chat-1|chat[.]2)",namespace="prod"}',
         'all_total{pod=~"(?:new-1)",namespace="prod"}',
@@ -52,11 +52,21 @@ async def test_counters_are_read_pod_by_pod_for_both_arms() -> None:
     ]
 
 
+async def test_the_series_of_a_pod_are_added_up_whatever_their_other_labels() -> None:
+    source = answering(
+        bad_total=[({"pod": "new-1", "code": "500"}, 2.0), ({"pod": "new-1", "code": "503"}, 1.0)],
+        all_total=[({"pod": "new-1"}, 50.0)],
+    )
+    arms = await read(source, TOXIC)
+    assert arms.canary is not None
+    assert arms.canary.checks == (CheckCounters("toxic", "new-1", 3.0, 50.0),)
+
+
 async def test_a_sum_over_one_pod_is_that_pods_and_begins_anew_with_another_pod() -> None:
     source = answering(bad_total=[({}, 2.0)], all_total=[({}, 50.0)])
     arms = await read(source, TOXIC)
     assert arms.canary is not None
-    assert arms.canary.checks == (CheckCounters("toxic", "pod=new-1", 2.0, 50.0),)
+    assert arms.canary.checks == (CheckCounters("toxic", "new-1", 2.0, 50.0),)
 
 
 async def test_a_threshold_is_one_number_of_the_canary() -> None:
@@ -117,7 +127,7 @@ MANY = [({"pod": f"p-{number}"}, 1.0) for number in range(513)]
             TOXIC,
             [({"pod": "old-1"}, 1.0)],
             ONE,
-            "the query for bad of toxic gives nothing where that for total has pod=new-1: counters that "
+            "the query for bad of toxic gives nothing for new-1, that for total does: counters that "
             "appear with the first failure need '<bad> or 0 * <total>'",
         ),
         (

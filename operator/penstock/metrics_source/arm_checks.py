@@ -16,7 +16,7 @@ from penstock.metrics_source import absences
 from penstock.metrics_source.arm_queries import arm_pattern
 from penstock.metrics_source.arm_types import Arm, ArmsWanted, Lack
 from penstock.metrics_source.ask import Asker, CollectLimits
-from penstock.metrics_source.base import Labels, QueryError, QueryLimits, Sample, shorten
+from penstock.metrics_source.base import QueryError, QueryLimits, Sample, shorten
 from penstock.metrics_source.identity import SeriesSettings
 from penstock.metrics_source.promql_scope import scope
 from penstock.metrics_source.promql_tokens import Kind, PromqlRefusedError, tokens_of
@@ -88,14 +88,14 @@ class CheckReader:
         bad, total = await asyncio.gather(
             *(self._ask(name, query, MOST_SERIES) for name, query in zip(names, queries, strict=True))
         )
-        failures = self._by_series(names[0], check.bad, bad, arm)
-        totals = self._by_series(names[1], check.total, total, arm)
-        for series in totals:
-            if series not in failures:
+        failures = self._by_pod(names[0], check.bad, bad, arm)
+        totals = self._by_pod(names[1], check.total, total, arm)
+        for pod in totals:
+            if pod not in failures:
                 raise _UnusableError(
                     Reading.missing(
                         Absence.NO_SERIES,
-                        f"the query for {names[0]} gives nothing where that for total has {series}: counters "
+                        f"the query for {names[0]} gives nothing for {pod}, that for total does: counters "
                         "that appear with the first failure need '<bad> or 0 * <total>'",
                     )
                 )
@@ -156,8 +156,8 @@ class CheckReader:
             )
         return samples
 
-    def _by_series(self, name: str, promql: str, samples: Sequence[Sample], arm: Arm) -> Mapping[str, float]:
-        """Return the counters by what tells them apart."""
+    def _by_pod(self, name: str, promql: str, samples: Sequence[Sample], arm: Arm) -> Mapping[str, float]:
+        """Return the counter of each pod: its series added up, which restart together."""
         found: dict[str, float] = {}
         pod_label, pods = self.settings.pod_label, self.wanted.pods(arm)
         for labels, value in samples:
@@ -173,14 +173,11 @@ class CheckReader:
                         f"new requests: write sum by ({pod_label}) (...) (query: {shorten(promql)})",
                     )
                 )
-            found[_series(labels if pod_label in labels else {**labels, pod_label: min(pods)})] = value
+            pod = labels.get(pod_label) or min(pods)
+            found[pod] = found.get(pod, 0.0) + value
         return found
 
 
 def no_pods(arm: Arm) -> Reading:
     """An arm without pods."""
     return Reading.missing(Absence.NO_SERIES, f"the {arm.lower()} arm has no pods")
-
-
-def _series(labels: Labels) -> str:
-    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()) if name != "__name__")
