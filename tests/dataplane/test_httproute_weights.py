@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from fakes.gateway_api import a_route, a_rule
 from penstock.dataplane.gatewayapi.ownership import last_writer
-from penstock.dataplane.gatewayapi.weights import Refusal, WeightPatch, split, weight_patch
+from penstock.dataplane.gatewayapi.weights import (
+    CanaryWeight,
+    Refusal,
+    WeightPatch,
+    split,
+    sticky_shortfall,
+    weight_patch,
+)
 from penstock.sandbox.fake_patch import json_patch
 
 PLACE = {"namespace": "prod", "resourceVersion": "7"}
@@ -190,6 +197,67 @@ def test_a_fallback_that_gets_nothing_yet_need_not_be_in_the_rule() -> None:
 def test_a_fraction_becomes_whole_percent(ratio: float, expected: int) -> None:
     assert split("chat", "small", ratio) == {"chat": 100 - expected, "small": expected}
     assert split("chat", None, ratio) == {"chat": 100}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "percent", "weights"),
+    [
+        (0.0, 0, (100, 0, 0)),
+        (0.0, 5, (95, 0, 5)),
+        (0.3, 20, (56, 30, 14)),
+        (0.5, 5, (48, 50, 2)),  # never above its share of the rest
+        (0.9, 5, (9, 90, 1)),  # but with one there is evidence
+        (1.0, 50, (0, 100, 0)),
+        (0.0, 100, (0, 0, 100)),
+    ],
+)
+def test_three_backends_get_100_together(ratio: float, percent: int, weights: tuple[int, ...]) -> None:
+    canary = CanaryWeight("tried", percent)
+    assert tuple(split("chat", "small", ratio, canary).values()) == weights
+
+
+@given(st.floats(-1, 2), st.integers(-5, 120), st.booleans())
+def test_any_split_is_100_without_anything_below_0(ratio: float, percent: int, has_fallback: bool) -> None:
+    found = split("chat", "small" if has_fallback else None, ratio, CanaryWeight("tried", percent))
+    assert sum(found.values()) == 100
+    assert min(found.values()) >= 0
+
+
+def test_stable_canary_and_fallback_are_patched_together() -> None:
+    rule = a_rule("main", chat=70, chat_small=30, chat_canary=0)
+    weights = split("chat", "chat-small", 0.3, CanaryWeight("chat-canary", 20))
+    patch = weight_patch(a_route(rule, **PLACE), "main", weights, primary="chat")
+    assert isinstance(patch, WeightPatch)
+    assert [(each["path"], each["value"]) for each in patch.operations[2:]] == [
+        ("/spec/rules/0/backendRefs/0/weight", 56),
+        ("/spec/rules/0/backendRefs/2/weight", 14),
+    ]
+
+
+def test_a_rule_without_the_canarys_service_says_what_to_add_once_it_has_a_share() -> None:
+    route = a_route(a_rule("main", chat=1, chat_small=0), **PLACE)
+    waiting = weight_patch(
+        route, "main", split("chat", None, 0.0, CanaryWeight("chat-canary", 0)), primary="chat"
+    )
+    assert isinstance(waiting, WeightPatch)
+    assert not waiting.changed
+    asked = weight_patch(
+        route, "main", split("chat", None, 0.0, CanaryWeight("chat-canary", 5)), primary="chat"
+    )
+    assert asked == Refusal(
+        "UnexpectedBackends",
+        "rule 'main' of HTTPRoute prod/chat has no backendRef to Service chat-canary: add "
+        '{"name": "chat-canary", "port": ..., "weight": 0} to its backendRefs',
+    )
+
+
+def test_a_sticky_split_is_said_to_be_impossible() -> None:
+    assert sticky_shortfall("") is None
+    assert sticky_shortfall("x-session") == Refusal(
+        "StickySplitNotPossible",
+        "an HTTPRoute draws an arm for each request: those with the same x-session meet both arms; set "
+        "routing.type Envoy, or remove canary.stickyHeader",
+    )
 
 
 def test_the_last_writer_of_the_rules_is_known() -> None:

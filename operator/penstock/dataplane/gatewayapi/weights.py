@@ -42,12 +42,46 @@ class WeightPatch:
         return bool(self.operations)
 
 
-def split(primary: str, fallback: str | None, fallback_ratio: float) -> dict[str, int]:
-    """Return weights by Service; `fallback_ratio` (0..1) of the requests go to the fallback."""
-    if fallback is None:
-        return {primary: TOTAL}
-    share = round(TOTAL * min(1.0, max(0.0, fallback_ratio)))
-    return {primary: TOTAL - share, fallback: share}
+@dataclass(frozen=True, slots=True)
+class CanaryWeight:
+    """The Service of a canary's pods, and how many percent of what the fallback leaves go there."""
+
+    service: str
+    percent: int
+
+
+def split(
+    primary: str, fallback: str | None, fallback_ratio: float, canary: CanaryWeight | None = None
+) -> dict[str, int]:
+    """Return weights by Service, 100 in all; `fallback_ratio` (0..1) of the requests go to the fallback.
+
+    A canary with a share gets at least 1 of what there is: 0 would never bring evidence.
+    """
+    weights = {primary: TOTAL}
+    if fallback is not None:
+        weights[fallback] = round(TOTAL * min(1.0, max(0.0, fallback_ratio)))
+        weights[primary] -= weights[fallback]
+    if canary is not None:
+        rest = weights[primary]
+        share = rest * min(100, max(0, canary.percent)) // 100
+        weights[canary.service] = max(share, min(1, rest)) if canary.percent > 0 else 0
+        weights[primary] -= weights[canary.service]
+    return weights
+
+
+def sticky_shortfall(header: str) -> Refusal | None:
+    """Return that an HTTPRoute cannot keep a header's value on one arm; None where no header is named.
+
+    The weights can be set all the same. Session persistence of the Gateway API (GEP-1619, experimental)
+    keeps a session on a pod, not a value on a side of the split.
+    """
+    if not header:
+        return None
+    return Refusal(
+        "StickySplitNotPossible",
+        f"an HTTPRoute draws an arm for each request: those with the same {header} meet both arms; set "
+        "routing.type Envoy, or remove canary.stickyHeader",
+    )
 
 
 def weight_patch(
@@ -55,8 +89,8 @@ def weight_patch(
 ) -> WeightPatch | Refusal:
     """Return what gives the rule called `rule` these weights, by Service, or why that must not be done.
 
-    `primary` is the Service of the service itself: an InferencePool may stand in its place. A rule with
-    one backendRef needs no weights: then only the primary may be asked for anything above 0.
+    `primary` is the Service of the service itself, of its stable arm: an InferencePool may stand in its
+    place. A rule with one backendRef needs no weights: then only the primary may be asked for more than 0.
     """
     name = f"HTTPRoute {_name(route)}"
     owner = other_owner(route)
