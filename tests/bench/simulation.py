@@ -52,9 +52,9 @@ def day() -> Scenario:
     phase = random.random(2 * DAY_REQUESTS)
     chance = (1 + 0.6 * np.sin(2 * np.pi * phase)) / 1.6
     kept = np.sort(phase[random.random(phase.size) < chance][:DAY_REQUESTS])
-    inputs, outputs = conversations()
-    drawn = random.integers(0, inputs.size, kept.size)
-    return scenario_of("day", DAY_SECONDS * kept, inputs[drawn], outputs[drawn], replicas=16)
+    hour = conversations()
+    drawn = random.integers(0, hour.inputs.size, kept.size)
+    return scenario_of("day", DAY_SECONDS * kept, hour.inputs[drawn], hour.outputs[drawn], replicas=16)
 
 
 def of_trace(path: Path) -> Scenario:
