@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.schema_walk import At, Schema, root
+from penstock.model.canary import CanaryPhase
+from penstock.model.canary_status import CanaryShown
+from penstock.model.canary_verdict import Evidence
 from penstock.model.conditions import Finding, Status, set_conditions
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Pool
@@ -57,6 +60,38 @@ VALUES = StatusValues(
         in_flight_limit=392, running_per_replica=80, queued_per_replica=18, enforced=True, shed_ratio=0.0312
     ),
     fallback=FallbackShown("chat-small", 0.118),
+    canary=CanaryShown(
+        phase=CanaryPhase.TESTING,
+        since=940.0,
+        revision="bbbbbbbbbb",
+        stable_revision="cccccccccc",
+        rejected_revision="dddddddddd",
+        rejected_because="p95 TTFT is 31 % worse",
+        step=2,
+        steps=3,
+        weight_percent=20,
+        evidence="no verdict yet: 312 requests of the canary, about 640 more at this rate",
+        rows=(
+            Evidence("errors", 1250.0, 2.0, 312.0, 1.0, 2.0, 0.21, 14.0, 0.12, 0.4, 1.301, 1.301),
+            Evidence(
+                "ttft",
+                1240.0,
+                180.0,
+                310.0,
+                47.0,
+                1.0445,
+                0.79,
+                1.38,
+                -0.2,
+                0.65,
+                1.6,
+                1.3,
+                edge_seconds=0.25,
+            ),
+            Evidence("tpot", missing="no series of the canary's pods"),
+        ),
+        memory='{"canary":{"phase":"Testing"},"judge":{}}',
+    ),
 )
 
 
@@ -79,6 +114,45 @@ def test_status_shows_every_value() -> None:
             "shedPercent": 3,
         },
         "fallback": {"backend": "chat-small", "percent": 12},
+        "canary": {
+            "phase": "Testing",
+            "since": "1970-01-01T00:15:40Z",
+            "summary": "Testing 20%",
+            "revision": "bbbbbbbbbb",
+            "stableRevision": "cccccccccc",
+            "rejectedRevision": "dddddddddd",
+            "rejectedBecause": "p95 TTFT is 31 % worse",
+            "step": "2/3",
+            "weightPercent": 20,
+            "evidence": "no verdict yet: 312 requests of the canary, about 640 more at this rate",
+            "rows": [
+                {
+                    "metric": "errors",
+                    "canaryRequests": 312,
+                    "canaryBad": 1,
+                    "stableRequests": 1250,
+                    "stableBad": 2,
+                    "ratio": "2",
+                    "interval": "0.21 to 14",
+                    "againstPercent": 9,
+                    "forPercent": 31,
+                },
+                {
+                    "metric": "ttft",
+                    "canaryRequests": 310,
+                    "canaryBad": 47,
+                    "stableRequests": 1240,
+                    "stableBad": 180,
+                    "edge": "250ms",
+                    "ratio": "1.04",
+                    "interval": "0.79 to 1.38",
+                    "againstPercent": 0,
+                    "forPercent": 50,
+                },
+                {"metric": "tpot", "missing": "no series of the canary's pods"},
+            ],
+            "memory": '{"canary":{"phase":"Testing"},"judge":{}}',
+        },
         "objectives": [
             {"name": "ttft.p95", "target": "500ms", "measured": "310ms", "budgetRemainingPercent": 93},
             {"name": "availability", "target": "99.5%", "measured": "99.99%", "budgetRemainingPercent": 42},
@@ -175,6 +249,11 @@ AT_ONCE = [
     ("admission.mode", "Observe"),
     ("fallback.backend", "chat-tiny"),
     ("fallback", None),
+    ("canary.phase", "RollingBack"),
+    ("canary.step", "3/3"),
+    ("canary.revision", "eeeeeeeeee"),
+    ("canary.rejectedRevision", "bbbbbbbbbb"),
+    ("canary", None),
 ]
 WITHIN_A_MINUTE = [
     ("replicas.ready", 5),
@@ -192,6 +271,11 @@ WITHIN_A_MINUTE = [
     ("admission.shedPercent", 5),
     ("admission.shedPercent", None),
     ("fallback.percent", 20),
+    ("canary.weightPercent", 16),
+    ("canary.rows.0.canaryRequests", 350),
+    ("canary.rows.1.stableBad", 210),
+    ("canary.rows.0", None),
+    ("canary.evidence", "no request of the canary was counted"),
     ("load.source", "Gateway"),
     ("load.arrivalRate", "somebody wrote this"),
     ("conditions.0.message", "3 replicas at 12.5 ms because of a quota"),
@@ -208,6 +292,10 @@ NEVER = [
     ("objectives.0.budgetRemainingPercent", 90),
     ("admission.maxInFlight", 400),
     ("fallback.percent", 13),
+    ("canary.memory", '{"canary":{"phase":"Testing"},"judge":{"n":1}}'),
+    ("canary.rows.0.canaryRequests", 330),
+    ("canary.rows.1.againstPercent", 70),
+    ("canary.evidence", "no verdict yet: 330 requests of the canary, about 620 more at this rate"),
 ]
 
 
@@ -298,6 +386,19 @@ def test_whatever_is_measured_fits_the_schema(
             offered_per_second=rate,
             admission=AdmissionShown(*counts, enforced=True, shed_ratio=ratio),
             fallback=FallbackShown("chat-small", ratio),
+            canary=CanaryShown(
+                phase=CanaryPhase.TESTING,
+                revision="bbbbbbbbbb",
+                rejected_because=message,
+                step=1,
+                steps=3,
+                evidence=message,
+                rows=(
+                    Evidence("errors", rate, ttft, rate, ttft, ratio, ratio, rate, speed, speed, ratio, rate),
+                    Evidence("ttft", edge_seconds=ttft, missing=message),
+                    *(Evidence(f"check-{at}", edge_seconds=ttft) for at in range(20)),
+                ),
+            ),
         )
     )
     assert list(misfits(status, root()["properties"]["status"], ())) == []

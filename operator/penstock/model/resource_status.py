@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.model.canary_status import CanaryShown, canary_status
 from penstock.model.conditions import Condition, timestamp, truncated
 from penstock.model.decision import Decision
 from penstock.model.duration import format_duration
@@ -86,6 +87,7 @@ class StatusValues:
     floor: Floor | None = None
     admission: AdmissionShown | None = None  # None: there is no limit
     fallback: FallbackShown | None = None  # None: there is none that may be used
+    canary: CanaryShown | None = None  # None: no revision can be tried
 
 
 def latency_progress(
@@ -115,6 +117,7 @@ def build_status(values: StatusValues) -> dict[str, Any]:
         "load": _load(values),
         "admission": _admission(values.admission),
         "fallback": _fallback(values.fallback),
+        "canary": canary_status(values.canary),
         "objectives": [_objective(each) for each in values.objectives],
         "budgetRemainingPercent": _budget(values.objectives),
         "learned": _present(

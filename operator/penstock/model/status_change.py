@@ -1,9 +1,9 @@
 """Whether a status tells something new, and the patch that writes it.
 
-At once when a condition, a reason, the wanted count, a floor, or whether limits are enforced changes;
-otherwise at most once in 60 seconds, and only if a replica count or a wording changed, a signal came or
-went, or a number moved by more than 10 %. Every write is a revision in etcd and an event for everybody
-who watches.
+At once when a condition, a reason, the wanted count, a floor, whether limits are enforced, or a canary's
+phase or step changes; otherwise at most once in 60 seconds, and only if a replica count or a wording changed,
+a signal came or went, or a number moved by more than 10 %. Every write is a revision in etcd and an event
+for everybody who watches.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from penstock.model.duration import parse_duration
 
 NUMBERS_EVERY_SECONDS = 60.0
 MOVED_RATIO = 0.1
+# What a canary's state is, beside its numbers; its memory is written along with these and those, so that
+# evidence which grows by a request is no write, and a restart costs a tenth of it at most.
+_CANARY_STATE = ("phase", "revision", "stableRevision", "rejectedRevision", "step")
+_ROW_NUMBERS = ("canaryRequests", "canaryBad", "stableRequests", "stableBad")
 _WORDS = ("source", "mode", "backend")  # what is no number in the sections that hold numbers
 
 
@@ -62,6 +66,7 @@ def _acted_upon(status: Mapping[str, Any]) -> tuple[object, ...]:
         replicas.get("desired"),
         admission.get("mode"),
         fallback.get("backend"),
+        *((status.get("canary") or {}).get(name) for name in _CANARY_STATE),
     )
 
 
@@ -70,6 +75,7 @@ def _wordings(status: Mapping[str, Any]) -> list[str]:
     messages = [(status.get("decision") or {}).get("message", "")]
     messages += [entry.get("message", "") for entry in status.get("conditions") or ()]
     messages.append((status.get("load") or {}).get("source", ""))
+    messages.append((status.get("canary") or {}).get("evidence", ""))
     return [re.sub(r"[0-9][0-9.,]*( ?m?s)?", "#", message) for message in messages]
 
 
@@ -79,6 +85,13 @@ def _numbers(status: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for name, value in (status.get(section) or {}).items():
             if name not in _WORDS:
                 yield f"{section}.{name}", _value(value)
+    canary = status.get("canary") or {}
+    if "weightPercent" in canary:
+        yield "canary.weightPercent", _value(canary["weightPercent"])
+    for row in canary.get("rows") or ():
+        for name in _ROW_NUMBERS:
+            if name in row:
+                yield f"canary.{row['metric']}.{name}", _value(row[name])
     for objective in status.get("objectives") or ():
         for name in ("measured", "budgetRemainingPercent"):
             if name in objective:

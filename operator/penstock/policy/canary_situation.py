@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from penstock.model.canary import CanaryMemory, CanaryObservation, CanaryPhase
 from penstock.model.canary_spec import CanarySpec
 from penstock.model.canary_verdict import CanaryReason, Verdict, VerdictKind
+from penstock.model.decision import RolloutReason
 from penstock.model.spec import RoutingType, ServiceSpec, WorkloadType
 from penstock.policy.canary_sizing import replicas_for
 from penstock.policy.drain import DRAIN_DEADLINE_SECONDS, SETTLE_SECONDS
@@ -95,12 +96,16 @@ class Situation:
     def withdrawn(self) -> bool:
         """Whether what is under way is not wanted at all any more."""
         seen = self.seen
-        return seen.refusal is not None or not seen.wanted or seen.wanted == seen.stable_revision
+        if seen.refusal is not None:
+            # Without a stable arm the canary is all that serves: it stays what it is.
+            return seen.refusal[0] is not RolloutReason.STABLE_MISSING
+        return not seen.wanted or seen.wanted == seen.stable_revision
 
     def superseded(self) -> bool:
         """Whether another revision is wanted, or what it is compared with has changed."""
         memory, seen = self.memory, self.seen
-        return seen.wanted != memory.revision or seen.stable_revision != memory.against
+        another_stable = bool(seen.stable_revision) and seen.stable_revision != memory.against
+        return seen.wanted not in ("", memory.revision) or another_stable
 
     def ready(self) -> bool:
         """Whether the canary can take the share of its step, and all proxies know its endpoints."""
