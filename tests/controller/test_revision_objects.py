@@ -113,11 +113,11 @@ def test_the_longest_name_of_a_service_leaves_room_for_all_names_made_of_it() ->
 
 
 def test_a_service_of_an_owned_workload_selects_one_revision_and_goes_with_it() -> None:
-    assert owned_service(CHAT, "chat-stable", "bcdf245678", PodPort(80, 8000), Arm.STABLE) == {
+    assert owned_service(CHAT, "chat", "bcdf245678", PodPort(80, 8000), Arm.STABLE) == {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": "chat-stable",
+            "name": "chat",
             "namespace": "prod",
             "labels": OURS | {"serving.penstock.dev/arm": "stable"},
             "ownerReferences": [OWNER],
@@ -137,21 +137,21 @@ HTTP = {"name": "http", "containerPort": 8000}
 @pytest.mark.parametrize(
     ("template", "asked", "port"),
     [
-        pytest.param(with_containers({"ports": [HTTP]}), None, PodPort(8000, 8000), id="the only one"),
+        pytest.param(with_containers({"ports": [HTTP]}), None, PodPort(80, 8000), id="the only one"),
         pytest.param(
             with_containers({"ports": [METRICS]}, {"ports": [HTTP]}),
             None,
-            PodPort(8000, 8000),
+            PodPort(80, 8000),
             id="http of a later container before the first of a sidecar",
         ),
         pytest.param(
             with_containers({"ports": [{"containerPort": 7000}, METRICS]}),
             None,
-            PodPort(7000, 7000),
+            PodPort(80, 7000),
             id="the first where none is named http",
         ),
         pytest.param(
-            with_containers({"ports": [HTTP]}), 80, PodPort(80, 8000), id="a Service's port of its own"
+            with_containers({"ports": [HTTP]}), 8080, PodPort(8080, 8000), id="a Service's port of its own"
         ),
         pytest.param(
             with_containers({"ports": [HTTP, METRICS]}), 9400, PodPort(9400, 9400), id="the one asked for"
@@ -159,7 +159,7 @@ HTTP = {"name": "http", "containerPort": 8000}
         pytest.param(
             with_containers({"ports": [{"containerPort": 53, "protocol": "UDP"}, HTTP]}),
             None,
-            PodPort(8000, 8000),
+            PodPort(80, 8000),
             id="UDP is not where requests go",
         ),
         pytest.param(with_containers({"name": "engine"}), 8000, PodPort(8000, 8000), id="only asked for"),
@@ -173,7 +173,7 @@ def test_where_a_templates_pods_serve(
     assert pod_port(template, asked) == port
 
 
-def found(name: str = "chat-stable", *, owner: dict[str, Any] | None = None, **labels: str) -> dict[str, Any]:
+def found(name: str = "chat", *, owner: dict[str, Any] | None = None, **labels: str) -> dict[str, Any]:
     owners = [] if owner is None else [owner]
     return {"metadata": {"name": name, "labels": labels, "ownerReferences": owners}}
 
@@ -207,31 +207,31 @@ def found(name: str = "chat-stable", *, owner: dict[str, Any] | None = None, **l
         ),
         pytest.param(
             {"metadata": {"labels": {"app.kubernetes.io/managed-by": "Helm"}}},
-            "is not Penstock's (managed by Helm): delete it, or give the InferenceService another name",
+            "is not Penstock's (managed by Helm): delete it, or name another in workload.serviceRef",
             id="of a chart",
         ),
         pytest.param(
             {"metadata": {}},
-            "is not Penstock's: delete it, or give the InferenceService another name",
+            "is not Penstock's: delete it, or name another in workload.serviceRef",
             id="of somebody",
         ),
     ],
 )
 def test_whose_an_object_is(there: dict[str, Any], why: str) -> None:
-    wanted = owned_service(CHAT, "chat-stable", "bcdf245678", PodPort(80, 8000), Arm.STABLE)
+    wanted = owned_service(CHAT, "chat", "bcdf245678", PodPort(80, 8000), Arm.STABLE)
     assert taken_by_another(there, wanted) == why
 
 
 def test_an_adopted_arm_is_not_taken_from_an_owned_workload_of_another_service() -> None:
-    wanted = arm_service(CHAT.key, "chat-stable", {"app": "chat"}, [], Arm.STABLE)
+    wanted = arm_service(CHAT.key, "chat", {"app": "chat"}, [], Arm.STABLE)
     theirs = found(owner=OWNER | {"name": "chat-b", "uid": "u-7"})
     assert taken_by_another(theirs, wanted) == "belongs to InferenceService chat-b: rename one of the two"
 
 
 @pytest.mark.parametrize("port", [None, 80])
 def test_an_owned_workload_is_the_stable_revision_for_everybody_else(port: int | None) -> None:
-    asked = None if port is None else ServiceRef("chat", port)
+    asked = None if port is None else ServiceRef("llama", port)
     spec = served_by(replace(CHAT, service=asked), "bcdf245678")
     assert spec.target == TargetRef("apps", "Deployment", "chat-bcdf245678")
-    assert spec.service == ServiceRef("chat-stable", port)
+    assert spec.service == ServiceRef("chat" if port is None else "llama", port)
     assert served_by(spec, "bcdf245678") == spec

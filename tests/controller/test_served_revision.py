@@ -12,7 +12,7 @@ from penstock.model.spec import ServiceKey, ServiceRef, ServiceSpec, TargetRef
 
 CHAT = ServiceKey("prod", "chat")
 FIRST, SECOND = (TargetRef("apps", "Deployment", f"chat-{each}") for each in ("first", "second"))
-STABLE = ServiceRef("chat-stable", None)
+STABLE = ServiceRef("chat", None)
 
 
 def body(*, generation: int = 1, version: int = 1, uid: str = "u-1", **metadata: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def cache() -> FleetCache:
 
 def test_a_revision_is_target_and_service_of_the_spec(cache: FleetCache) -> None:
     assert (spec_of(cache).target, spec_of(cache).service) == (FIRST, STABLE)
-    assert cache.services_in_front(spec_of(cache)) == ["chat-stable"]
+    assert cache.services_in_front(spec_of(cache)) == ["chat"]
 
 
 def test_another_revision_takes_its_place(cache: FleetCache) -> None:

@@ -3,7 +3,7 @@
 One Deployment per revision of the pod template, `<service>-<revision>`, whose pods never change: what
 changes is which revision the Services select. Services and Deployments belong to the InferenceService.
 
-    <service>, <service>-stable --revision: stable one--> pods       <service>-canary --revision--> pods
+    Service <service> --revision: the stable one--> pods       Service <service>-canary --revision--> pods
 
 `spec.replicas` is in the first body only. Afterwards it moves through /scale; applied once and left out
 later, the API server would set it back to 1.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from penstock.dataplane.envoy.gateway_services import SERVICE_LABEL
+from penstock.dataplane.envoy.gateway_services import HTTP_PORT, SERVICE_LABEL
 from penstock.dataplane.envoy.manifests import MANAGED_BY, PREFIX, is_ours
 from penstock.kube.api import INFERENCE_SERVICES, Object
 from penstock.model.revision import owned_target
@@ -46,13 +46,18 @@ class PodPort:
 
 
 def arm_service_name(key: ServiceKey, arm: Arm) -> str:
-    """Return the Service that selects one arm's pods: at most 53 characters."""
+    """Return the Service made for an arm's pods: at most 53 characters. Of an owned stable arm: see below."""
     return f"{key.name}-{arm}"
+
+
+def stable_service_name(spec: ServiceSpec) -> str:
+    """Return the Service of an owned workload's stable arm, which is the one that clients know."""
+    return spec.service.name if spec.service is not None else spec.key.name
 
 
 def served_by(spec: ServiceSpec, revision: str) -> ServiceSpec:
     """Return the spec of an owned workload as all else goes by it: with a target and a Service in front."""
-    front = ServiceRef(arm_service_name(spec.key, Arm.STABLE), spec.service.port if spec.service else None)
+    front = ServiceRef(stable_service_name(spec), spec.service.port if spec.service is not None else None)
     return replace(spec, target=owned_target(spec.key.name, revision), service=front)
 
 
@@ -112,8 +117,11 @@ def port_entry(port: PodPort) -> dict[str, Any]:
 
 
 def pod_port(template: Mapping[str, Any], asked: int | None) -> PodPort | None:
-    """Return where a template's pods serve: the container port `asked` for, else the one named http, else
-    the first. None where the template names none and none is asked for.
+    """Return where the Services of a template lead: to the container port that is `asked` for, else the one
+    named http, else the first. None where the template names none and none is asked for.
+
+    The Service's own port is the one asked for, else 80: that of a container may change with the template,
+    and with it what clients have to write.
     """
     containers = (template.get("spec") or {}).get("containers") or ()
     ports = [
@@ -126,8 +134,7 @@ def pod_port(template: Mapping[str, Any], asked: int | None) -> PodPort | None:
     chosen = [*exact, *(each for each in ports if each.get("name") == "http"), *ports]
     if not chosen:
         return None if asked is None else PodPort(asked, asked)
-    number = int(chosen[0]["containerPort"])
-    return PodPort(number if asked is None else asked, number)
+    return PodPort(HTTP_PORT if asked is None else asked, int(chosen[0]["containerPort"]))
 
 
 def owner_reference(spec: ServiceSpec) -> dict[str, Any]:
@@ -152,9 +159,8 @@ def taken_by_another(found: Mapping[str, Any], wanted: Object) -> str:
     One that nobody owns, but that bears our label and the service's name, was left behind by
     ``kubectl delete --cascade=orphan``: it is taken back.
     """
-    metadata = found.get("metadata") or {}
     theirs, ours = controller_of(found), controller_of(wanted)
-    name = wanted["metadata"]["labels"][SERVICE_LABEL]
+    name = labels_of(wanted)[SERVICE_LABEL]
     if theirs is not None:
         if ours is not None and theirs.get("uid") == ours["uid"]:
             return ""
@@ -162,11 +168,19 @@ def taken_by_another(found: Mapping[str, Any], wanted: Object) -> str:
             return f"goes with the InferenceService {name} that was deleted: wait until it is gone"
         return f"belongs to {theirs.get('kind')} {theirs.get('name')}: rename one of the two"
     if not is_ours(found):
-        owner = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by", "")
+        owner = labels_of(found).get("app.kubernetes.io/managed-by", "")
         whose = f" (managed by {owner})" if owner else ""
-        return f"is not Penstock's{whose}: delete it, or give the InferenceService another name"
-    other = (metadata.get("labels") or {}).get(SERVICE_LABEL, "")
-    return "" if other == name else f"belongs to InferenceService {other}: rename one of the two"
+        named = wanted["kind"] == "Service" and ours and labels_of(wanted)[ARM_LABEL] == Arm.STABLE
+        other = "name another in workload.serviceRef" if named else "give the InferenceService another name"
+        return f"is not Penstock's{whose}: delete it, or {other}"
+    service = labels_of(found).get(SERVICE_LABEL, "")
+    return "" if service == name else f"belongs to InferenceService {service}: rename one of the two"
+
+
+def labels_of(body: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the labels of an object."""
+    labels: Mapping[str, str] = (body.get("metadata") or {}).get("labels") or {}
+    return labels
 
 
 def controller_of(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Keeps an owned workload in the cluster: a Deployment per revision, and the Services that select one.
+"""Keeps an owned workload in the cluster: a Deployment per revision, and a Service for each arm.
 
 Called at every tick; writes on change only. What it writes follows from an explicit value, so the order of a
 rollout is the decider's. Nothing is written unless the mode is Enforce, nothing of anybody else's is taken
@@ -23,6 +23,7 @@ from penstock.controller.revision_objects import (
     owned_service,
     pod_port,
     revision_deployment,
+    stable_service_name,
     taken_by_another,
     with_replicas,
 )
@@ -96,6 +97,12 @@ class RevisionObjects:
             return _not_created(wanted, found)
         if self._is_settled(wanted, found, now):
             return None
+        if stable_service_name(spec) == arm_service_name(spec.key, Arm.CANARY):
+            name = stable_service_name(spec)
+            return (
+                "RevisionNameTaken",
+                f"Service {name} is the canary's: name another in workload.serviceRef",
+            )
         problems = [await self._ensure_arm(spec, wanted.stable, Arm.STABLE, now)]
         if wanted.canary is not None:
             problems.append(await self._ensure_arm(spec, wanted.canary, Arm.CANARY, now))
@@ -118,13 +125,14 @@ class RevisionObjects:
             return False
         if not wanted.in_use <= {each.revision for each in found}:
             return False
-        names = [name for arm in _arms(wanted) for name in _service_names(key, arm)]
+        arms = (Arm.STABLE,) if wanted.canary is None else (Arm.STABLE, Arm.CANARY)
+        names = [_service_name(wanted.spec, arm) for arm in arms]
         return all((key.namespace, name) in self._cache.own_services for name in names)
 
     async def _ensure_arm(
         self, spec: ServiceSpec, revision: Revision, arm: Arm, now: float
     ) -> Problem | None:
-        """Keep one revision's Deployment and the Services that select it."""
+        """Keep one revision's Deployment and the Service that selects it."""
         template = await self._template(spec, revision)
         if isinstance(template, tuple):
             return template
@@ -140,10 +148,8 @@ class RevisionObjects:
                 "no container of workload.template names a port: add "
                 "ports: [{name: http, containerPort: 8000}] to the engine's, or set workload.serviceRef.port",
             )
-        for name in _service_names(spec.key, arm):
-            service = owned_service(spec, name, revision.revision, port, arm)
-            problem = await self._apply(service, now) or problem
-        return problem
+        name = _service_name(spec, arm)
+        return await self._apply(owned_service(spec, name, revision.revision, port, arm), now)
 
     async def _template(self, spec: ServiceSpec, revision: Revision) -> Mapping[str, Any] | Problem:
         """Return a revision's pod template: as wanted, as remembered, else as its Deployment has it."""
@@ -218,14 +224,9 @@ class RevisionObjects:
             log.info("earlier revision deleted", service=str(spec.key), revision=earlier.revision)
 
 
-def _arms(wanted: WantedRevisions) -> tuple[Arm, ...]:
-    return (Arm.STABLE,) if wanted.canary is None else (Arm.STABLE, Arm.CANARY)
-
-
-def _service_names(key: ServiceKey, arm: Arm) -> tuple[str, ...]:
-    """Return the Services that select an arm; that of the canary stays as it is when there is none."""
-    name = arm_service_name(key, arm)
-    return (key.name, name) if arm is Arm.STABLE else (name,)
+def _service_name(spec: ServiceSpec, arm: Arm) -> str:
+    """Return the Service that selects an arm; that of the canary stays as it is when there is none."""
+    return stable_service_name(spec) if arm is Arm.STABLE else arm_service_name(spec.key, arm)
 
 
 def _not_created(wanted: WantedRevisions, found: tuple[FoundRevision, ...]) -> Problem | None:
