@@ -1,8 +1,8 @@
 """Machine code for the simulation's loops, compiled once and kept in the user's cache.
 
-numba's cache looks at the file of the function it keeps, not at those it calls: an edit of one kernel
-would leave another with the old one inlined. So the cache has a directory for every state of this
-package's sources. Without the extra `sim` the import fails with a line that says so.
+numba's cache looks at the file of the function it keeps, not at those it calls or takes constants from:
+an edit of one would leave the others with the old one inlined. So the cache has a directory for every
+state of these sources. Without the extra `sim` the import fails with a line that says so.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ except ImportError as error:  # pragma: no cover - an environment without the ex
     raise ImportError("the fleet simulation needs numba: pip install 'penstock[sim]'") from error
 
 Function = TypeVar("Function", bound=Callable[..., object])
+_PACKAGE = Path(__file__).parents[1]
+# What is compiled, and what it takes constants from.
+_SOURCES = (
+    "sim/compiled.py", "sim/engine.py", "sim/fleet.py", "sim/series.py", "sim/state.py",
+    "engine/batch_loop.py", "engine/vllm_metrics.py",
+)  # fmt: skip
 
 
 def _cache_directory() -> Path:
-    here = Path(__file__).parent
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(here.glob("*.py")):
-        digest.update(source.read_bytes())
+    for source in _SOURCES:
+        digest.update((_PACKAGE / source).read_bytes())
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "penstock" / f"kernels-{digest.hexdigest()[:16]}"
 
