@@ -9,6 +9,7 @@ from penstock.model.canary_verdict import CanaryReason
 from penstock.model.conditions import ConditionType
 from penstock.model.decision import Reason, RolloutReason, TrafficReason
 from penstock.model.reading import Absence
+from penstock.telemetry.canary_metrics import FAMILIES
 from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, GAUGES
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -25,7 +26,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
         for family in OperatorMetrics().registry.collect()
     }
     fleet = {f"penstock_service_{name}" for name in (*GAUGES, *BY_OBJECTIVE, "decision", "requests_total")}
-    assert documented == process | fleet
+    assert documented == process | fleet | {f"penstock_canary_{name}" for name in FAMILIES}
 
 
 def test_every_reason_and_every_absence_is_documented() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from penstock.model.decision import Reason
+from penstock.model.canary_verdict import VerdictKind
+from penstock.model.decision import Reason, TrafficReason
 from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, GAUGES, ServiceSample
 from penstock.telemetry.health import Probe, health_app
 from penstock.telemetry.metrics import OperatorMetrics
@@ -18,6 +19,7 @@ CHAT = ServiceSample(
     offered_per_second=17.25,
     measured_seconds={"ttft.p95": 0.31},
     objective_seconds={"ttft.p95": 0.5},
+    reasons={"admission": "WithinLimit"},
 )
 
 
@@ -40,12 +42,22 @@ async def test_a_service_shows_what_is_known_and_no_zero_for_what_is_not() -> No
     assert families["penstock_service_desired_replicas"] == [(where, 5)]
     assert families["penstock_service_offered_per_second"] == [(where, 17.25)]
     assert families["penstock_service_ready_replicas"] == []
-    assert families["penstock_service_decision"] == [(where | {"reason": "LatencyObjective"}, 1)]
+    assert families["penstock_service_decision"] == [
+        (where | {"kind": "replicas", "reason": "LatencyObjective"}, 1),
+        (where | {"kind": "admission", "reason": "WithinLimit"}, 1),
+    ]
     assert families["penstock_service_measured_seconds"] == [(where | {"objective": "ttft.p95"}, 0.31)]
 
 
 async def test_every_declared_gauge_is_a_field_and_every_field_is_exposed() -> None:
-    fields = set(ServiceSample.__dataclass_fields__) - {"namespace", "name", "reason", "requests"}
+    fields = set(ServiceSample.__dataclass_fields__) - {
+        "namespace",
+        "name",
+        "reason",
+        "reasons",
+        "requests",
+        "canary",
+    }
     assert fields == set(GAUGES) | set(BY_OBJECTIVE)
 
 
@@ -58,8 +70,18 @@ async def test_requests_are_counted_by_class_and_outcome() -> None:
 
 async def test_counters_with_known_labels_start_at_zero() -> None:
     families = await scrape([])
-    reasons = {labels["reason"] for labels, _ in families["penstock_decisions"] if "reason" in labels}
-    assert reasons == {reason.value for reason in Reason}
+    started = {
+        (labels["kind"], labels["reason"])
+        for labels, value in families["penstock_decisions"]
+        if "reason" in labels and value == 0
+    }
+    assert {reason for kind, reason in started if kind == "replicas"} == {each.value for each in Reason}
+    for kind in ("admission", "fallback"):
+        assert {reason for each, reason in started if each == kind} == {each.value for each in TrafficReason}
+    assert ("canary", "ErrorsRegressed") in started
+    assert {
+        labels["verdict"] for labels, _ in families["penstock_canary_verdicts"] if "verdict" in labels
+    } == {each.value for each in VerdictKind}
 
 
 async def test_a_failed_probe_answers_503_and_says_why() -> None:

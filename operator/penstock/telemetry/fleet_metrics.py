@@ -12,12 +12,17 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from penstock.telemetry.canary_metrics import CanarySample, add_canary, new_families
+
 SLICE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSample:
-    """What is exposed of one service; None where there is no value."""
+    """What is exposed of one service; None where there is no value.
+
+    `reason` is of the decision on replicas, `reasons` are of the others by kind.
+    """
 
     namespace: str
     name: str
@@ -40,6 +45,8 @@ class ServiceSample:
     requests: Mapping[tuple[str, str], float] = field(default_factory=dict)
     measured_seconds: Mapping[str, float] = field(default_factory=dict)
     objective_seconds: Mapping[str, float] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    canary: CanarySample | None = None
 
 
 GAUGES = {
@@ -63,7 +70,7 @@ BY_OBJECTIVE = {
     "objective_seconds": "Objective of the percentile",
 }
 REQUESTS = "Requests at the gateways by class and outcome: admitted, shed (429) or spilled to the fallback"
-DECISION = "1 for the reason in force"
+DECISION = "1 for the reason in force of the decision on replicas, admission, fallback or canary"
 
 
 async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
@@ -77,13 +84,17 @@ async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
         f"# HELP penstock_service_requests_total {REQUESTS}",
         "# TYPE penstock_service_requests_total counter",
     ]
+    canaries = new_families()
     for index, sample in enumerate(samples):
         labels = f'{{namespace="{sample.namespace}",name="{sample.name}"'
         for name in GAUGES:
             value = getattr(sample, name)
             if value is not None:
                 lines[name].append(f"penstock_service_{name}{labels}}} {value}")
-        lines["decision"].append(f'penstock_service_decision{labels},reason="{sample.reason}"}} 1')
+        for kind, reason in (("replicas", sample.reason), *sample.reasons.items()):
+            lines["decision"].append(f'penstock_service_decision{labels},kind="{kind}",reason="{reason}"}} 1')
+        if sample.canary is not None:
+            add_canary(canaries, labels, sample.canary)
         for (name, outcome), count in sample.requests.items():
             lines["requests_total"].append(
                 f'penstock_service_requests_total{labels},class="{name}",outcome="{outcome}"}} {count}'
@@ -98,5 +109,5 @@ async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
             )
         if index % SLICE == SLICE - 1:
             await asyncio.sleep(0)
-    text = "\n".join(line for family in lines.values() for line in family)
+    text = "\n".join(line for family in (*lines.values(), *canaries.values()) for line in family)
     return f"{text}\n".encode()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from penstock import __version__
-from penstock.model.decision import Reason
+from penstock.model.canary_verdict import CanaryReason, VerdictKind
+from penstock.model.decision import Reason, RolloutReason, TrafficReason
 
 _TICK_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -39,7 +40,16 @@ class OperatorMetrics:
         )
         self.ticks = Counter("penstock_ticks", "Ticks by result", ["result"], registry=registry)
         self.decisions = Counter(
-            "penstock_decisions", "Changes of value or reason", ["kind", "reason"], registry=registry
+            "penstock_decisions",
+            "Changes of reason; of replicas also of the number",
+            ["kind", "reason"],
+            registry=registry,
+        )
+        self.canary_verdicts = Counter(
+            "penstock_canary_verdicts",
+            "Verdicts on canaries, where they change",
+            ["verdict"],
+            registry=registry,
         )
         self.scale_writes = Counter(
             "penstock_scale_writes", "Writes to /scale", ["direction"], registry=registry
@@ -79,6 +89,13 @@ class OperatorMetrics:
         # Known label values start at 0, so that rate() and alerts work from the first scrape.
         for reason in Reason:
             self.decisions.labels("replicas", reason.value)
+        for kind in ("admission", "fallback"):
+            for traffic_reason in TrafficReason:
+                self.decisions.labels(kind, traffic_reason.value)
+        for canary_reason in (*RolloutReason, *CanaryReason):
+            self.decisions.labels("canary", canary_reason.value)
+        for verdict in VerdictKind:
+            self.canary_verdicts.labels(verdict.value)
         for result in ("ok", "failed"):
             self.ticks.labels(result)
         for direction in ("up", "down"):
