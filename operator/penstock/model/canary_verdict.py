@@ -32,6 +32,7 @@ class CanaryReason(StrEnum):
     TOO_LITTLE_TRAFFIC = "TooLittleTraffic"
     TOO_SLOW = "EvidenceTooSlow"  # traffic enough, but not for a verdict before the deadline
     CANARY_METRICS_MISSING = "CanaryMetricsMissing"
+    BUCKETS_TOO_COARSE = "BucketsTooCoarse"  # no bucket edge tells slow requests from others
     STABLE_METRICS_MISSING = "StableMetricsMissing"
 
 
@@ -77,12 +78,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdCheck:
-    """A user's query on the canary: fails outside [`lowest`, `highest`], `failures` times in a row."""
+    """A user's query on the canary; a regression after `failures_allowed` values in a row out of bounds."""
 
     name: str
-    lowest: float | None = None
-    highest: float | None = None
-    failures: int = 3
+    at_least: float | None = None
+    at_most: float | None = None
+    failures_allowed: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ class JudgeLimits:
     """What counts as worse, and how sure to be.
 
     `max_regression_ratio` bounds the canary's share of slow requests over the stable arm's (1.15: 15 % more
-    requests above an edge). `alpha` is the probability of a false rollback, shared by what is judged;
-    `beta` that of promoting a canary that is worse than allowed. `error_increase` is the increase of the
+    requests above an edge). `alpha` bounds the probability of a false rollback, shared by what is judged, of
+    a canary that is just within the margin (an equal one: measured below 1 %); `beta` that of promoting
+    one that is worse than allowed. `error_increase` is the increase of the
     error share that promotion must exclude, `error_stop_loss` the share that ends a canary whatever the
     stable arm does: policy.canary_errors derives both from an availability objective.
     `expected_ratio` is latency canary / stable that the model expects from their different load.
@@ -100,7 +102,7 @@ class JudgeLimits:
 
     metrics: tuple[Metric, ...] = (Metric.ERRORS, Metric.TTFT, Metric.TPOT)
     max_regression_ratio: float = 1.15
-    alpha: float = 0.05
+    alpha: float = 0.10
     beta: float = 0.05
     error_increase: float = 0.0025
     error_stop_loss: float = 0.05
