@@ -1,7 +1,8 @@
 """How fast a change is obeyed, and that nothing is let past a limit meanwhile.
 
 * First effect: from the call of `publish` to the end of the first request that is treated the new way, with
-  a client that asks all the time. The limit is moved around one held stream, the weight between 0 and 1.
+  a client that asks all the time. The limit is moved around one held stream, the weights of the fallback and
+  of a canary between none and all.
 * Falling limits: clients that keep three times the limit in the air; what runs at the engines is counted
   there, between one change and the next.
 * Bursts: all at once on fresh connections; who answered whom is counted.
@@ -16,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +25,7 @@ import numpy as np
 from bench.dataplane_report import ENVOY, Figure, Goal
 from bench.gateway import OPEN, Gateway, Upstream, route, stream_path
 from bench.raw_http import KeepAlive, Stream, many, request_bytes
-from penstock.model.traffic import FleetLimit, RouteState
+from penstock.model.traffic import CanaryRoute, FleetLimit, RouteState
 
 SECTION = "changes"
 SERVED_BY = "x-penstock-served-by"
@@ -84,7 +86,7 @@ async def first_effects(
     others: Sequence[RouteState],
     flips: int,
 ) -> list[Figure]:
-    """Return p50 and p99 of limit and weight changes, with `others` in the same group."""
+    """Return p50 and p99 of changes of a limit and of weights, with `others` in the same group."""
     own, small = upstreams
 
     def with_limit(in_flight: int) -> list[RouteState]:
@@ -103,6 +105,15 @@ async def first_effects(
         )
         return [state, *others]
 
+    def with_canary(weight_percent: int) -> list[RouteState]:
+        [state, *_] = with_limit(OPEN.in_flight)
+        arm = route("a", listen_port=port, upstream_ports=(small.port,))
+        canary = CanaryRoute(arm.plan.backend, weight_percent)
+        return [
+            replace(state, plan=replace(state.plan, canary=canary), canary_endpoints=arm.endpoints),
+            *others,
+        ]
+
     count = len(others) + 1
     held = request_bytes(stream_path(100_000, 1000))
     gateway.publish(with_limit(2))
@@ -118,8 +129,14 @@ async def first_effects(
         weights = await _flip(
             gateway, prober, [(with_weight(1.0), "a-small"), (with_weight(0.0), "a")], flips
         )
+        gateway.publish(with_canary(0))
+        await gateway.has_everything()
+        canaries = await _flip(
+            gateway, prober, [(with_canary(100), "a@canary"), (with_canary(0), "a")], flips
+        )
     figures = []
-    for name, (seconds, void) in (("limit", limits), ("weight", weights)):
+    changes = (("limit", limits), ("weight", weights), ("canary's weight", canaries))
+    for name, (seconds, void) in changes:
         for p, goal in ((0.5, None), (0.99, (Goal.BELOW, 50.0))):
             label = f"{name} change to first effect, {count} services, p{100 * p:.0f}"
             figures.append(
