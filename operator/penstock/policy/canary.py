@@ -102,9 +102,9 @@ def decide_canary(
             memory = moved(event, phase, situation)
             begun = event in (E.WANTED, E.WANTED_UNTESTED)
             break
-    if not begun:
+    if not begun and spec.mode is not Mode.PAUSED and memory.obeyed is not seen.command:
         # What was said before a run began is no order about it; what came with its template is.
-        memory = memory if memory.obeyed is seen.command else replace(memory, obeyed=seen.command)
+        memory = replace(memory, obeyed=seen.command)
     if spec.mode is not Mode.PAUSED:
         memory = advance_arms(replace(situation, memory=memory))
     situation = replace(situation, memory=memory)

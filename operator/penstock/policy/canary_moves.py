@@ -44,7 +44,9 @@ def moved(event: Event, phase: CanaryPhase, s: Situation) -> CanaryMemory:
     if phase is CanaryPhase.PROMOTED:
         return _promoted(memory, s)
     if phase is CanaryPhase.IDLE:
-        return CanaryMemory(rejected=memory.rejected, promoted=memory.promoted, obeyed=memory.obeyed)
+        return CanaryMemory(
+            since=s.now, rejected=memory.rejected, promoted=memory.promoted, obeyed=memory.obeyed
+        )
     return memory
 
 
