@@ -114,6 +114,8 @@ def test_the_fallback_takes_what_is_refused_until_it_is_full_too():
     assert run.status.tolist() == [RequestStatus.SERVED] * 3 + [RequestStatus.FELL_BACK, RequestStatus.SHED]
     assert run.ttft_seconds[3] == pytest.approx(0.1)
     assert run.attainment_ratio(Objectives(10.0, 10.0)) == pytest.approx(3 / 5)
+    either = (RequestStatus.SERVED, RequestStatus.FELL_BACK)
+    assert run.attainment_ratio(Objectives(10.0, 10.0), either) == pytest.approx(4 / 5)
     assert run.average_replicas(until=1.0) == 1.0  # the fallback is not on this bill
 
 

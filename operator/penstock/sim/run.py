@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -68,13 +69,17 @@ class Run:
         """Return replica-seconds over seconds."""
         return self.replica_seconds(until) / (self.end_seconds if until is None else until)
 
-    def good(self, slo: Objectives) -> NDArray[np.bool_]:
-        """Return which requests the pool answered within both objectives."""
+    def good(
+        self, slo: Objectives, counted: Collection[RequestStatus] = (RequestStatus.SERVED,)
+    ) -> NDArray[np.bool_]:
+        """Return which requests were answered within both objectives, in one of the `counted` ways."""
         with np.errstate(invalid="ignore"):
             tpot = np.isnan(self.tpot_seconds) | (self.tpot_seconds <= slo.tpot_seconds)
             in_time = (self.ttft_seconds <= slo.ttft_seconds) & tpot
-        return np.asarray(in_time & (self.status == RequestStatus.SERVED))
+        return np.asarray(in_time & np.isin(self.status, list(counted)))
 
-    def attainment_ratio(self, slo: Objectives) -> float:
+    def attainment_ratio(
+        self, slo: Objectives, counted: Collection[RequestStatus] = (RequestStatus.SERVED,)
+    ) -> float:
         """Return the share of all requests, refused ones included, that were good."""
-        return float(self.good(slo).mean())
+        return float(self.good(slo, counted).mean())
