@@ -19,8 +19,13 @@ import kopf
 import structlog
 from aiohttp import web
 
+from penstock.controller.adopted_arms import AdoptedArms
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import FleetCache
+from penstock.controller.canaries import Canaries
+from penstock.controller.canary_actions import CanaryActions, CanaryParts
+from penstock.controller.canary_counters import CanaryCounters
+from penstock.controller.canary_step import CanaryStep
 from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.fallbacks import Fallbacks
@@ -31,6 +36,7 @@ from penstock.controller.loop import ControlLoop, LoopParts
 from penstock.controller.model_check import ModelCheck
 from penstock.controller.observed_source import ObservedSource
 from penstock.controller.relist import Relister
+from penstock.controller.revisions import RevisionObjects
 from penstock.controller.route_weights import RouteWeights
 from penstock.controller.service_state import ServiceState
 from penstock.controller.settings import OperatorSettings
@@ -221,15 +227,24 @@ class Operator:
         status = StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics)
         self._stack.push_async_callback(status.events.close)
         scale = ScaleWriter(kube, InFlight(source, series).by_pod)
+        asked = endpoints if serves or pods_identify else None
+        counters = CanaryCounters(kube, self._cache, source, series, asked)
+        revisions, arms = RevisionObjects(kube, self._cache), AdoptedArms(kube, self._cache)
+        actions = CanaryActions(
+            CanaryParts(kube, self._cache, revisions, arms, status, dry_run=settings.dry_run)
+        )
         self._loop = ControlLoop(
             LoopParts(
-                context=StepContext(self._cache, tables, times, fallbacks),
+                context=StepContext(
+                    self._cache, tables, times, fallbacks, CanaryStep(self._cache, asked, times)
+                ),
                 collector=collector,
                 scale=scale,
                 status=status,
                 metrics=self._metrics,
                 pods_identify=pods_identify,
                 gateways_serve=gateways is not None,
+                canaries=Canaries(counters, actions),
             ),
             states,
             dry_run=settings.dry_run,

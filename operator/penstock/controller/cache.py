@@ -16,6 +16,7 @@ from penstock.controller.revision_objects import ARM_LABEL, served_by
 from penstock.controller.selectors import ServiceSelectors
 from penstock.controller.workloads import Workload, read_workload
 from penstock.dataplane.envoy.manifests import is_ours
+from penstock.model.canary import CANARY_ANNOTATION
 from penstock.model.parse import InvalidSpec, parse_service
 from penstock.model.spec import ServiceKey, ServiceSpec, TargetRef
 
@@ -39,6 +40,7 @@ class KnownService:
     invalid: InvalidSpec | None
     status_json: bytes
     resource_version: str
+    canary_command: str = ""  # the annotation that pauses, aborts or promotes a canary
 
     @property
     def status(self) -> Object:
@@ -98,6 +100,7 @@ class FleetCache:
             invalid=invalid,
             status_json=orjson.dumps(body.get("status") or {}),
             resource_version=str(metadata.get("resourceVersion", "")),
+            canary_command=str((metadata.get("annotations") or {}).get(CANARY_ANNOTATION) or ""),
         )
 
     def forget_service(self, namespace: str, name: str) -> None:

@@ -15,9 +15,11 @@ import structlog
 
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import NO_PODS, FleetCache, KnownService
+from penstock.controller.canaries import Canaries
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
 from penstock.controller.restore import DAY_SECONDS, HISTORY_SECONDS, restored_memory, with_history
+from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.sample import sample_of
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
@@ -52,6 +54,7 @@ class LoopParts:
     metrics: OperatorMetrics
     pods_identify: bool  # series are joined through EndpointSlices
     gateways_serve: bool = False  # this process tells gateways whom to route to
+    canaries: Canaries | None = None
 
 
 class ControlLoop:
@@ -115,8 +118,9 @@ class ControlLoop:
         if self._parts.context.fallbacks is not None:
             self._parts.context.fallbacks.begin_tick()
         watched = [self._watched(*each) for each in zip(known, states, strict=True)]
-        loads = await self._parts.collector.collect([each for each in watched if each], at=now)
-        parts = self._parts
+        parts, collecting = self._parts, [each for each in watched if each]
+        looking = asyncio.sleep(0) if parts.canaries is None else parts.canaries.look(now)
+        loads, _ = await asyncio.gather(parts.collector.collect(collecting, at=now), looking)
         writers = Writers(
             parts.scale, parts.status, parts.metrics, drains=parts.gateways_serve, dry_run=self._dry_run
         )
@@ -130,6 +134,8 @@ class ControlLoop:
                     writes.begin(each, state, outcome, self._version(each, state))
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
+            if parts.canaries is not None:
+                await parts.canaries.act(now)
         finally:
             # Also in a tick that has failed half-way: what was begun ends before the next one.
             await writes.targets_set()
@@ -144,10 +150,16 @@ class ControlLoop:
             if state.outcome is not None:
                 yield sample_of(state.outcome, state)
 
-    async def _follow(self, known: Sequence[KnownService], now: float) -> list[ServiceState]:
-        """Begin states for new services, with what survives a restart; drop those of deleted ones."""
+    async def _follow(self, known: list[KnownService], now: float) -> list[ServiceState]:
+        """Begin states for new services, with what survives a restart; drop those of deleted ones.
+
+        A service with revisions of its own is replaced in `known` by what its stable one makes of it.
+        """
         states, fresh = [], []
-        for each in known:
+        canaries = self._parts.canaries
+        if canaries is not None:
+            canaries.begin_tick()
+        for index, each in enumerate(known):
             state = self.states.get(each.key)
             if state is None or state.uid != each.uid:
                 state = self.states[each.key] = ServiceState(
@@ -156,13 +168,17 @@ class ControlLoop:
                     # What is there was written by our predecessor, perhaps a moment ago.
                     written_status_at=now if each.status else 0.0,
                 )
-                fresh.append((each, state))
+                fresh.append((each.key, state))
+            if canaries is not None:
+                known[index] = each = canaries.begin(each, state, now)
             prepare(self._parts.context, each, state)
             states.append(state)
         if len(self.states) > len(known):
             for key in self.states.keys() - {each.key for each in known}:
                 del self.states[key]
-        watched = [self._watched(*each) for each in fresh]
+                if canaries is not None:
+                    canaries.forget(key)
+        watched = [self._watched(self.cache.services[key], state) for key, state in fresh]
         await self._backfill([each for each in watched if each is not None], now)
         return states
 
@@ -200,12 +216,21 @@ class ControlLoop:
         if len(found) != 1:
             return None
         name = found[0]
-        pods = self.cache.pods_behind(spec.key.namespace, name) if self._parts.pods_identify else NO_PODS
+        pods = self._target_pods(spec, name) if self._parts.pods_identify else NO_PODS
         before = state.watched
+        if before is not None and before.pods == pods:
+            pods = before.pods
         if before is None or before.spec is not spec or before.pods is not pods or before.series_name != name:
             # Else the very same one, by which the collector sees that its plan still holds.
             state.watched = Watched(spec, pods=pods, series_name=name)
         return state.watched
+
+    def _target_pods(self, spec: ServiceSpec, service: str) -> frozenset[str]:
+        """Return the pods behind a Service without an adopted canary's, which it may select too."""
+        pods = self.cache.pods_behind(spec.key.namespace, service)
+        if spec.canary is None or spec.canary.target is None:
+            return pods
+        return pods - self.cache.pods_behind(spec.key.namespace, arm_service_name(spec.key, Arm.CANARY))
 
     def _workload(self, spec: ServiceSpec) -> Workload | None:
         return self.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))

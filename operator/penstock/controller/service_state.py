@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from penstock.controller.canary_state import CanaryState
 from penstock.controller.gateway_state import GatewayState
 from penstock.controller.pod_state import NONE_STUCK, StuckPods
 from penstock.metrics_source.identity import Watched
+from penstock.model.canary import CanaryPlan
 from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
 from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
 from penstock.model.value import value
 from penstock.policy.admission import Admission
+from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
 from penstock.policy.estimate import Estimate
@@ -37,6 +40,7 @@ class Outcome:
     admission: Decision[Admission]
     fallback: Decision[FallbackShare]
     findings: tuple[Finding, ...]
+    canary: Decision[CanaryPlan] = NONE_SET
 
 
 @dataclass(slots=True)
@@ -74,4 +78,5 @@ class ServiceState:
     shown_numbers: tuple[float | None, ...] = ()
     written_status_at: float = 0.0
     gateway: GatewayState = field(default_factory=GatewayState)
+    canary: CanaryState | None = None  # None: no revisions are tried
     announced: dict[tuple[str, str], float] = field(default_factory=dict)  # (condition, reason) told when

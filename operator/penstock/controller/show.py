@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import structlog
 
 from penstock.controller.cache import KnownService
+from penstock.controller.canary_shown import canary_numbers, canary_shown, has_moved
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.status_pace import StatusPace
 from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
@@ -66,12 +67,14 @@ class StatusWriter:
             return True
         if outcome.decision is not state.shown_decision:
             return True
+        if state.canary is not None and has_moved(state.canary):
+            return True
         if _differ(outcome.findings, state.shown_findings):
             return True
         if not self._pace.is_due(known.key, state.shown_at, now):
             return False
         state.shown_at = now
-        if not _moved(numbers(outcome), state.shown_numbers):
+        if not _moved(_numbers(outcome, state), state.shown_numbers):
             return False
         self._pace.spend()
         return True
@@ -108,6 +111,11 @@ class StatusWriter:
             action,
         )
 
+    def announce_canary(self, outcome: Outcome, *, kind: EventType, reason: str, message: str) -> None:
+        """Tell how a canary goes on, on the InferenceService."""
+        key = outcome.spec.key
+        self._record(key.namespace, key.name, outcome.spec.uid, kind, reason, message, "Canary")
+
     async def _write(
         self,
         known: KnownService,
@@ -138,7 +146,9 @@ class StatusWriter:
             self._metrics.status_writes.inc()
             state.written_status_at = now
         state.shown_findings, state.shown_at, state.shown_generation = found, now, known.generation
-        state.shown_numbers = numbers(state.outcome) if state.outcome is not None else ()
+        state.shown_numbers = _numbers(state.outcome, state) if state.outcome is not None else ()
+        if state.canary is not None:
+            state.canary.shown = state.canary.memory
         for each in news:
             if (each.type, each.status, each.reason) not in fresh:
                 continue
@@ -185,6 +195,7 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         floor=Floor(floor.floor, floor.floor_until) if shows_floor else None,
         admission=admission_shown(outcome, memory.admission),
         fallback=fallback_shown(outcome),
+        canary=canary_shown(outcome, state.canary),
     )
 
 
@@ -194,6 +205,12 @@ def utilization(outcome: Outcome) -> float | None:
     if believed.demand is None or believed.capacity is None or pool is None or not pool.ready:
         return None
     return believed.demand.offered_per_second / (pool.ready * believed.capacity.saturation_rate_per_second)
+
+
+def _numbers(outcome: Outcome, state: ServiceState) -> tuple[float | None, ...]:
+    """Return the numbers of the whole status."""
+    found = numbers(outcome)
+    return found if state.canary is None else (*found, *canary_numbers(outcome, state.canary))
 
 
 def numbers(outcome: Outcome) -> tuple[float | None, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from operator import is_
 
 from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.canary_step import CanaryStep
 from penstock.controller.fallbacks import Fallbacks
 from penstock.controller.pod_state import NONE_STUCK
 from penstock.controller.service_state import Outcome, ServiceState
@@ -19,6 +20,8 @@ from penstock.model.spec import Mode, ServiceSpec
 from penstock.policy import beliefs
 from penstock.policy.admission import Admission, decide_admission
 from penstock.policy.beliefs import LoopTimes
+from penstock.policy.canary_conditions import NO_CANARY
+from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import resolve_engine
 from penstock.policy.conditions import findings
 from penstock.policy.fallback import FallbackShare, decide_fallback
@@ -39,6 +42,7 @@ class StepContext:
     tables: CapacityTables
     times: LoopTimes
     fallbacks: Fallbacks | None = None  # None: no gateway in this process
+    canaries: CanaryStep | None = None
 
 
 def prepare(context: StepContext, known: KnownService, state: ServiceState) -> None:
@@ -79,6 +83,9 @@ def step(
     if rates is not None:
         counted = offered_reading(rates, spec.slo, window_seconds=context.times.rate_window_seconds)
         load = replace(load, offered_rate=counted)
+    tries = context.canaries if state.canary is not None else None
+    if tries is not None:
+        load = tries.whole_load(spec, state, load)
     seen = Observation(
         at=now,
         load=load,
@@ -125,6 +132,12 @@ def step(
         rates=rates,
     )
     state.memory = memory.with_decisions(replicas, admission_memory, fallback_memory)
+    canary, canary_finding = NONE_SET, NO_CANARY
+    if tries is not None:
+        canary = tries.decide(
+            spec, state, seen=seen, needed=decision.value, admission=admission.value, now=now
+        )
+        canary_finding = tries.finding(spec, state, canary)
     outcome = Outcome(
         spec=spec,
         seen=seen,
@@ -133,6 +146,7 @@ def step(
         decision=decision,
         admission=admission,
         fallback=fallback,
+        canary=canary,
         findings=findings(
             spec,
             seen,
@@ -143,6 +157,7 @@ def step(
             missed_before=state.outcome is not None and _missed(state.outcome.findings),
             window_seconds=context.times.rate_window_seconds,
             traffic=_traffic_findings(state, admission, fallback),
+            canary=canary_finding,
         ),
     )
     state.outcome = outcome

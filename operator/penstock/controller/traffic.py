@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from penstock.controller.arm_endpoints import stable_backend
 from penstock.controller.cache import FleetCache
+from penstock.controller.canary_routes import canary_route, observe_published
 from penstock.controller.departed_routes import DepartedRoutes
 from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
@@ -86,6 +88,7 @@ class TrafficTask:
             if known.spec is not None and known.spec.routing_type is RoutingType.ENVOY
         }
         await self._read(now)
+        before = self._parts.plane.groups()
         routes: dict[str, list[RouteState]] = defaultdict(list)
         undecided: set[str] = set()
         for key, spec in served.items():
@@ -104,6 +107,8 @@ class TrafficTask:
                 continue
             if route is not None:
                 routes[group].append(route)
+                if state.canary is not None or state.gateway.canary is not None:
+                    observe_published(state.gateway, route, before.get(group), key)
         unreadable = {known.key for known in self._parts.cache.services.values() if known.spec is None}
         kept = self._departed.beside(routes, served=served.keys(), unreadable=unreadable, now=now)
         told = {group: routes[group] for group in {*routes, *kept, *self._published} - undecided}
@@ -140,9 +145,11 @@ class TrafficTask:
         port = self._parts.ports.listen_port(group, spec.key)
         if state.outcome is None or backend is None or port is None:
             return None
-        fallback = self._parts.fallbacks.backend(spec)
+        fallback, endpoints = self._parts.fallbacks.backend(spec), self._parts.endpoints
+        backend = stable_backend(spec, backend, endpoints)
+        canary = canary_route(state.outcome, state.gateway, backend, endpoints, now)
         return route_state(
-            state.outcome, state, backend, fallback, self._parts.endpoints, listen_port=port, now=now
+            state.outcome, state, backend, fallback, endpoints, listen_port=port, now=now, canary=canary
         )
 
     def _notice(

@@ -27,6 +27,7 @@ class Workload:
     pod_labels: Mapping[str, str]
     rolling_out: bool
     rollout_failed: bool
+    generation: int
     refused: str  # why pods cannot even be created (quota, admission), from the ReplicaFailure condition
     # Its pool with nothing added: the same one at every tick until the workload moves.
     as_reported: Pool = field(init=False, repr=False, compare=False)
@@ -76,5 +77,6 @@ def read_workload(body: Object) -> Workload:
         pod_labels=dict(((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}),
         rolling_out=seen and current > updated,
         rollout_failed=progressing.get("reason") == "ProgressDeadlineExceeded",
+        generation=int((body.get("metadata") or {}).get("generation") or 0),
         refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
     )

@@ -20,7 +20,7 @@ NUMBERS_EVERY_SECONDS = 60.0
 MOVED_RATIO = 0.1
 # What a canary's state is, beside its numbers; its memory is written along with these and those, so that
 # evidence which grows by a request is no write, and a restart costs a tenth of it at most.
-_CANARY_STATE = ("phase", "revision", "stableRevision", "rejectedRevision", "step")
+_CANARY_STATE = ("phase", "revision", "stableRevision", "rejectedRevision", "step", "weightPercent")
 _ROW_NUMBERS = ("canaryRequests", "canaryBad", "stableRequests", "stableBad")
 _WORDS = ("source", "mode", "backend")  # what is no number in the sections that hold numbers
 

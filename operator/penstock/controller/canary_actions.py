@@ -1,0 +1,242 @@
+"""Acts on what was decided about canaries: objects of the arms, the canary's replicas, Events, log lines.
+
+The order of a promotion is the decider's; here the new revision's objects come first, and only once they are
+written does everything else go by it. The canary is scaled in only as the plan says: its share is 0 and its
+streams have ended by then. The stable arm's replicas are never touched from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from penstock.controller.adopted_arms import AdoptedArms
+from penstock.controller.arm_endpoints import canary_pool, canary_target, workload_of
+from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.canary_state import CanaryState, Said, restored_state, tries_revisions
+from penstock.controller.found_revisions import stable_revision
+from penstock.controller.pod_state import NONE_STUCK, read_pod, stuck_pods
+from penstock.controller.revisions import RevisionObjects
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.show import StatusWriter
+from penstock.controller.wanted_revisions import wanted_revisions
+from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound
+from penstock.kube.events import EventType
+from penstock.model.canary import CanaryPhase, CanaryPlan
+from penstock.model.conditions import ConditionType, Status
+from penstock.model.spec import Mode, ServiceKey, ServiceSpec, WorkloadType
+from penstock.policy.drain import DrainMemory
+
+log = structlog.get_logger(__name__)
+ACTS_AT_ONCE = 16
+LOOK_AT_PODS_AFTER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryParts:
+    """What acts."""
+
+    kube: KubeApi
+    cache: FleetCache
+    revisions: RevisionObjects
+    arms: AdoptedArms
+    status: StatusWriter
+    dry_run: bool = False
+
+
+class CanaryActions:
+    """Brings the cluster to what was decided; one service's failure stops nobody else's."""
+
+    def __init__(self, parts: CanaryParts) -> None:
+        self._parts = parts
+
+    def begin(self, known: KnownService, state: ServiceState, now: float) -> KnownService:
+        """Make the state of a service whose revisions are tried; let its stable one serve an owned one.
+
+        Returns the service as the rest of the tick goes by it.
+        """
+        spec = known.spec
+        if spec is None:
+            return known
+        if not tries_revisions(spec):
+            state.canary = None
+            return known
+        if state.canary is None:
+            state.canary = restored_state(known.status, now)
+        if spec.workload_type is not WorkloadType.TEMPLATE or spec.template is None:
+            return known
+        canary, cache = state.canary, self._parts.cache
+        canary.stable = stable_revision(
+            spec.template.revision,
+            canary.stable or _remembered(canary),
+            cache.revisions.of(known.key),
+            kept=self._parts.revisions.remembered(known.key),
+        )
+        if canary.stable:
+            cache.serve_by(known.key, canary.stable)
+        return cache.services.get(known.key, known)
+
+    def forget(self, key: ServiceKey) -> None:
+        """Drop what is known of a service that is gone."""
+        self._parts.revisions.forget(key)
+        self._parts.arms.forget(key)
+
+    async def act(self, decided: Sequence[tuple[Outcome, ServiceState]], now: float) -> None:
+        """Do what was decided for these services; `now` in Unix seconds."""
+        gate = asyncio.Semaphore(ACTS_AT_ONCE)
+        results = await asyncio.gather(
+            *(self._act(outcome, state, gate, now) for outcome, state in decided), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _act(self, outcome: Outcome, state: ServiceState, gate: asyncio.Semaphore, now: float) -> None:
+        canary, spec = state.canary, outcome.spec
+        if canary is None:
+            return
+        self._announce(outcome, canary)
+        if self._parts.dry_run:
+            return
+        async with gate:
+            if spec.workload_type is WorkloadType.TEMPLATE:
+                canary.problem = await self._keep_revisions(outcome, state, canary, now)
+            else:
+                canary.problem = await self._parts.arms.ensure(spec, now)
+            plan = outcome.canary.value
+            if plan is not None and spec.mode is Mode.ENFORCE:
+                canary.problem = await self._scale(spec, canary, plan) or canary.problem
+                await self._look_at_pods(spec, canary, plan, now)
+
+    async def _keep_revisions(
+        self, outcome: Outcome, state: ServiceState, canary: CanaryState, now: float
+    ) -> tuple[str, str] | None:
+        """Keep the objects of an owned workload; go by a promoted revision once it has its own."""
+        spec, plan, cache = outcome.spec, outcome.canary.value, self._parts.cache
+        if spec.template is None:
+            return None
+        wanted = wanted_revisions(
+            spec,
+            spec.template,
+            plan,
+            stable=canary.stable,
+            found=cache.revisions.of(spec.key),
+            target=outcome.decision.value or (outcome.seen.pool.target if outcome.seen.pool else None),
+            switched_at=canary.switched_at,
+            now=now,
+        )
+        problem = await self._parts.revisions.ensure(wanted, now)
+        serves = wanted.stable.revision
+        if problem is None and spec.mode is Mode.ENFORCE and serves != canary.stable:
+            _switch(state, canary, serves, now)
+            cache.serve_by(spec.key, serves)
+            log.info("revision is stable", service=str(spec.key), revision=serves)
+        return problem
+
+    async def _scale(
+        self, spec: ServiceSpec, canary: CanaryState, plan: CanaryPlan
+    ) -> tuple[str, str] | None:
+        """Give the canary's workload its replicas; return what hinders that."""
+        target = canary_target(spec, plan.revision)
+        pool = canary_pool(self._parts.cache, spec, canary, plan.revision)
+        if plan.canary_replicas is None or target is None or pool is None or target == spec.target:
+            return None
+        if pool.target == plan.canary_replicas:
+            return None
+        kube, namespace = self._parts.kube, spec.key.namespace
+        try:
+            resource = await kube.resource_of(target.group, target.kind)
+            scale = await kube.get_scale(resource, namespace, target.name)
+            if scale.replicas != pool.target:
+                return None  # it has moved since the watch showed it: the next tick decides anew
+            written = await kube.patch_scale(
+                resource,
+                namespace,
+                target.name,
+                replicas=plan.canary_replicas,
+                resource_version=scale.resource_version,
+            )
+        except (Conflict, NotFound):
+            return None
+        except KubeError as error:
+            advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
+            return ("WriteRefused", f"{target} cannot be scaled: {error.message}{advice}")
+        canary.written, canary.written_version = plan.canary_replicas, written.resource_version
+        log.info(
+            "canary scaled",
+            service=str(spec.key),
+            target=str(target),
+            replicas_before=pool.target,
+            replicas=plan.canary_replicas,
+            phase=plan.phase.value,
+        )
+        return None
+
+    async def _look_at_pods(
+        self, spec: ServiceSpec, canary: CanaryState, plan: CanaryPlan, now: float
+    ) -> None:
+        """List the canary's pods when replicas stay unready, to tell starting from crashing."""
+        workload = workload_of(self._parts.cache, spec, canary_target(spec, plan.revision))
+        if workload is None or workload.ready >= workload.target or not workload.selector:
+            canary.unready_since, canary.stuck = None, NONE_STUCK
+            return
+        if canary.unready_since is None:
+            canary.unready_since = now
+        if now - max(canary.unready_since, canary.pods_listed_at) < LOOK_AT_PODS_AFTER_SECONDS:
+            return
+        canary.pods_listed_at = now
+        selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
+        try:
+            bodies = await self._parts.kube.list(PODS, spec.key.namespace, label_selector=selector)
+        except KubeError as error:
+            log.warning("pods cannot be listed", service=str(spec.key), error=error.message)
+            return
+        canary.stuck = stuck_pods([read_pod(body) for body in bodies])
+
+    def _announce(self, outcome: Outcome, canary: CanaryState) -> None:
+        """Tell each change of phase or step, and what stands in the way, with the decision's numbers."""
+        plan, decision = outcome.canary.value, outcome.canary
+        phase = CanaryPhase.IDLE if plan is None else plan.phase
+        finding = next(each for each in outcome.findings if each.type == ConditionType.CANARY_HEALTHY.value)
+        bad = finding.status is Status.FALSE
+        before, said = canary.said, Said(phase, 0 if plan is None else plan.step, decision.reason)
+        moved = (said.phase, said.step) != (before.phase, before.step)
+        if not moved and not (bad and said.reason != before.reason):
+            return
+        canary.said = said
+        log.info(
+            "canary",
+            service=str(outcome.spec.key),
+            phase=phase.value,
+            before=before.phase.value,
+            reason=decision.reason.value,
+            message=decision.message,
+            **{name: round(value, 4) for name, value in decision.inputs.items()},
+        )
+        kind = EventType.WARNING if bad or phase is CanaryPhase.INCONCLUSIVE else EventType.NORMAL
+        self._parts.status.announce_canary(
+            outcome, kind=kind, reason=decision.reason.value, message=decision.message
+        )
+
+
+def _remembered(canary: CanaryState) -> str:
+    """Return the stable revision as the status remembers it; "" where it does not."""
+    memory = canary.memory
+    if memory.phase in (CanaryPhase.IDLE, CanaryPhase.PROMOTED):
+        return memory.promoted
+    return memory.against
+
+
+def _switch(state: ServiceState, canary: CanaryState, revision: str, now: float) -> None:
+    """Go by another stable revision: its pool is no foreign hand's work, none of its pods just started."""
+    canary.stable, canary.switched_at = revision, now
+    canary.written, canary.written_version = None, ""
+    state.written, state.written_version, state.write_error = None, "", None
+    state.stuck, state.unready_since = NONE_STUCK, None
+    state.gateway.drain, state.gateway.leaving = DrainMemory(), {}
+    lead = replace(state.memory.lead, pending=(), target=None, ready=0)
+    replicas = replace(state.memory.replicas, in_force=None)
+    state.memory = replace(state.memory, lead=lead, replicas=replicas)
