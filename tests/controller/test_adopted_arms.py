@@ -12,9 +12,12 @@ from fakes.builders import service
 from fakes.recorded_api import RecordedApi, look
 from penstock.controller.adopted_arms import AdoptedArms
 from penstock.controller.cache import FleetCache
+from penstock.controller.gateways import GatewayObjects, GatewayPlacement
+from penstock.dataplane.envoy.template import GatewayTemplate
 from penstock.kube.api import DEPLOYMENTS, SERVICES
 from penstock.model.canary_spec import CanarySpec
 from penstock.model.spec import Mode, ServiceKey, ServiceSpec, TargetRef
+from penstock.model.traffic import Backend, RoutePlan
 
 NEXT = TargetRef("apps", "Deployment", "chat-next")
 PORTS = [
@@ -83,6 +86,26 @@ async def test_each_arm_has_a_service_that_selects_what_its_workload_does(served
     assert "ownerReferences" not in arm["metadata"]
     after = [await served.kube.get(DEPLOYMENTS, served.namespace, name) for name in ("chat", "chat-next")]
     assert after == before
+
+
+async def test_a_deletion_in_the_middle_leads_the_gateways_clients_to_the_stable_arm(served: Served) -> None:
+    chat = Adopted(served)
+    await chat.create(STABLE, CANARY)
+    await chat.ensure()
+    placement = GatewayPlacement(
+        key=b"k" * 32, xds_host="xds", xds_port=18000, template=GatewayTemplate(image="i")
+    )
+    gateways = GatewayObjects(served.kube, placement, store=lambda plans: "[]")
+    await gateways.recover()
+    arm = Backend(served.namespace, "chat-stable", 80, served_by="llama")
+    route = RoutePlan(chat.spec.key, "u", arm, listen_port=10_000)
+    assert await gateways.ensure(served.namespace, [route], existing=[route.key], now=0.0) == {}
+    assert await gateways.ensure(served.namespace, [], existing=[], now=1.0) == {}
+    body = await served.kube.get(SERVICES, served.namespace, "chat-penstock")
+    # `chat`, in front of the target, selects the canary's pods as well.
+    assert body["spec"]["selector"] == {"app": "chat", "track": "stable"}
+    (port,) = body["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (80, "api")
 
 
 async def test_what_is_as_wanted_is_neither_read_nor_written(served: Served) -> None:
