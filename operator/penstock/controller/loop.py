@@ -16,6 +16,7 @@ import structlog
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import NO_PODS, FleetCache, KnownService
 from penstock.controller.canaries import Canaries
+from penstock.controller.decision_counts import count_changes, count_verdict
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
 from penstock.controller.restore import DAY_SECONDS, HISTORY_SECONDS, restored_memory, with_history
@@ -30,6 +31,7 @@ from penstock.kube.api import KubeError
 from penstock.metrics_source.base import QueryError
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import Watched
+from penstock.model.canary_verdict import Verdict
 from penstock.model.spec import ServiceKey, ServiceSpec
 from penstock.policy.season import BIN_SECONDS
 from penstock.telemetry.fleet_metrics import ServiceSample
@@ -129,7 +131,10 @@ class ControlLoop:
             for index, (each, state) in enumerate(zip(known, states, strict=True)):
                 outcome = None
                 if each.spec is not None:
+                    before, verdict = state.outcome, _verdict(state)
                     outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
+                    count_changes(parts.metrics, before, outcome)
+                    count_verdict(parts.metrics, verdict, _verdict(state))
                 if outcome is None or self._has_changed(each, state, outcome, now):
                     writes.begin(each, state, outcome, self._version(each, state))
                 if index % SLICE == SLICE - 1:
@@ -276,6 +281,10 @@ class ControlLoop:
                 state.stuck = stuck_pods(await self._parts.scale.list_pods(outcome.spec, selector))
         except KubeError as error:
             log.warning("pods cannot be listed", service=str(outcome.spec.key), error=error.message)
+
+
+def _verdict(state: ServiceState) -> Verdict | None:
+    return None if state.canary is None else state.canary.evidence.verdict
 
 
 def ambiguity(spec: ServiceSpec, found: Sequence[str]) -> str:

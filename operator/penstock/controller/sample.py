@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from penstock.controller.canary_sample import canary_sample
+from penstock.controller.decision_counts import reasons_of
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import utilization
 from penstock.model.traffic import GatewayReading
@@ -33,6 +35,7 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
         cost_per_hour=spec.cost.per_replica_hour * pool.target if spec.cost and pool else None,
         in_flight_limit=gateway.limit.in_flight if gateway.limit else None,
         in_flight=latest.in_flight if latest else None,
+        fallback_ratio=outcome.fallback.value.active_ratio if outcome.fallback.value else None,
         requests={} if latest is None else requests_by_outcome(latest),
         measured_seconds={
             name: reading.value
@@ -40,6 +43,8 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
             if reading is not None and reading.value is not None
         },
         objective_seconds={each.name: each.seconds for each in spec.slo.objectives},
+        reasons=reasons_of(outcome),
+        canary=canary_sample(outcome, state.canary, latest),
     )
 
 
