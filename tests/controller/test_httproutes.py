@@ -30,6 +30,7 @@ from penstock.model.spec import (
     Slo,
     TargetRef,
 )
+from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.fallback import FallbackShare
 from penstock.sandbox.apiserver import ApiServer
 
@@ -162,13 +163,17 @@ def a_spec(namespace: str, share: FallbackShare | None) -> tuple[FleetCache, dic
     )
     cache = FleetCache()
     cache.services[key] = KnownService(key, "u", 1, spec, None, b"{}", "1")
-    outcome = SimpleNamespace(fallback=Decision(share, TrafficReason.FALLBACK_ACTIVE, "said"))
+    outcome = SimpleNamespace(
+        fallback=Decision(share, TrafficReason.FALLBACK_ACTIVE, "said"), canary=NONE_SET
+    )
     return cache, {key: ServiceState("u", outcome=cast(Any, outcome))}
 
 
 def decide(states: dict[ServiceKey, ServiceState], share: FallbackShare | None) -> None:
     (state,) = states.values()
-    state.outcome = cast(Any, SimpleNamespace(fallback=Decision(share, TrafficReason.IDLE, "said")))
+    state.outcome = cast(
+        Any, SimpleNamespace(fallback=Decision(share, TrafficReason.IDLE, "said"), canary=NONE_SET)
+    )
 
 
 async def test_a_planned_share_becomes_weights_and_observe_gives_all_back(real: Served) -> None:

@@ -255,8 +255,8 @@ def test_a_sticky_split_is_said_to_be_impossible() -> None:
     assert sticky_shortfall("") is None
     assert sticky_shortfall("x-session") == Refusal(
         "StickySplitNotPossible",
-        "an HTTPRoute draws an arm for each request: those with the same x-session meet both arms; set "
-        "routing.type Envoy, or remove canary.stickyHeader",
+        "an HTTPRoute draws an arm for each request, so requests with the same x-session would meet both: "
+        "set routing.type Envoy, or remove canary.stickyHeader",
     )
 
 

@@ -249,7 +249,7 @@ class Operator:
             states,
             dry_run=settings.dry_run,
         )
-        self._weights = RouteWeights(HttpRoutes(kube), self._cache, states)
+        self._weights = RouteWeights(HttpRoutes(kube), self._cache, states, asked)
         if gateways is not None:
             self._traffic = await gateways.start(
                 self._cache,

@@ -27,6 +27,7 @@ from penstock.controller.endpoints import EndpointCache
 from penstock.controller.fallbacks import backend_of
 from penstock.controller.gateway_state import ArmsTold
 from penstock.controller.service_state import ServiceState
+from penstock.dataplane.gatewayapi.weights import sticky_shortfall
 from penstock.model.canary import CANARY_ANNOTATION, CanaryObservation, CanaryPlan, read_command
 from penstock.model.conditions import Finding
 from penstock.model.decision import Decision, RolloutReason
@@ -161,6 +162,10 @@ class CanaryStep:
                 "routing.type None: nothing in the request path can give a canary a share; set routing.type "
                 "Envoy, or GatewayAPI with an HTTPRoute",
             )
+        if spec.canary is not None and spec.routing.type is RoutingType.GATEWAY_API:
+            sticky = sticky_shortfall(spec.canary.sticky_header)
+            if sticky is not None:
+                return (RolloutReason.STICKY_SPLIT_NOT_POSSIBLE, sticky.message)
         if spec.workload_type is WorkloadType.TEMPLATE:
             return None
         target = canary_target(spec, "")

@@ -92,6 +92,7 @@ class RolloutReason(StrEnum):
     CANARY_IS_STABLE = "CanaryIsStable"
     CANARY_NOT_FOUND = "CanaryNotFound"
     CANARY_NOT_ROUTED = "CanaryNotRouted"  # no Service or port for its arm
+    STICKY_SPLIT_NOT_POSSIBLE = "StickySplitNotPossible"  # an HTTPRoute draws an arm for each request
     CANARY_CONFLICT = "CanaryConflict"  # another autoscaler or rollout controller has its workload
 
 

@@ -32,6 +32,7 @@ _FALSE = frozenset(
         RolloutReason.CANARY_NOT_FOUND,
         RolloutReason.CANARY_NOT_ROUTED,
         RolloutReason.CANARY_CONFLICT,
+        RolloutReason.STICKY_SPLIT_NOT_POSSIBLE,
         RolloutReason.STABLE_MISSING,
         RolloutReason.ABORTED,
     }

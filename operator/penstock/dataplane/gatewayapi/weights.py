@@ -72,15 +72,15 @@ def split(
 def sticky_shortfall(header: str) -> Refusal | None:
     """Return that an HTTPRoute cannot keep a header's value on one arm; None where no header is named.
 
-    The weights can be set all the same. Session persistence of the Gateway API (GEP-1619, experimental)
-    keeps a session on a pod, not a value on a side of the split.
+    Session persistence of the Gateway API (GEP-1619, experimental) keeps a session on a pod, not a value on
+    one side of a split.
     """
     if not header:
         return None
     return Refusal(
         "StickySplitNotPossible",
-        f"an HTTPRoute draws an arm for each request: those with the same {header} meet both arms; set "
-        "routing.type Envoy, or remove canary.stickyHeader",
+        f"an HTTPRoute draws an arm for each request, so requests with the same {header} would meet both: "
+        "set routing.type Envoy, or remove canary.stickyHeader",
     )
 
 
