@@ -16,7 +16,7 @@ from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.binary import find_envoy
 from penstock.dataplane.envoy.bootstrap import bootstrap
 from penstock.dataplane.envoy.routes import class_limits
-from penstock.dataplane.envoy.snapshot import ProxyShare, Snapshot, render
+from penstock.dataplane.envoy.snapshot import ProxyShare, Renderer, Snapshot, render
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import ClassShare, Endpoint, FleetLimit, RoutePlan, RouteState
 
@@ -156,8 +156,9 @@ def test_endpoints_move_neither_clusters_nor_routes_while_one_serves() -> None:
 
 def test_what_did_not_change_is_the_same_object() -> None:
     states, shares = SCENARIOS["classes_and_fallback"]
-    before = render(states, shares).resources
-    after = render(states, shares | {CHAT: share(23, 9, fallback=6, pool=40)}).resources
+    renderer = Renderer()
+    before = renderer.render(states, shares).resources
+    after = renderer.render(states, shares | {CHAT: share(23, 9, fallback=6, pool=40)}).resources
     assert after[names.RDS]["prod_chat-small"] is before[names.RDS]["prod_chat-small"]
     assert all(after[names.CDS][name] is cluster for name, cluster in before[names.CDS].items())
 

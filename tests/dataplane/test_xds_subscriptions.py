@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS, RTDS
-from penstock.dataplane.envoy.proxies import ORDER_SECONDS, Proxy
+from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS, RTDS, RUNTIME_LAYER
+from penstock.dataplane.envoy.proxies import ORDER_SECONDS, RUNTIME_FIRST_SECONDS, Proxy
+from penstock.dataplane.envoy.runtime import pool_keys, runtime
 from penstock.dataplane.envoy.snapshot import Snapshot
 from penstock.dataplane.envoy.subscriptions import LONGEST_PAUSE_SECONDS
 from penstock.dataplane.envoy.versions import STAY_SECONDS
@@ -181,6 +182,33 @@ def test_routes_do_not_wait_for_ever(proxy: Proxy, envoy: Envoy) -> None:
     proxy.give(snapshot(clusters=1, routes=1), 2.0)
     assert not envoy.ask((RDS, "prod_chat"), 2.0)
     assert envoy.ask((RDS, "prod_chat"), 2.0 + ORDER_SECONDS)
+
+
+def limited(running: int, *, routes: int) -> Snapshot:
+    """The service with so many connections to its pool."""
+    layer = runtime([pool_keys("prod_chat", running=running, queued=1)])
+    return Snapshot({**snapshot(routes=routes).resources, RTDS: {RUNTIME_LAYER: layer}})
+
+
+def test_a_route_that_lets_more_in_waits_until_the_connections_are_there(proxy: Proxy, envoy: Envoy) -> None:
+    route, connections = (RDS, "prod_chat"), (RTDS, RUNTIME_LAYER)
+    proxy.give(limited(1, routes=1), 2.0)
+    assert envoy.ask(route, 2.0), "less is let in: at once"
+    assert envoy.ask(connections, 2.0)
+    assert not envoy.ask(connections, 2.02)
+    proxy.give(limited(2, routes=2), 3.0)
+    assert not envoy.ask(route, 3.0)
+    assert envoy.ask(connections, 3.0)
+    assert not envoy.ask(route, 3.01), "sent, but not taken yet"
+    assert not envoy.ask(connections, 3.02)
+    assert envoy.ask(route, 3.02)
+
+
+def test_a_route_does_not_wait_for_ever_for_connections(proxy: Proxy, envoy: Envoy) -> None:
+    proxy.give(limited(1, routes=1), 2.0)
+    proxy.give(limited(2, routes=2), 3.0)
+    assert not envoy.ask((RDS, "prod_chat"), 3.0)
+    assert envoy.ask((RDS, "prod_chat"), 3.0 + RUNTIME_FIRST_SECONDS)
 
 
 def test_clusters_outlive_the_routes_that_named_them(proxy: Proxy, envoy: Envoy) -> None:

@@ -22,7 +22,7 @@ from penstock.dataplane.envoy.poller import StatsPoller
 from penstock.dataplane.envoy.proxies import Proxy
 from penstock.dataplane.envoy.rejections import rejections
 from penstock.dataplane.envoy.server import HOLD_SECONDS, Caller, XdsServer
-from penstock.dataplane.envoy.snapshot import ProxyShare, clusters_by_pool, render
+from penstock.dataplane.envoy.snapshot import ProxyShare, Renderer, clusters_by_pool
 from penstock.dataplane.envoy.stats import Counters, Look, reading, tells_of, wanted_counters
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import GatewayGroup, GatewayReading, RouteState
@@ -41,6 +41,7 @@ class _Group:
     counters: Counters = field(default_factory=Counters)
     arms: ArmCounters = field(default_factory=ArmCounters)
     allotment: Allotment = field(default_factory=Allotment)
+    renderers: dict[str, Renderer] = field(default_factory=dict)
     given: dict[str, tuple[tuple[RouteState, ...], Mapping[ServiceKey, ProxyShare]]] = field(
         default_factory=dict
     )
@@ -61,6 +62,7 @@ class _Group:
         self.arms.forget(proxy)
         self.looks.pop(proxy, None)
         self.given.pop(proxy, None)
+        self.renderers.pop(proxy, None)
 
 
 class EnvoyDataPlane:
@@ -169,8 +171,11 @@ class EnvoyDataPlane:
             if group.given.get(name) == wanted and not proxy.catalogue.is_leaving:
                 continue
             group.given[name] = wanted
-            address = proxy.listen_address or self._listen_address
-            proxy.give(render(group.routes, shares[name], listen_address=address), now)
+            renderer = group.renderers.get(name)
+            if renderer is None:
+                address = proxy.listen_address or self._listen_address
+                renderer = group.renderers[name] = Renderer(listen_address=address)
+            proxy.give(renderer.render(group.routes, shares[name]), now)
 
     async def _look(self, group: _Group) -> None:
         """Read the statistics of all proxies of a group at once."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS
+from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS, RTDS, RUNTIME_LAYER
 from penstock.dataplane.envoy.snapshot import Snapshot
 from penstock.dataplane.envoy.subscriptions import Subscription
 from penstock.dataplane.envoy.versions import Catalogue, Key, Versioned
@@ -19,8 +20,14 @@ from penstock.dataplane.envoy.versions import Catalogue, Key, Versioned
 GONE_SECONDS: Final = 5.0
 # Routes wait no longer for their clusters: one that cannot be had must not hold back the others' limits.
 ORDER_SECONDS: Final = 2.0
+# More connections are taken by the proxy before the route that lets more in is sent, or this has passed. A
+# request that was let in and found none waits in the cluster's queue, and nothing but the next request or the
+# end of a stream makes Envoy look again: of 200 limits raised from 1 to 2 beside a long stream, 2 had no
+# effect for 10 s, and 1 still when the route came 20 ms later on a busy machine.
+RUNTIME_FIRST_SECONDS: Final = 0.25
 _AFTER_CLUSTERS: Final = frozenset({LDS, RDS})
 _CLUSTERS: Final = (CDS, "")
+_RUNTIME: Final = (RTDS, RUNTIME_LAYER)
 
 
 @dataclass(slots=True)
@@ -40,10 +47,14 @@ class Proxy:
     _waiting: dict[Key, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
     _behind: set[Key] = field(default_factory=set)  # what it has not taken yet
     _order_until: float = 0.0
+    _runtime_first_until: float = 0.0
 
     def give(self, snapshot: Snapshot, now: float) -> None:
         """Let it have what is in `snapshot` from now on; held questions are answered."""
+        before = self.catalogue.resource(_RUNTIME)
         changed = self.catalogue.update(snapshot, now)
+        if _RUNTIME in changed and _raises(before, self.catalogue.resource(_RUNTIME)):
+            self._runtime_first_until = now + RUNTIME_FIRST_SECONDS
         known = set(self.catalogue.askable())
         self._behind &= known
         for key in changed & known:
@@ -75,11 +86,13 @@ class Proxy:
             self._behind.discard(key)
         if not was_open and self._routes_may_go(now):
             self._wake([each for each in self._waiting if each[0] in _AFTER_CLUSTERS])
+        elif key == _RUNTIME and now < self._runtime_first_until:
+            self._wake([each for each in self._waiting if each[0] == RDS])
 
     def answer(self, key: Key, version: str, now: float) -> Versioned | None:
         """Return the answer to a question with `version` and note it as sent; None: it is to wait."""
         answer = self.catalogue.answer(key)
-        if answer is None or (key[0] in _AFTER_CLUSTERS and not self._routes_may_go(now)):
+        if answer is None or now < self._held_until(key, now):
             return None
         subscription = self.subscriptions[key]
         if not subscription.may_send(version, answer, askers=self.catalogue.askers(key), now=now):
@@ -90,8 +103,9 @@ class Proxy:
     async def change(self, key: Key, version: str, until: float, now: float) -> None:
         """Wait until the answer to a question may be another one, at most `until`."""
         subscription = self.subscriptions[key]
-        if key[0] in _AFTER_CLUSTERS and not self._routes_may_go(now):
-            until = min(until, self._order_until)
+        held = self._held_until(key, now)
+        if now < held:
+            until = min(until, held)
         answer = self.catalogue.answer(key)
         if subscription.refused and answer is not None and answer.version != version:
             until = min(until, max(now, subscription.again_at))
@@ -133,6 +147,18 @@ class Proxy:
                 found += [(kind, each) for each in subscription.refused_names(answer)]
         return found
 
+    def runtime_goes_first(self, now: float) -> bool:
+        """Whether routes wait for the runtime now, rather than it for them."""
+        return now < self._runtime_first_until
+
+    def _held_until(self, key: Key, now: float) -> float:
+        """Return until when an answer waits for others at most."""
+        if key[0] in _AFTER_CLUSTERS and not self._routes_may_go(now):
+            return self._order_until
+        if key[0] == RDS and _RUNTIME in self._behind:
+            return self._runtime_first_until
+        return 0.0
+
     def _routes_may_go(self, now: float) -> bool:
         """Whether the clusters are there that routes and listeners name, with their endpoints."""
         if now >= self._order_until:
@@ -147,3 +173,14 @@ class Proxy:
             for future in self._waiting.pop(key, ()):
                 if not future.done():
                     future.set_result(None)
+
+
+def _raises(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
+    """Whether a cluster may make more connections than before; without a key it makes as many as it likes."""
+    if before is None or after is None:
+        return False
+    layer = after["layer"]
+    return any(
+        name.endswith(".max_connections") and layer.get(name, math.inf) > value
+        for name, value in before["layer"].items()
+    )

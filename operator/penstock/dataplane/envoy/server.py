@@ -32,7 +32,8 @@ HOLD_SECONDS: Final = (40.0, 60.0)
 # A proxy that is refused asks again after 20 ms.
 REFUSAL_SECONDS: Final = 1.0
 # The runtime of a group is one resource of up to 200 kB, and Envoy reads it on the thread that takes routes
-# in. It only splits what the route's limit lets in into running and waiting, so the route goes first.
+# in. It only splits what the route's limit lets in into running and waiting, so the route goes first where
+# connections are not made more (`proxies.RUNTIME_FIRST_SECONDS`).
 RUNTIME_LATER_SECONDS: Final = 0.03
 NOT_MODIFIED: Final = 304
 _SAY_AGAIN_SECONDS: Final = 60.0
@@ -125,9 +126,10 @@ class XdsServer:
             if answer is not None:
                 return web.Response(body=answer.body, content_type="application/json")
             await proxy.change(key, version, until, now)
-            if key[0] == RTDS:
-                await asyncio.sleep(RUNTIME_LATER_SECONDS)
             now = time.monotonic()
+            if key[0] == RTDS and not proxy.runtime_goes_first(now):
+                await asyncio.sleep(RUNTIME_LATER_SECONDS)
+                now = time.monotonic()
         return web.Response(status=NOT_MODIFIED)
 
     async def _late(self, status: int, text: str) -> web.Response:

@@ -88,6 +88,11 @@ class Catalogue:
         """Whether something stays that a later `update` is to drop."""
         return bool(self._leaves_at)
 
+    def resource(self, key: Key) -> Mapping[str, Any] | None:
+        """Return a resource as it was rendered; None where there is no such."""
+        known = self._resources.get(key)
+        return None if known is None else known[0]
+
     def answer(self, key: Key) -> Versioned | None:
         """Return what to answer; None where there is no such resource."""
         known = self._answers.get(key)
