@@ -1,0 +1,141 @@
+"""What one replica more or less would give: the model of `penstock plan`, at the speed that was learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.cli.explain_read import Lengths, Live, Measured
+from penstock.cli.plan_question import Outcome, Question, Traffic
+from penstock.model.profiles import UnknownProfile
+from penstock.model.spec import ServiceSpec
+from penstock.policy.capacity_problem import Engine, resolve_engine
+from penstock.queueing.balancer import Arrivals
+from penstock.queueing.engine_model import EngineModel
+from penstock.queueing.errors import QueueingError
+from penstock.queueing.replica import ReplicaModel
+from penstock.queueing.service_time_model import RequestModel
+from penstock.queueing.traffic import TrafficShape
+
+GIVE_LENGTHS = (
+    "status does not carry the lengths of requests: give --input-tokens and --output-tokens, or "
+    "--prometheus-url to read them"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """Outcomes of the count that was decided and its neighbours at one load."""
+
+    rate_per_second: float
+    rate_source: str
+    lengths: Lengths | None  # None: requests without tokens
+    speed_ratio: float
+    decided: int
+    outcomes: tuple[Outcome, ...]
+
+
+def what_if(
+    live: Live, *, rate: float | None, lengths: Lengths | None, measured: Measured | None
+) -> WhatIf | str:
+    """Return what neighbouring counts give, or why that cannot be told.
+
+    `rate` (1/s) and `lengths` are what the user gave; then what was measured counts, then the status.
+    """
+    spec, status = live.spec, live.status
+    if spec is None:
+        return f"the spec cannot be read: {live.fault}"
+    replicas = status.get("replicas") or {}
+    decided = replicas.get("desired") or replicas.get("current")
+    if not decided:
+        return "status has no replica count: nothing has been decided yet"
+    found_rate = _rate(status, rate, measured)
+    if found_rate is None:
+        return _why("status has no rate of requests", measured, "give --rate")
+    try:
+        engine = resolve_engine(spec.engine)
+    except UnknownProfile as error:
+        return f"there is no engine profile {error.name!r}: correct spec.engine.profile.name"
+    speed = _number((status.get("learned") or {}).get("speedRatio"))
+    if engine.is_reference and speed is None:
+        return "the engine's timing is still being learned (engine.profile.type Learned): wait for traffic"
+    if engine.service_time is not None:
+        known = None
+    else:
+        known = lengths or (measured.lengths if measured is not None else None)
+        if known is None:
+            return (
+                GIVE_LENGTHS
+                if measured is None
+                else _why("", measured, "give --input-tokens and --output-tokens")
+            )
+    return _answer(spec, engine, int(decided), found_rate, known, speed if speed is not None else 1.0)
+
+
+def _answer(
+    spec: ServiceSpec,
+    engine: Engine,
+    decided: int,
+    rate: tuple[float, str],
+    lengths: Lengths | None,
+    speed_ratio: float,
+) -> WhatIf | str:
+    shape = None
+    if lengths is not None:
+        shape = TrafficShape.lognormal(
+            lengths.input.mean,
+            lengths.output.mean,
+            input_scv=lengths.input.scv,
+            output_scv=lengths.output.scv,
+        )
+    traffic = Traffic(rate[0], shape, Arrivals.POISSON, rate[1])
+    counts = [count for count in (decided - 1, decided, decided + 1) if count >= 1]
+    try:
+        model = _model(engine, shape, speed_ratio)
+        question = Question(spec, model, engine.profile, traffic, spec.balancer)
+        outcomes = tuple(question.at(count, rate[0]) for count in counts)
+    except QueueingError as error:
+        return f"the model has no solution for this load: {error}"
+    return WhatIf(rate[0], rate[1], lengths, speed_ratio, decided, outcomes)
+
+
+def _model(engine: Engine, shape: TrafficShape | None, speed_ratio: float) -> EngineModel:
+    """Return the model of one replica. Raises `QueueingError` where it has no solution."""
+    timing = engine.service_time
+    if timing is not None:
+        return RequestModel(
+            mean_seconds=timing.mean_seconds,
+            scv=timing.scv,
+            concurrency=timing.concurrency,
+            max_batch=timing.max_batch,
+            batch_scaling_ratio=timing.batch_scaling_ratio,
+        )
+    assert engine.profile is not None and shape is not None  # noqa: S101, PT018 - lengths were asked for
+    return ReplicaModel(engine.profile.at_speed(speed_ratio), shape)
+
+
+def _rate(
+    status: Mapping[str, Any], given: float | None, measured: Measured | None
+) -> tuple[float, str] | None:
+    if given is not None:
+        return given, "as given"
+    if measured is not None and measured.rate_per_second:
+        return measured.rate_per_second, "Prometheus, now"
+    load = status.get("load") or {}
+    shown = _number(load.get("arrivalRate"))
+    return None if not shown else (shown, "status")
+
+
+def _why(head: str, measured: Measured | None, fix: str) -> str:
+    said = "; ".join(each for each in (head, measured.why if measured is not None else "") if each)
+    return f"{said}: {fix}"
+
+
+def _number(text: object) -> float | None:
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
