@@ -67,7 +67,7 @@ def test_the_operator_may_do_what_it_needs_and_no_more(cluster: Cluster) -> None
     ]
     refused = [
         ("get", "secrets"),
-        ("patch", "deployments"),
+        ("patch", "statefulsets"),  # Deployments it may own here: manifests/kind/values.yaml
         ("delete", "pods"),
         ("patch", "inferenceservices.serving.penstock.dev"),
         ("create", "pods", "--subresource=exec"),
