@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from fakes.streaming_upstream import Behaviour, StreamingUpstream, at_once, held
 from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.lua_canary import sticky_part
 from penstock.dataplane.envoy.snapshot import Snapshot, render
+from penstock.model.traffic import RouteState
 
 STABLE, CANARY = (200, "chat", "primary"), (200, "chat@canary", "canary")
 
@@ -38,6 +41,10 @@ async def weighed(gate: Gateway, weight_percent: int, **fields: object) -> None:
         return f'"retry_after_seconds": "{before.retry_after_seconds + 1}"' in routes
 
     await gate.until(in_force)
+
+
+def _rendered(state: RouteState, gate: Gateway) -> Mapping[str, Mapping[str, Any]]:
+    return render([state], gate.shares, listen_address="127.0.0.1").resources
 
 
 async def test_the_canary_gets_its_weight_of_the_requests(tmp_path: Path) -> None:
@@ -169,7 +176,7 @@ async def test_a_canary_whose_clusters_have_not_arrived_gets_nothing_and_costs_n
     served = plan(canary=to_canary(100))
     async with gateway(tmp_path, [(plan(listen_port=served.listen_port), UNLIMITED, [chat], [])]) as gate:
         state = replace(gate.states[CHAT], plan=served, canary_endpoints=(canary.endpoint(),))
-        whole = render([state], gate.shares, listen_address="127.0.0.1").resources
+        whole = _rendered(state, gate)
         clusters = {name: cluster for name, cluster in whole[names.CDS].items() if name not in missing}
         write_snapshot(Snapshot({**whole, names.CDS: clusters}), tmp_path)
 
@@ -177,6 +184,32 @@ async def test_a_canary_whose_clusters_have_not_arrived_gets_nothing_and_costs_n
             return "canary_parts" in await gate.envoy.admin("/config_dump?resource=dynamic_route_configs")
 
         await gate.until(routed)
+        await asyncio.gather(*gate.send(10))
+        assert gate.outcomes() == {STABLE: 10}
+
+
+@pytest.mark.parametrize(
+    "left", [[{"ready": False}], [{"draining": True}], []], ids=["unready", "draining", "deleted"]
+)
+async def test_between_a_pods_end_and_the_routes_nobody_is_refused(
+    tmp_path: Path, left: list[dict[str, bool]]
+) -> None:
+    """Endpoints and routes are two answers: for a moment the route names a canary without a ready pod."""
+    [chat, canary] = pods("chat-0", "canary-0", behaviour=at_once)
+    served = (plan(canary=to_canary(100)), UNLIMITED, [chat], [])
+    async with gateway(tmp_path, [served], canary=[canary]) as gate:
+        before = gate.states[CHAT]
+        after = replace(before, canary_endpoints=tuple(canary.endpoint(**each) for each in left))
+        routes, endpoints = (_rendered(each, gate) for each in (before, after))
+        await canary.stop()
+        write_snapshot(Snapshot({**routes, names.EDS: endpoints[names.EDS]}), tmp_path)
+
+        async def told() -> bool:
+            clusters = await gate.envoy.admin("/clusters")
+            known = f"prod_chat_canary::127.0.0.1:{canary.port}::health_flags::"
+            return f"{known}/" in clusters or (not left and known not in clusters)
+
+        await gate.until(told)
         await asyncio.gather(*gate.send(10))
         assert gate.outcomes() == {STABLE: 10}
 
