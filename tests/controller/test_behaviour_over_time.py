@@ -186,6 +186,7 @@ async def test_every_condition_is_there_from_the_first_look_on(mode: str) -> Non
         "MetricsAvailable",
         "ObjectivesMet",
         "ScalingLimited",
+        "ModelTrusted",
         "AdmissionLimited",
         "FallbackActive",
         "CanaryHealthy",

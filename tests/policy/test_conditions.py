@@ -61,6 +61,12 @@ def test_all_is_well() -> None:
             "NotLimited",
             "nothing but the objectives decides the replica count",
         ),
+        (
+            "ModelTrusted",
+            Status.UNKNOWN,
+            "NotCalibrated",
+            "nothing is measured, or engine.serviceTime is given",
+        ),
         ("CanaryHealthy", Status.TRUE, "NoCanary", "spec.canary is not set"),
     ]
 
@@ -178,6 +184,7 @@ def test_a_spec_that_cannot_be_read_still_has_every_condition() -> None:
         "MetricsAvailable",
         "ObjectivesMet",
         "ScalingLimited",
+        "ModelTrusted",
         "AdmissionLimited",
         "FallbackActive",
         "CanaryHealthy",

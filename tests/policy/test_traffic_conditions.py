@@ -131,4 +131,4 @@ def test_they_follow_the_other_conditions() -> None:
         traffic=traffic,
     )
     assert found[-3:] == (*traffic, NO_CANARY)
-    assert len(found) == 8
+    assert len(found) == 9

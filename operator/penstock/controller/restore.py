@@ -14,6 +14,7 @@ from penstock.model.spec import Mode, ServiceSpec
 from penstock.model.traffic import FleetLimit
 from penstock.policy.admission import AdmissionMemory
 from penstock.policy.beliefs import LoopTimes
+from penstock.policy.calibration import CalibrationMemory
 from penstock.policy.demand import begun_demand, observe_rate
 from penstock.policy.forecast import ForecastMemory
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds
@@ -34,16 +35,18 @@ def restored_memory(status: Mapping[str, Any], now: float) -> ServiceMemory:
         warm_seconds=() if warm is None else (float(warm),),
         new_node_seconds=() if new_node is None else (float(new_node),),
     )
-    speed = SpeedMemory()
+    speed, calibration = SpeedMemory(), CalibrationMemory()
     ratio = _positive(learned.get("speedRatio"))
     if ratio is not None:
-        speed = SpeedMemory.restored(ratio)
+        speed, calibration = SpeedMemory.restored(ratio), CalibrationMemory.restored(ratio)
     replicas = ReplicaMemory(said=_said(status))
     floor = status.get("foreignFloor") or {}
     until = _unix_seconds(str(floor.get("until", "")))
     if until is not None and until > now:
         replicas = replace(replicas, floor=int(floor.get("replicas", 0)), floor_until=until)
-    return ServiceMemory(lead=lead, speed=speed, replicas=replicas, admission=_admission(status))
+    return ServiceMemory(
+        lead=lead, speed=speed, replicas=replicas, admission=_admission(status), calibration=calibration
+    )
 
 
 def with_history(

@@ -46,6 +46,7 @@ _TROUBLE = {
     "ScalingLimited": Status.TRUE,
     "AdmissionLimited": Status.TRUE,
     "FallbackActive": Status.TRUE,
+    "ModelTrusted": Status.FALSE,
 }
 
 

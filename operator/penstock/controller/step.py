@@ -187,7 +187,7 @@ def _is_solved(state: ServiceState, memory: ServiceMemory) -> bool:
     return (
         solved is not None
         and solved.cell is memory.lengths.cell
-        and solved.speed_ratio == memory.speed.in_force
+        and solved.factors == memory.calibration.in_force
     )
 
 

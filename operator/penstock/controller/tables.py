@@ -64,7 +64,7 @@ class CapacityTables:
                 seconds=round(time.monotonic() - began, 1),
                 pending=self.pending - 1,
                 cell=repr(problem.cell),
-                speed=problem.speed_ratio,
+                factors=repr(problem.factors),
             )
         except BrokenExecutor:
             # The solver was killed (out of memory, by hand): a later tick asks again, of a new one.

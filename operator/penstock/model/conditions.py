@@ -27,6 +27,7 @@ class ConditionType(StrEnum):
     METRICS_AVAILABLE = "MetricsAvailable"  # every signal has a value
     OBJECTIVES_MET = "ObjectivesMet"  # the measured percentiles keep the SLO
     SCALING_LIMITED = "ScalingLimited"  # something but the objectives decides the count
+    MODEL_TRUSTED = "ModelTrusted"  # measurements agree with the model that decides
     ADMISSION_LIMITED = "AdmissionLimited"  # more is offered than the limit lets in
     FALLBACK_ACTIVE = "FallbackActive"  # requests go to the fallback
     CANARY_HEALTHY = "CanaryHealthy"  # nothing speaks against what is tried, if anything is

@@ -44,6 +44,7 @@ class Load:
     output_lengths: Histogram | None = None
     warnings: tuple[str, ...] = ()
     offered_rate: Reading = _NOT_READ  # counted at a gateway: admitted, shed and spilled; else missing
+    ttft_mean: Reading = _NOT_READ
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,28 @@ from dataclasses import dataclass, replace
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Reading
 from penstock.model.spec import ServiceSpec
-from penstock.policy.capacity_problem import CapacityProblem, Engine, expected_step_seconds
+from penstock.policy.calibration import CalibrationMemory, Measured, observe_engine
+from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.demand import begun_demand, expected_demand, observe_rate
 from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
-from penstock.policy.lengths import LengthMemory, observe_lengths, observe_means
+from penstock.policy.lengths import LengthMemory, ShapeCell, observe_lengths, observe_means
+from penstock.policy.mean_latency import (
+    MeanLatency,
+    expected_step_seconds,
+    mean_latency,
+    replica_load,
+)
 from penstock.policy.memory import NO_DEMAND, ServiceMemory
-from penstock.policy.speed import observe_speed
+from penstock.policy.saturation import saturation_rule
+from penstock.policy.speed import SpeedMemory, observe_speed
+from penstock.policy.step_factors import StepFactors, with_factors
 from penstock.policy.token_work import cell_work, measured_work
 
 SHORTEST_DRAIN_SECONDS = 60.0
 # Asking the step law costs 30 microseconds; once a minute follows any engine's speed.
 SPEED_EVERY_SECONDS = 60.0
+MOST_WAITING = 0.5  # requests a replica, beyond which TTFT is that of the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ def observe(
         seen.at,
         window_seconds=times.length_window_seconds,
     )
-    demand, speed = memory.demand, memory.speed
+    demand, speed, calibration = memory.demand, memory.speed, memory.calibration
     arrival = load.arrival_rate.value
     if arrival is not None:
         if lengths.cell is None:
@@ -71,23 +81,21 @@ def observe(
             tokens_per_request=measured_work(load, engine.output_weight) if engine.profile else None,
         )
         due = seen.at - memory.speed.at >= min(SPEED_EVERY_SECONDS, 4 * times.tick_seconds)
-        if (
-            due
-            and pool is not None
-            and pool.ready
-            and lengths.cell is not None
-            and load.tpot_mean.value is not None
-        ):
-            expected = expected_step_seconds(engine, lengths.cell, load, pool.ready)
-            if expected is not None:
-                speed = observe_speed(
-                    speed, measured_seconds=load.tpot_mean.value, expected_seconds=expected, at=seen.at
-                )
+        if due and pool is not None and pool.ready and lengths.cell is not None:
+            speed, calibration = _calibrated(spec, engine, seen, pool, lengths.cell, memory)
     partial_since = None
     if pool is not None and _silent_pods(load, pool):
         partial_since = seen.at if memory.partial_since is None else memory.partial_since
     return ServiceMemory(
-        demand, lead, speed, lengths, memory.replicas, partial_since, memory.admission, memory.fallback
+        demand,
+        lead,
+        speed,
+        lengths,
+        memory.replicas,
+        partial_since,
+        memory.admission,
+        memory.fallback,
+        calibration,
     )
 
 
@@ -100,7 +108,7 @@ def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> Capacit
     return CapacityProblem(
         engine=engine,
         cell=None if engine.service_time is not None else memory.lengths.cell,
-        speed_ratio=memory.speed.in_force,
+        factors=memory.calibration.in_force,
         slo=spec.slo,
         balancer=spec.balancer,
         max_replicas=spec.replicas.max,
@@ -127,8 +135,9 @@ def estimate(
 ) -> Estimate:
     """Put together what the decision may believe now."""
     load, pool = seen.load, seen.pool
+    calibration = None if engine.profile is None else memory.calibration
     if load.arrival_rate.value is None:
-        return Estimate(None, None, missing=load.arrival_rate.detail)
+        return Estimate(None, None, missing=load.arrival_rate.detail, calibration=calibration)
     ahead = _lead(spec, memory.lead, seen.at, times)
     tokens, ratio = _work(engine, memory.lengths)
     demand = expected_demand(
@@ -141,13 +150,20 @@ def estimate(
     if capacity is None and demand.bound_per_second == 0 and load.waiting.value == 0:
         capacity = NothingToCarry()
     if capacity is None:
-        return Estimate(demand, None, missing=_still_learning(engine, memory), learning=True)
+        missing = _still_learning(engine, memory)
+        return Estimate(demand, None, missing=missing, learning=True, calibration=calibration)
+    if calibration is not None and calibration.distrusted:
+        capacity = _without_model(spec, engine, load, pool, memory, capacity)
+        if capacity is None:
+            missing = "the model is contradicted (see ModelTrusted), and concurrency is not measured"
+            return Estimate(demand, None, missing=missing, learning=True, calibration=calibration)
     return Estimate(
         demand=demand,
         capacity=capacity,
         backlog_per_second=_backlog(load.waiting, pool, capacity, ahead),
         speed_ratio=memory.speed.in_force,
         unreachable=capacity.unreachable,
+        calibration=calibration,
         partial=_partial(load, pool),
         partial_seconds=0.0 if memory.partial_since is None else seen.at - memory.partial_since,
     )
@@ -172,6 +188,52 @@ def nothing(missing: str) -> Estimate:
 def _lead(spec: ServiceSpec, memory: LeadTimeMemory, now: float, times: LoopTimes) -> float:
     initial = spec.replicas.initial_startup_seconds
     return lead_seconds(memory, initial_seconds=initial, now=now, tick_seconds=times.tick_seconds)
+
+
+def _calibrated(
+    spec: ServiceSpec, engine: Engine, seen: Observation, pool: Pool, cell: ShapeCell, memory: ServiceMemory
+) -> tuple[SpeedMemory, CalibrationMemory]:
+    """Compare the measured means with the profile's at the same batch; what is missing teaches nothing."""
+    load, profile, tpot = seen.load, engine.profile, seen.load.tpot_mean.value
+    replica = replica_load(load, cell, pool.ready, spec.balancer)
+    if profile is None or replica is None or tpot is None or _silent_pods(load, pool):
+        return memory.speed, memory.calibration
+    law = profile.step_law
+
+    def predict(factors: StepFactors) -> MeanLatency | None:
+        return mean_latency(with_factors(law, factors), replica)
+
+    expected = expected_step_seconds(law, replica, tpot)
+    speed = observe_speed(memory.speed, measured_seconds=tpot, expected_seconds=expected, at=seen.at)
+    ttft, waiting = load.ttft_mean.value, load.waiting.value
+    if ttft is not None and (waiting is None or waiting > MOST_WAITING * pool.ready):
+        ttft = None  # it holds the queue, which is no property of the engine
+    measured = Measured(tpot, None if ttft is None else ttft - profile.frontend_seconds)
+    return speed, observe_engine(memory.calibration, speed, measured, predict, seen.at)
+
+
+def _without_model(
+    spec: ServiceSpec,
+    engine: Engine,
+    load: Load,
+    pool: Pool | None,
+    memory: ServiceMemory,
+    solved: Capacity,
+) -> Capacity | None:
+    """Return the rule that stands in for a model that measurements contradict; None: not measured."""
+    if pool is None or engine.profile is None or memory.lengths.cell is None:
+        return None
+    if isinstance(solved, NothingToCarry):
+        return solved
+    return saturation_rule(
+        load,
+        pool,
+        spec.slo,
+        engine.profile,
+        memory.lengths.cell,
+        admission=solved.admission,
+        queue_limit=solved.queue_limit,
+    )
 
 
 def _work(engine: Engine, memory: LengthMemory) -> tuple[float | None, float]:

@@ -7,15 +7,14 @@ service at its present count because one objective is a wish would make the othe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
-from penstock.model.observation import Load
 from penstock.model.profiles import inline_profile, profile_named
 from penstock.model.spec import Balancer, EngineSpec, ProfileType, ServiceTime, Slo
 from penstock.policy.capacity_table import CapacityTable, capacity_table
 from penstock.policy.lengths import ShapeCell
 from penstock.policy.sizing import ObjectiveUnreachable
+from penstock.policy.step_factors import StepFactors, engine_with_factors
 from penstock.policy.token_work import output_token_weight
 from penstock.queueing.engine_model import EngineModel
 from penstock.queueing.engine_profile import EngineProfile
@@ -49,7 +48,7 @@ class CapacityProblem:
 
     engine: Engine
     cell: ShapeCell | None
-    speed_ratio: float
+    factors: StepFactors
     slo: Slo
     balancer: Balancer
     max_replicas: int
@@ -86,7 +85,7 @@ def engine_model(problem: CapacityProblem) -> EngineModel:
     shape = TrafficShape.lognormal(
         cell.input.mean, cell.output.mean, input_scv=cell.input.scv, output_scv=cell.output.scv
     )
-    return ReplicaModel(engine.profile.at_speed(problem.speed_ratio), shape)
+    return ReplicaModel(engine_with_factors(engine.profile, problem.factors), shape)
 
 
 def solve(problem: CapacityProblem) -> CapacityTable:
@@ -103,34 +102,3 @@ def solve(problem: CapacityProblem) -> CapacityTable:
             slo = replace(slo, objectives=rest)
         else:
             return table.without(tuple(unreachable))
-
-
-def expected_step_seconds(engine: Engine, cell: ShapeCell, load: Load, ready: int) -> float | None:
-    """Return the profile's step time at the measured batch; None where the batch is not known.
-
-    Needs running requests, arrival and input token rate and mean TPOT; means over the ready replicas.
-    """
-    if engine.profile is None:
-        return None
-    running, inputs, tpot = load.running.value, load.input_token_rate.value, load.tpot_mean.value
-    if running is None or inputs is None or tpot is None or running <= 0:
-        return None
-    arrival = load.arrival_rate.value
-    if arrival is None:
-        return None
-    law, batch = engine.profile.step_law, running / ready
-    prompts = arrival / ready * tpot  # that arrive during one step
-    prompt_tokens = inputs / ready * tpot
-    # Most steps of a light load hold no prompt, a few hold a whole one, and the law bends at tw:
-    # without telling the two apart the expected TPOT is 17 % short there.
-    filled = -math.expm1(-prompts)  # share of the steps that hold a prompt
-    busy = prompt_tokens / filled if prompts > 0 else 0.0
-    context = batch * (cell.input.mean + cell.output.mean * (1 + cell.output.scv) / 2)
-    pairs = busy * cell.input.mean * (1 + cell.input.scv) / 2
-    value = (1 - filled) * law.seconds_of_one(
-        prefill_tokens=0.0, decode_sequences=batch, attention_token_pairs=0.0, kv_tokens=context
-    )
-    value += filled * law.seconds_of_one(
-        prefill_tokens=busy, decode_sequences=batch, attention_token_pairs=pairs, kv_tokens=context
-    )
-    return value if math.isfinite(value) else None

@@ -16,6 +16,7 @@ from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, TargetRef
 from penstock.policy import wording
 from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
+from penstock.policy.model_condition import MODEL_TRUSTED, NO_MODEL, model_finding
 from penstock.policy.traffic_conditions import ADMISSION_LIMITED, FALLBACK_ACTIVE
 
 # A percentile of fewer requests than this moves by itself; it neither meets nor misses anything.
@@ -61,6 +62,7 @@ def findings(
             spec, seen.load, estimate, missed_before=missed_before, window_seconds=window_seconds
         ),
         _scaling_limited(seen, decision, write_error),
+        NO_MODEL if estimate.calibration is None else model_finding(estimate.calibration),
         *traffic,
         canary,
     )
@@ -75,6 +77,7 @@ def not_accepted(reason: str, message: str) -> tuple[Finding, ...]:
         Finding("MetricsAvailable", Status.UNKNOWN, "NotAccepted", waiting),
         Finding("ObjectivesMet", Status.UNKNOWN, "NotAccepted", waiting),
         Finding("ScalingLimited", Status.UNKNOWN, "NotAccepted", waiting),
+        Finding(MODEL_TRUSTED, Status.UNKNOWN, "NotAccepted", waiting),
         Finding(ADMISSION_LIMITED, Status.UNKNOWN, "NotAccepted", waiting),
         Finding(FALLBACK_ACTIVE, Status.UNKNOWN, "NotAccepted", waiting),
         Finding(CANARY_HEALTHY, Status.UNKNOWN, "NotAccepted", waiting),

@@ -9,6 +9,7 @@ from typing import Protocol
 from penstock.model.spec import Objective
 from penstock.model.value import value
 from penstock.policy.admission_law import AdmissionLaw
+from penstock.policy.calibration import CalibrationMemory
 from penstock.policy.demand import Demand
 
 
@@ -84,6 +85,7 @@ class Estimate:
     missing: str = ""  # why demand or capacity is None: query and what came back, or what is learned
     learning: bool = False  # nothing is broken, there is just not enough seen yet
     unreachable: tuple[str, ...] = ()  # objectives no count can meet, each with its best value
+    calibration: CalibrationMemory | None = None  # None: there is nothing to calibrate
     partial: str = ""  # why the load may be under-counted: no scale-down on it
     partial_seconds: float = 0.0  # for how long already: a pod is ready before its first scrape
 

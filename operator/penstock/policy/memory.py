@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from penstock.model.value import value
 from penstock.policy.admission import AdmissionMemory
+from penstock.policy.calibration import CalibrationMemory
 from penstock.policy.demand import DemandMemory
 from penstock.policy.fallback import FallbackMemory
 from penstock.policy.lead_time import LeadTimeMemory
@@ -24,6 +25,7 @@ NO_DEMAND, NO_LEAD, NO_SPEED, NO_LENGTHS, NO_REPLICAS, NO_ADMISSION, NO_FALLBACK
     AdmissionMemory(),
     FallbackMemory(),
 )
+NO_CALIBRATION = CalibrationMemory()
 
 
 @value(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class ServiceMemory:
     partial_since: float | None = None  # since when fewer pods report than are ready, Unix seconds
     admission: AdmissionMemory = NO_ADMISSION
     fallback: FallbackMemory = NO_FALLBACK
+    calibration: CalibrationMemory = NO_CALIBRATION
 
     def with_replicas(self, replicas: ReplicaMemory) -> ServiceMemory:
         """Return the memory after a replica decision."""
@@ -56,4 +59,5 @@ class ServiceMemory:
             self.partial_since,
             admission,
             fallback,
+            self.calibration,
         )

@@ -51,7 +51,7 @@ def spreads(rates: Rates, *, seen: int, horizon: int) -> tuple[Spread, ...]:
     cells = known.shape[1]
     ahead = min(horizon, cells - 1)
     if cells < 3:
-        return (UNKNOWN,) * known.shape[0]
+        return tuple(UNKNOWN for _ in range(known.shape[0]))
     rises = np.maximum(known[:, ahead:] - known[:, :-ahead], 0.0)
     # Second differences: a steady slope is no burst.
     bends = np.diff(known, n=2, axis=1)

@@ -1,0 +1,323 @@
+"""Calibration: a filter fed with means of the pool model, with garbage, with other engines."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakes.builders import LinearCapacity, pool, seen, service
+from penstock.model.conditions import Status
+from penstock.model.observation import Load, Observation
+from penstock.model.profiles import profile_named
+from penstock.model.reading import Absence, Reading
+from penstock.policy import beliefs
+from penstock.policy.beliefs import LoopTimes
+from penstock.policy.calibration import CalibrationMemory, Measured, Stage, observe_engine
+from penstock.policy.capacity_problem import Engine
+from penstock.policy.kalman import FilterMemory, Verdict, observe_latency
+from penstock.policy.lengths import LengthMemory, LengthMoments, ShapeCell
+from penstock.policy.mean_latency import (
+    MeanLatency,
+    ReplicaLoad,
+    expected_step_seconds,
+    mean_latency,
+    replica_load,
+)
+from penstock.policy.memory import ServiceMemory
+from penstock.policy.model_condition import model_finding
+from penstock.policy.saturation import SaturationRule
+from penstock.policy.speed import SpeedMemory, observe_speed
+from penstock.policy.step_factors import AS_PROFILED, StepFactors, engine_with_factors, with_factors
+from penstock.queueing.balancer import Balancer
+from penstock.queueing.replica import ReplicaModel
+from penstock.queueing.traffic import TrafficShape
+
+PROFILE = profile_named("llama-3.1-8b-h100")
+SHAPE = TrafficShape.lognormal(1155, 211)
+CELL = ShapeCell(LengthMoments(1155, 1.0), LengthMoments(211, 1.0))
+REPLICAS = 4
+LOADS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+@cache
+def pool_means(factors: StepFactors, rho: float) -> tuple[ReplicaLoad, MeanLatency]:
+    """What a pool of such engines shows: the model that decides, not the filter's own formula."""
+    model = ReplicaModel(engine_with_factors(PROFILE, factors), SHAPE)
+    rate = rho * model.saturation_rate_per_second
+    found = model.quick_pool(REPLICAS, REPLICAS * rate, balancer=Balancer.LEAST_REQUESTS)
+    assert found.ttft is not None
+    assert found.tpot is not None
+    load = Load(
+        arrival_rate=Reading(REPLICAS * rate),
+        running=Reading(REPLICAS * found.running_mean),
+        input_token_rate=Reading(REPLICAS * rate * 1155),
+    )
+    replica = replica_load(load, CELL, REPLICAS, Balancer.LEAST_REQUESTS)
+    assert replica is not None
+    return replica, MeanLatency(found.ttft.mean - PROFILE.frontend_seconds, found.tpot.mean)
+
+
+def walk(
+    factors: StepFactors, windows: int, memory: FilterMemory | None = None, seed: int = 1
+) -> FilterMemory:
+    """Feed the filter with noisy means of an engine that differs by `factors`, over a waving load."""
+    memory, random = memory or FilterMemory(), np.random.default_rng(seed)
+    for window in range(windows):
+        replica, means = pool_means(factors, LOADS[int(3 + 2.9 * math.sin(window / 10))])
+        noisy = MeanLatency(
+            means.ttft * math.exp(random.normal(0, 0.03)), means.tpot * math.exp(random.normal(0, 0.03))
+        )
+        memory, _ = observe_latency(memory, noisy, predictor(replica))
+    return memory
+
+
+def predictor(replica: ReplicaLoad):  # type: ignore[no-untyped-def]
+    return lambda factors: mean_latency(with_factors(PROFILE.step_law, factors), replica)
+
+
+@pytest.mark.parametrize("rho", [0.2, 0.5, 0.7])
+@pytest.mark.parametrize("factor", [0.7, 1.0, 1.6])
+def test_the_mean_latencies_are_those_of_the_pool_model(rho: float, factor: float) -> None:
+    replica, means = pool_means(StepFactors.even(factor), rho)
+    found = mean_latency(PROFILE.step_law.scaled(factor), replica)
+    assert found is not None
+    assert found.tpot == pytest.approx(means.tpot, rel=0.02)
+    assert found.ttft == pytest.approx(means.ttft, rel=0.08)
+
+
+def test_the_scalar_is_exact_for_an_engine_that_is_slower_as_a_whole() -> None:
+    for rho in LOADS:
+        replica, means = pool_means(StepFactors.even(1.3), rho)
+        expected = expected_step_seconds(PROFILE.step_law, replica, means.tpot)
+        assert means.tpot / expected == pytest.approx(1.3, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [
+        StepFactors.even(1.3),
+        StepFactors(1.3, 1.2, 1.3),
+        StepFactors(1.0, 1.5, 0.8),
+        StepFactors(2.0, 1.0, 1.0),
+    ],
+)
+def test_a_slower_engine_is_found_within_ten_percent_of_its_latencies(factors: StepFactors) -> None:
+    found = walk(factors, 80)
+    assert found.factors.overhead == pytest.approx(factors.overhead, rel=0.12)
+    assert found.factors.compute == pytest.approx(factors.compute, rel=0.06)
+    for rho in (0.5, 0.7):
+        replica, means = pool_means(factors, rho)
+        predicted = mean_latency(with_factors(PROFILE.step_law, found.factors), replica)
+        assert predicted is not None
+        assert predicted.tpot == pytest.approx(means.tpot, rel=0.05)
+        assert predicted.ttft == pytest.approx(means.ttft, rel=0.10)
+    true, fitted = (
+        ReplicaModel(engine_with_factors(PROFILE, each), SHAPE) for each in (factors, found.factors)
+    )
+    assert fitted.saturation_rate_per_second == pytest.approx(true.saturation_rate_per_second, rel=0.1)
+
+
+def test_the_profile_itself_stays_as_it_is() -> None:
+    found = walk(AS_PROFILED, 60).factors
+    for each in (found.overhead, found.compute, found.memory):
+        assert each == pytest.approx(1.0, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (MeanLatency(math.nan, 0.01), Verdict.NOT_MEASURED),
+        (MeanLatency(0.05, 0.0), Verdict.NOT_MEASURED),
+        (MeanLatency(-0.01, 0.01), Verdict.NOT_MEASURED),
+        (MeanLatency(math.inf, 0.01), Verdict.NOT_MEASURED),
+        (MeanLatency(60.0, 0.01), Verdict.BEYOND_BELIEF),
+        (MeanLatency(0.05, 3.0), Verdict.BEYOND_BELIEF),
+    ],
+)
+def test_garbage_moves_nothing(measured: MeanLatency, verdict: Verdict) -> None:
+    memory = walk(AS_PROFILED, 5)
+    replica, _ = pool_means(AS_PROFILED, 0.5)
+    after, said = observe_latency(memory, measured, predictor(replica))
+    assert said is verdict
+    assert after == replace(memory, refused=int(verdict is Verdict.BEYOND_BELIEF))
+
+
+def test_means_that_no_law_gives_are_not_measurements() -> None:
+    memory = FilterMemory()
+    after, said = observe_latency(memory, MeanLatency(0.05, 0.01), lambda _: None)
+    assert (after.mean, said) == (memory.mean, Verdict.NOT_MEASURED)
+
+
+def test_an_ill_conditioned_update_is_refused() -> None:
+    """Both means move with one and the same sum of the state, and the prior of it is wide."""
+    wide = tuple(tuple(1e4 for _ in range(3)) for _ in range(3))
+    memory = replace(FilterMemory(), covariance=wide)
+
+    def both(factors: StepFactors) -> MeanLatency:
+        product = factors.overhead * factors.compute * factors.memory
+        return MeanLatency(0.05 * product, 0.01 * product)
+
+    after, said = observe_latency(memory, MeanLatency(0.06, 0.012), both)
+    assert said is Verdict.ILL_CONDITIONED
+    assert after.mean == memory.mean
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(1e-4, 10), st.floats(1e-4, 10)), max_size=30))
+def test_whatever_is_observed_the_covariance_stays_one(pairs: list[tuple[float, float]]) -> None:
+    memory = FilterMemory()
+    replica, _ = pool_means(AS_PROFILED, 0.5)
+    for ttft, tpot in pairs:
+        before = memory.mean
+        memory, _ = observe_latency(memory, MeanLatency(ttft, tpot), predictor(replica))
+        assert max(abs(new - old) for new, old in zip(memory.mean, before, strict=True)) <= 0.4 + 1e-9
+    eigenvalues = np.linalg.eigvalsh(np.array(memory.covariance))
+    assert (eigenvalues > 0).all()
+    assert np.allclose(memory.covariance, np.array(memory.covariance).T)
+
+
+class Engines:
+    """An engine that differs from its profile, looked at once a minute."""
+
+    def __init__(self, factors: StepFactors) -> None:
+        self.factors, self.at = factors, 0.0
+        self.speed, self.memory = SpeedMemory(), CalibrationMemory()
+        self.changes = 0
+
+    def run(self, minutes: int, *, ttft: bool = True) -> Engines:
+        random = np.random.default_rng(int(self.at))
+        for _ in range(minutes):
+            self.at += 60.0
+            replica, means = pool_means(self.factors, LOADS[int(3 + 2.9 * math.sin(self.at / 600))])
+            noise = np.exp(random.normal(0, 0.03, 2))
+            tpot = means.tpot * noise[0]
+            expected = expected_step_seconds(PROFILE.step_law, replica, tpot)
+            self.speed = observe_speed(
+                self.speed, measured_seconds=tpot, expected_seconds=expected, at=self.at
+            )
+            before = self.memory.in_force
+            measured = Measured(tpot, means.ttft * noise[1] if ttft else None)
+            self.memory = observe_engine(self.memory, self.speed, measured, predictor(replica), self.at)
+            self.changes += self.memory.in_force is not before
+        return self
+
+
+def test_first_the_scalar_is_in_force_then_the_fit() -> None:
+    engines = Engines(StepFactors.even(1.3))
+    assert engines.memory.stage is Stage.PROFILE
+    engines.run(5)
+    assert engines.memory.stage is Stage.SCALAR
+    assert engines.memory.in_force.compute == pytest.approx(1.3, rel=0.05)
+    engines.run(25)
+    assert engines.memory.stage is Stage.FITTED
+    found = model_finding(engines.memory)
+    assert (found.status, found.reason) == (Status.TRUE, "Fitted")
+    assert found.message.startswith("of the profile's times, overhead x 1.")
+
+
+def test_without_ttft_the_scalar_stays_in_force() -> None:
+    engines = Engines(StepFactors.even(1.3)).run(60, ttft=False)
+    assert engines.memory.stage is Stage.SCALAR
+    assert model_finding(engines.memory).message == "every step takes 1.28 x as long as the profile says"
+
+
+def test_factors_in_force_change_seldom_so_that_tables_are_not_solved_at_every_tick() -> None:
+    engines = Engines(StepFactors(1.0, 1.5, 0.8)).run(60)
+    settled = engines.changes
+    engines.run(240)
+    assert settled <= 12
+    assert engines.changes - settled <= 8
+
+
+def test_another_engine_version_is_found_again_from_the_scalar() -> None:
+    engines = Engines(AS_PROFILED).run(40)
+    assert engines.memory.stage is Stage.FITTED
+    engines.factors = StepFactors.even(2.2)
+    engines.run(80)
+    assert engines.memory.in_force.compute == pytest.approx(2.2, rel=0.15)
+    assert not engines.memory.distrusted
+
+
+def judged(memory: CalibrationMemory, minute: int, tpot_ratio: float) -> CalibrationMemory:
+    """One look at an engine whose TPOT is off by a ratio that neither scalar nor filter may follow."""
+    replica, means = pool_means(AS_PROFILED, 0.5)
+    measured = Measured(means.tpot * tpot_ratio)
+    return observe_engine(memory, SpeedMemory(), measured, predictor(replica), minute * 60.0)
+
+
+def test_a_model_contradicted_for_a_quarter_of_an_hour_is_not_trusted_and_regains_trust_slowly() -> None:
+    memory = CalibrationMemory()
+    for minute in range(15):
+        memory = judged(memory, minute, 12.0)
+        assert not memory.distrusted
+    memory = judged(memory, 15, 12.0)
+    assert memory.distrusted
+    found = model_finding(memory)
+    assert (found.type, found.status, found.reason) == ("ModelTrusted", Status.FALSE, "Contradicted")
+    assert found.message == (
+        "TPOT is 12 x what the model gives, for 15m and more: replicas follow the measured concurrency and "
+        "latencies until it agrees for 5m; check engine.profile"
+    )
+    # Just inside the limit is not agreement yet.
+    memory = judged(memory, 16, 1.45)
+    assert memory.agrees_since is None
+    for minute in range(17, 22):
+        memory = judged(memory, minute, 1.1)
+        assert memory.distrusted
+    memory = judged(memory, 22, 1.1)
+    assert not memory.distrusted
+    assert model_finding(memory).reason == "Profile"
+
+
+def test_one_agreement_in_between_begins_the_quarter_of_an_hour_anew() -> None:
+    memory = CalibrationMemory()
+    for minute in range(40):
+        memory = judged(memory, minute, 1.0 if minute % 10 == 0 else 12.0)
+        assert not memory.distrusted
+
+
+@dataclass(frozen=True)
+class Solved(LinearCapacity):
+    queue_limit: float = 2.0
+    saturation_rate_per_second: float = 5.0
+    unreachable: tuple[str, ...] = ()
+
+
+SOLVED = Solved()
+
+
+def contradicted(load: Load) -> tuple[Observation, ServiceMemory]:
+    """A tick of a service whose model is not trusted."""
+    memory = ServiceMemory(lengths=LengthMemory(cell=CELL))
+    memory = replace(memory, calibration=CalibrationMemory(distrusted=True))
+    return seen(1000.0, pool(4), load=load), memory
+
+
+def test_while_not_trusted_replicas_follow_measured_concurrency_and_latencies() -> None:
+    busy = Load(
+        arrival_rate=Reading(20.0),
+        queue_growth=Reading(0.0),
+        waiting=Reading(0.0),
+        running=Reading(4 * 51.2),  # a quarter of 0.8 x 256 slots
+        ttft={0.95: Reading(0.75)},  # of 0.5 s
+    )
+    observed, memory = contradicted(busy)
+    found = beliefs.estimate(service(), Engine(PROFILE), observed, memory, SOLVED, LoopTimes())
+    assert isinstance(found.capacity, SaturationRule)
+    assert found.capacity.rate_per_replica == pytest.approx(20 / 4 / 1.5)
+    assert found.capacity.replicas_for(20.0) == 6
+    assert found.capacity.binding(6, 20.0) == "saturation"
+
+
+def test_while_not_trusted_and_without_measurements_the_target_is_held() -> None:
+    gone = Reading.missing(Absence.QUERY_FAILED, "timed out")
+    observed, memory = contradicted(Load(arrival_rate=Reading(20.0), waiting=Reading(0.0), running=gone))
+    found = beliefs.estimate(service(), Engine(PROFILE), observed, memory, SOLVED, LoopTimes())
+    assert found.capacity is None
+    assert found.missing == "the model is contradicted (see ModelTrusted), and concurrency is not measured"
