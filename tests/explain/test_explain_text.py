@@ -1,0 +1,190 @@
+"""What `penstock explain` prints, to the letter."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fakes.explained import NOW, ROWS, STATUS, explained
+from penstock.cli.explain_canary import verdict
+from penstock.cli.explain_json import explained_json
+from penstock.cli.explain_output import print_explained
+from penstock.cli.explain_read import Lengths, Measured, live_of
+from penstock.cli.explain_what_if import WhatIf, what_if
+from penstock.policy.lengths import LengthMoments
+
+LENGTHS = Lengths(LengthMoments(1155.0, 1.0), LengthMoments(211.0, 1.0), "as given")
+CLASSIFIER = {"serviceTime": {"mean": "5ms", "scv": "0.1", "concurrency": 1}}
+
+
+def printed(body: dict[str, Any], whatif: WhatIf | str = "it was not asked for") -> str:
+    out = io.StringIO()
+    print_explained(live_of(body), whatif, Console(file=out, width=80), NOW)
+    return out.getvalue()
+
+
+EVERYTHING = """\
+prod/chat: 5 replicas, 4 of 4 ready (mode Enforce)
+  Why: LatencyObjective, for 3m
+  5 replicas (1 of them spare): at 57.2 req/s + 2.1 expected within 2m, 3 give
+  p95 TTFT 820 ms > 500 ms, 4 give 240 ms <= 500 ms
+
+Load       57.2 req/s at the gateways; utilization 78 %
+Objective  ttft.p95: 310ms, 500ms asked; 93 % of the budget left
+Objective  tpot.p95: not measured, 40ms asked
+Learned    a replica starts in 1m35s, a step takes 1.08 times the profile's time
+Admission  WithinLimit: at most 392 in flight: 4 times 78 running and 20 queued
+           at most 392 in flight, 78 running, 20 queued per replica, 0 % refused
+Fallback   NoFallback: spec.fallback is not set
+
+One replica more or less
+  cannot be told: it was not asked for
+
+Canary
+  Testing 20%, step 2/3, for 3m: revision next against now
+  Testing: 20 % of the requests; a verdict takes about 480 more, 45s
+  Evidence: errors look worse: 1.4 % of 210 canary requests failed, 0.1 % of
+  4,000 stable ones
+  Rejected, not tried again: revision before: TTFT: 9 % slower than 500 ms
+metric             stable   canary      ratio (95 %) worse no worse verdict
+errors         4 of 4,000 3 of 210  14.3 (3.1 to 66)  74 %      0 % undecided
+ttft > 500ms 180 of 3,996 9 of 207 0.97 (0.5 to 1.9)   0 %    112 % no worse
+tpot                    -        -                 -     -        - missing
+  tpot is missing: no fresh series of it on the canary arm
+
+To look at
+  MetricsAvailable=False, PartialReporting: 3 of 4 ready pods report: chat-1
+  does not
+"""
+
+
+def test_everything_that_status_knows_is_told_within_80_columns() -> None:
+    assert printed(explained()) == EVERYTHING
+
+
+@pytest.fixture(scope="module")
+def answer() -> WhatIf:
+    found = what_if(live_of(explained()), rate=None, lengths=LENGTHS, measured=None)
+    assert isinstance(found, WhatIf)
+    return found
+
+
+def test_one_replica_more_or_less_is_the_models_answer_at_the_rate_of_status(answer: WhatIf) -> None:
+    assert (answer.rate_per_second, answer.rate_source, answer.speed_ratio) == (57.2, "status", 1.08)
+    assert [each.replicas for each in answer.outcomes] == [4, 5, 6]
+    slowest = [each.prediction.utilization for each in answer.outcomes]
+    assert slowest == sorted(slowest, reverse=True)
+    lines = printed(explained(), answer).splitlines()
+    start = lines.index("One replica more or less")
+    assert lines[start + 1 : start + 4] == [
+        "  at 57.2 req/s (status); 1,155 in, 211 out tokens (as given); engine at 1.08",
+        "  times the profile's step time",
+        "replicas  util.  p95 TTFT  p95 TPOT   shed  verdict",
+    ]
+    assert lines[start + 5].split()[0] == "5"
+    assert lines[start + 5].endswith("holds (decided)")
+    assert lines[start + 7] == "  of 5, 1 spare: the objectives are to hold with 4 replicas"
+
+
+def test_json_has_the_same_and_no_memory_of_the_operator(answer: WhatIf) -> None:
+    found = explained_json(live_of(explained()), answer)
+    assert found["decision"]["reason"] == "LatencyObjective"
+    assert [each["verdict"] for each in found["canary"]["rows"]] == ["undecided", "no worse", "missing"]
+    assert "memory" not in found["canary"]
+    assert [each["replicas"] for each in found["whatIf"]["outcomes"]] == [4, 5, 6]
+    assert set(found["whatIf"]["outcomes"][0]["seconds"]) == {"ttft.p95", "tpot.p95"}
+    assert found["whatIfMissing"] is None
+    assert found["fallback"] is None
+
+
+def test_the_rate_that_was_given_comes_before_what_was_measured_and_that_before_status() -> None:
+    live = live_of(explained(engine=CLASSIFIER, slo={"latency": {"p99": "500ms"}}))
+    measured = Measured(rate_per_second=30.0)
+    rates = [
+        found.rate_per_second
+        for given, seen in ((200.0, measured), (None, measured), (None, None))
+        if isinstance(found := what_if(live, rate=given, lengths=None, measured=seen), WhatIf)
+    ]
+    assert rates == [200.0, 30.0, 57.2]
+
+
+def without(*path: str) -> dict[str, Any]:
+    """Return the resource without one part of its status."""
+    body = explained()
+    body["status"] = {**STATUS}
+    section = body["status"]
+    for name in path[:-1]:
+        section[name] = {**section[name]}
+        section = section[name]
+    del section[path[-1]]
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "measured", "why"),
+    [
+        (
+            explained(),
+            None,
+            "status does not carry the lengths of requests: give --input-tokens and --output-tokens, or "
+            "--prometheus-url to read them",
+        ),
+        (
+            explained(),
+            Measured(why="Deployment/chat has no pods"),
+            "Deployment/chat has no pods: give --input-tokens and --output-tokens",
+        ),
+        (without("replicas"), None, "status has no replica count: nothing has been decided yet"),
+        (without("load", "arrivalRate"), None, "status has no rate of requests: give --rate"),
+        (
+            {**without("learned"), "spec": explained(engine={"profile": {"type": "Learned"}})["spec"]},
+            None,
+            "the engine's timing is still being learned (engine.profile.type Learned): wait for traffic",
+        ),
+        (
+            explained(engine={"profile": {"type": "Named", "name": "llama-3.1-8b-h1000"}}),
+            None,
+            "there is no engine profile 'llama-3.1-8b-h1000': correct spec.engine.profile.name",
+        ),
+    ],
+)
+def test_what_the_model_lacks_is_said_with_what_to_give(
+    body: dict[str, Any], measured: Measured | None, why: str
+) -> None:
+    assert what_if(live_of(body), rate=None, lengths=None, measured=measured) == why
+
+
+def test_a_resource_that_nobody_has_looked_at_says_what_to_check() -> None:
+    body = explained()
+    del body["status"]
+    assert printed(body).splitlines()[:3] == [
+        "prod/chat: no replica count decided (mode Enforce)",
+        "  The operator has not looked at it yet: is penstock run running, and may it see",
+        "  this namespace?",
+    ]
+
+
+def test_a_status_of_an_older_spec_says_so() -> None:
+    body = explained()
+    body["metadata"]["generation"] = 4
+    assert "This status is of generation 3; the spec is at 4: not looked at yet." in printed(body)
+
+
+def test_a_spec_that_cannot_be_read_still_shows_its_status() -> None:
+    body = explained(slo={"ttft": {"p95": "0.5s"}})
+    text = printed(body, what_if(live_of(body), rate=None, lengths=LENGTHS, measured=None))
+    assert "The spec cannot be read: spec.slo.ttft.p95" in text
+    assert "Why: LatencyObjective" in text
+
+
+def test_observe_says_that_the_count_is_not_set() -> None:
+    assert printed(explained(mode="Observe")).startswith(
+        "prod/chat: 5 replicas would be set, 4 of 4 ready (mode Observe)\n"
+    )
+
+
+def test_a_metric_over_its_threshold_is_worse_whatever_else_it_is() -> None:
+    assert verdict({**ROWS[0], "againstPercent": 100, "forPercent": 100}) == "worse"
