@@ -74,7 +74,10 @@ class Situation:
     @property
     def step_replicas(self) -> int | None:
         """Return the canary's replicas for the step at hand; None where the whole is not known."""
-        return None if self.whole is None else replicas_for(self.step_percent, self.whole)
+        if self.whole is None:
+            return None
+        # Stable pods beyond those decided (a rollout's surge, a drain) lower the load of each of them.
+        return replicas_for(self.step_percent, max(self.whole, self.seen.stable_ready))
 
     def deadline_at(self) -> float | None:
         """Return when the time for a verdict is over, Unix seconds."""
