@@ -21,6 +21,7 @@ _NORMAL = {
     "Ready": Status.TRUE,
     "Accepted": Status.TRUE,
     "MetricsAvailable": Status.TRUE,
+    "ModelTrusted": Status.TRUE,
     "ObjectivesMet": Status.TRUE,
     "ScalingLimited": Status.FALSE,
     "AdmissionLimited": Status.FALSE,

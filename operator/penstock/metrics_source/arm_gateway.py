@@ -10,20 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from penstock.metrics_source.arm_types import Arm, ErrorSource, Lack
+from penstock.metrics_source.arm_types import Arm, Lack
 from penstock.model.canary_counts import ArmReading, Metric, PodCounters
 from penstock.model.reading import Absence
-from penstock.model.spec import RoutingType, ServiceSpec
 from penstock.model.traffic import ArmCount, GatewayReading
 
 GATEWAY_POD = "(gateways)"
 # The gateways are asked every second; older than this, a reading is of before the tick that uses it.
 FRESH_SECONDS = 30.0
-
-
-def error_source(spec: ServiceSpec) -> ErrorSource:
-    """Return who counts a service's requests and errors: the gateways where they serve it."""
-    return ErrorSource.GATEWAY if spec.routing.type is RoutingType.ENVOY else ErrorSource.ENGINE
 
 
 def with_gateway_counts(reading: ArmReading, count: ArmCount) -> ArmReading:
