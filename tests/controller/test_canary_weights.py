@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.canary_state import CanaryState
+from penstock.controller.canary_step import CanaryStep
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.httproutes import HttpRoutes, Problem
 from penstock.controller.route_weights import RouteWeights
@@ -31,6 +33,7 @@ from penstock.model.spec import (
     Slo,
     TargetRef,
 )
+from penstock.policy.beliefs import LoopTimes
 from penstock.policy.fallback import FallbackShare
 
 CHAT = ServiceKey("prod", "chat")
@@ -179,3 +182,17 @@ async def test_a_service_that_leads_to_both_arms_is_not_taken_for_the_stable_one
         )
     assert await service.decided(20) == {stable: 80, "chat-canary": 20}
     assert service.routes.primary == stable
+
+
+def test_a_split_that_an_httproute_cannot_keep_is_not_tried() -> None:
+    step = CanaryStep(FleetCache(), None, LoopTimes(tick_seconds=15.0, rate_window_seconds=60.0))
+
+    def refused(spec: ServiceSpec) -> RolloutReason | None:
+        refusal = step._refusal(spec, CanaryState(), None, None)
+        return None if refusal is None else refusal[0]
+
+    asked = replace(Steered().spec, canary=replace(ADOPTED, sticky_header="x-session"))
+    assert refused(asked) is RolloutReason.STICKY_SPLIT_NOT_POSSIBLE
+    assert refused(Steered().spec) is not RolloutReason.STICKY_SPLIT_NOT_POSSIBLE
+    envoy = replace(asked, routing=RoutingSpec(RoutingType.ENVOY))
+    assert refused(envoy) is not RolloutReason.STICKY_SPLIT_NOT_POSSIBLE
