@@ -102,7 +102,7 @@ class JudgeLimits:
 
     metrics: tuple[Metric, ...] = (Metric.ERRORS, Metric.TTFT, Metric.TPOT)
     max_regression_ratio: float = 1.15
-    alpha: float = 0.10
+    alpha: float = 0.08
     beta: float = 0.05
     error_increase: float = 0.0025
     error_stop_loss: float = 0.05

@@ -28,6 +28,8 @@ LEAST_ERRORS = 3.0  # one client with one bad request is not a regression
 # Promotion must exclude that the canary spends half of the error budget more than the stable arm; the
 # stop-loss is a burn rate of 10: at 99.5 %, 0.25 % and 5 %.
 INCREASE_OF_BUDGET, STOP_LOSS_OF_BUDGET = 0.5, 10.0
+# To exclude 0.05 points more errors takes 10,000 canary requests where 0.1 % fail: no canary sees these.
+LEAST_INCREASE, LEAST_STOP_LOSS = 0.001, 0.01
 KEPT_MINUTES = 4
 
 
@@ -55,7 +57,8 @@ class ErrorState:
 def error_limits(availability_ratio: float) -> tuple[float, float]:
     """Return (error_increase, error_stop_loss) of `JudgeLimits` for an availability objective, 0..1."""
     budget = 1.0 - availability_ratio
-    return INCREASE_OF_BUDGET * budget, min(0.5, STOP_LOSS_OF_BUDGET * budget)
+    increase, stop_loss = INCREASE_OF_BUDGET * budget, STOP_LOSS_OF_BUDGET * budget
+    return max(increase, LEAST_INCREASE), min(0.5, max(stop_loss, LEAST_STOP_LOSS))
 
 
 def empty_errors(batch: tuple[int, ...] = ()) -> ErrorState:

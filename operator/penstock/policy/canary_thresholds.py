@@ -1,8 +1,8 @@
 """How much evidence decides, and the rule that turns evidence into a rollback or a promotion.
 
-`alpha` is shared by what can roll back: 0.3 errors, 0.1 the stop-loss, 0.4 the latencies, 0.2 the user's
-counter pairs; by Ville's inequality 1/share is crossed with at most that probability. At alpha = 0.1 the
-Bayes factor of the errors decides at 33, one latency at 25, two at 50. Promotion needs 1/beta from every
+`alpha` is shared by what can roll back: 0.25 errors, 0.1 the stop-loss, 0.4 the latencies, 0.25 the user's
+counter pairs; by Ville's inequality 1/share is crossed with at most that probability. At alpha = 0.08 the
+Bayes factor of the errors decides at 50, one latency at 31, two at 62. Promotion needs 1/beta from every
 metric (an intersection-union test needs no correction), and nothing that speaks against the canary now.
 """
 
@@ -19,7 +19,7 @@ from penstock.model.canary_counts import LATENCY_METRICS, Metric
 from penstock.model.canary_verdict import JudgeLimits
 from penstock.queueing.domain import FloatOrArray
 
-ERRORS_SHARE, STOP_LOSS_SHARE, LATENCY_SHARE, CHECK_SHARE = 0.3, 0.1, 0.4, 0.2
+ERRORS_SHARE, STOP_LOSS_SHARE, LATENCY_SHARE, CHECK_SHARE = 0.25, 0.1, 0.4, 0.25
 # Nothing speaks against: E <= 1.2. Evidence that has just begun wanders about 1.
 NOTHING_AGAINST = math.log(1.2)
 
