@@ -23,6 +23,7 @@ PER_REQUEST = {
     "prompt_tokens_total": INPUT_TOKENS,
     "generation_tokens_total": OUTPUT_TOKENS,
 }
+TTFT_SECONDS = 0.06
 
 
 class FakePrometheus:
@@ -88,11 +89,12 @@ class FakePrometheus:
             ]
         if "histogram_quantile" in query:
             return self._same(0.21 if "first_token" in query else 0.021, part="0.95")
+        if "time_per_output_token" in query:
+            first = [b"%.9g" % (rate * TTFT_SECONDS) for rate in self.rates.values()]
+            return self._same(0.0125, part="tpot") + self._series(first, part="first_tokens")
         for mark, times in PER_REQUEST.items():
             if mark in query:
                 return self._series([b"%.9g" % (rate * times) for rate in self.rates.values()])
-        if "time_per_output_token" in query:
-            return self._same(0.0125)
         raise web.HTTPBadRequest(text=f"the fake does not know {query}")
 
     def _lengths(self, query: str, mean: float) -> list[bytes]:

@@ -60,6 +60,8 @@ def test_the_document_lists_what_is_read(engine: EngineType) -> None:
         query.value: f"`{series.metric(query)}`" if series.metric(query) else "—" for query in FleetQuery
     }
     expected[FleetQuery.TPOT_MEAN.value] = f"`{series.tpot_seconds}` / `{series.tpot_tokens}`"
+    if series.ttft_seconds:
+        expected["ttft_mean"] = f"`{series.ttft_seconds}` / `{series.first_tokens}`"
     rows.pop("signal", None)
     assert rows == expected
 

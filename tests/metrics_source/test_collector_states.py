@@ -77,7 +77,7 @@ def healthy(name: str = "chat") -> dict[str, QueryResult | QueryError | Samples]
         "lengths": [],
         "ttft": [(of(name, part="0.95"), 0.31)],
         "tpot": [(of(name, part="0.95"), 0.027)],
-        "mean": [(of(name), 0.021)],
+        "mean": [(of(name, part="tpot"), 0.021), (of(name, part="first_tokens"), 17.2 * 0.06)],
     }
 
 
@@ -122,6 +122,7 @@ async def test_a_healthy_service_has_every_signal() -> None:
         "input_token_rate": 20000.0,
         "output_token_rate": 3600.0,
         "tpot_mean": 0.021,
+        "ttft_mean": pytest.approx(0.06),
         "ttft.0.95": 0.31,
         "tpot.0.95": 0.027,
         "reporting_pods": 2.0,
@@ -132,11 +133,11 @@ async def test_a_healthy_service_has_every_signal() -> None:
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("arrival", {"arrival_rate"}),
+        ("arrival", {"arrival_rate", "ttft_mean"}),
         ("growth", {"queue_growth"}),
         ("waiting", {"waiting"}),
         ("ttft", {"ttft.0.95"}),
-        ("mean", {"tpot_mean"}),
+        ("mean", {"tpot_mean", "ttft_mean"}),
         ("pulse", {"running", "reporting_pods", "sample_age_seconds"}),
     ],
 )
@@ -193,7 +194,7 @@ async def test_one_services_silence_does_not_touch_another() -> None:
 
 async def test_zero_requests_are_no_fault_of_the_percentiles() -> None:
     idle = {"arrival": [(of("chat"), 0.0)], "ttft": [(of("chat", part="0.95"), math.nan)]}
-    idle |= {"tpot": [(of("chat", part="0.95"), math.nan)], "mean": [(of("chat"), math.nan)]}
+    idle |= {"tpot": [(of("chat", part="0.95"), math.nan)], "mean": [(of("chat", part="tpot"), math.nan)]}
     load = await load_of(healthy() | idle)
     nothing = Reading.missing(Absence.NO_REQUESTS, "no request finished within 60 s")
     assert load.arrival_rate == Reading(0.0)
@@ -202,7 +203,8 @@ async def test_zero_requests_are_no_fault_of_the_percentiles() -> None:
 
 async def test_long_streams_may_end_none_within_a_window() -> None:
     load = await load_of(
-        healthy() | {"tpot": [(of("chat", part="0.95"), math.nan)], "mean": [(of("chat"), math.nan)]}
+        healthy()
+        | {"tpot": [(of("chat", part="0.95"), math.nan)], "mean": [(of("chat", part="tpot"), math.nan)]}
     )
     assert load.arrival_rate == Reading(17.2)
     assert load.ttft[0.95] == Reading(0.31)
@@ -238,7 +240,7 @@ async def test_pods_that_have_just_started_have_no_rate_yet() -> None:
 async def test_rates_wait_until_prometheus_has_a_whole_window(before: Samples) -> None:
     load = await load_of(healthy() | {"pulse": [*pulse("chat")[:3], *before]})
     missing = {name for name, each in signals(load).items() if each.absence is Absence.TOO_FEW_SAMPLES}
-    assert missing == {"arrival_rate", "input_token_rate", "output_token_rate"}
+    assert missing == {"arrival_rate", "input_token_rate", "output_token_rate", "ttft_mean"}
     assert load.running.present
     assert load.ttft[0.95].present
 

@@ -144,6 +144,7 @@ async def test_sglang_gives_all_but_tpot_percentiles(fleet: ScrapedFleet, identi
     assert load.input_token_rate.value == near(12000 / SECONDS)
     assert load.output_token_rate.value == near(9000 / SECONDS)
     assert load.tpot_mean.value == near(112.0 / 8950)
+    assert load.ttft_mean.value == near(recorded(text, "sglang:time_to_first_token_seconds_sum") / 50)
     expected = histogram_quantile(0.95, buckets(text, "sglang:time_to_first_token_seconds"))
     assert load.ttft[0.95].value == near(expected)
     assert load.tpot[0.95].absence is Absence.TOO_FEW_SAMPLES

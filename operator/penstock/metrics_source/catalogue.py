@@ -51,6 +51,7 @@ class EngineSeries:
     arrived: str = ""
     input_tokens: str = ""
     output_tokens: str = ""
+    ttft_seconds: str = ""  # that requests waited for it; over `first_tokens` the mean TTFT
     tpot_seconds: str = ""  # numerator and
     tpot_tokens: str = ""  # denominator of the mean
     histograms: Mapping[FleetQuery, str] = field(default_factory=dict)
@@ -78,6 +79,7 @@ _VLLM = EngineSeries(
     running="vllm:num_requests_running",
     waiting="vllm:num_requests_waiting",
     first_tokens="vllm:time_to_first_token_seconds_count",
+    ttft_seconds="vllm:time_to_first_token_seconds_sum",
     input_tokens="vllm:prompt_tokens_total",
     output_tokens="vllm:generation_tokens_total",
     tpot_seconds="vllm:request_time_per_output_token_seconds_sum",
@@ -101,6 +103,7 @@ _SGLANG = EngineSeries(
     running="sglang:num_running_reqs",
     waiting="sglang:num_queue_reqs",
     first_tokens="sglang:time_to_first_token_seconds_count",
+    ttft_seconds="sglang:time_to_first_token_seconds_sum",
     input_tokens="sglang:prompt_tokens_total",
     output_tokens="sglang:generation_tokens_total",
     tpot_seconds="sglang:inter_token_latency_seconds_sum",

@@ -17,9 +17,10 @@ from penstock.metrics_source.columns import Column
 from penstock.metrics_source.fleet_columns import Family, FleetColumns, Pulse, Signal
 from penstock.metrics_source.row_readers import LatencyReader, SignalReader, whole
 from penstock.model.observation import Histogram, Load
-from penstock.model.reading import Reading
+from penstock.model.reading import Absence, Reading
 from penstock.model.spec import Metric
 
+NO_TTFT_MEAN = Reading.missing(Absence.NOT_EXPOSED, "no sum of times to first token came back")
 NONE_WANTED: Mapping[float, Reading] = {}
 _RATES = (FleetQuery.ARRIVAL_RATE, FleetQuery.INPUT_TOKEN_RATE, FleetQuery.OUTPUT_TOKEN_RATE)
 _AT_THE_END = (FleetQuery.TPOT_MEAN, FleetQuery.TPOT, FleetQuery.LATENCY)
@@ -47,6 +48,9 @@ class EngineLoads:
         self._inputs = self._reader(FleetQuery.INPUT_TOKEN_RATE)
         self._outputs = self._reader(FleetQuery.OUTPUT_TOKEN_RATE)
         self._tpot_mean = self._latency(FleetQuery.TPOT_MEAN, self._signals[FleetQuery.TPOT_MEAN])
+        self._idle = absences.no_requests(columns.settings)
+        lacking = self._signals[FleetQuery.TPOT_MEAN]
+        self._no_mean = lacking if isinstance(lacking, Reading) else NO_TTFT_MEAN
         self._families = {metric: self._family(metric) for metric in Metric}
         self._input_lengths = self._lengths(FleetQuery.INPUT_LENGTHS)
         self._output_lengths = self._lengths(FleetQuery.OUTPUT_LENGTHS)
@@ -72,8 +76,17 @@ class EngineLoads:
             None if self._input_lengths is None else self._input_lengths[row],
             None if self._output_lengths is None else self._output_lengths[row],
             self._warnings,
+            self._ttft_mean(row, arrivals),
         )
         return self._without(load, row) if row in self._gone else load
+
+    def _ttft_mean(self, row: int, arrivals: Reading) -> Reading:
+        """Return the mean TTFT: the seconds waited over the requests that got their first token."""
+        waited = self._columns.first_token_seconds
+        seconds = None if waited is None else waited[row]
+        if seconds is None or arrivals.value is None:
+            return self._no_mean if arrivals.absence is None else arrivals
+        return Reading(seconds / arrivals.value) if arrivals.value > 0 else self._idle
 
     def _percentiles(self, metric: Metric, row: int, arrivals: Reading) -> Mapping[float, Reading]:
         """Return the percentiles that the service's own objectives use."""
@@ -142,6 +155,7 @@ def silenced(load: Load, why: Reading, *, age: Reading) -> Load:
         input_token_rate=why,
         output_token_rate=why,
         tpot_mean=why,
+        ttft_mean=why,
         ttft=dict.fromkeys(load.ttft, why),
         tpot=dict.fromkeys(load.tpot, why),
         latency=dict.fromkeys(load.latency, why),

@@ -17,7 +17,16 @@ from penstock.metrics_source.catalogue import PERCENTILES, FleetQuery
 from penstock.metrics_source.columns import Column, by_part
 from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings
 from penstock.metrics_source.plan import EnginePlan
-from penstock.metrics_source.promql import AGE, BEFORE, DENOMINATOR, NUMERATOR, PODS, RUNNING
+from penstock.metrics_source.promql import (
+    AGE,
+    BEFORE,
+    DENOMINATOR,
+    FIRST_TOKENS,
+    NUMERATOR,
+    PODS,
+    RUNNING,
+    TPOT,
+)
 from penstock.model.observation import Histogram
 from penstock.model.reading import Reading
 from penstock.model.spec import Metric
@@ -49,6 +58,7 @@ class FleetColumns:
     families: dict[Metric, Family] = field(default_factory=dict)
     lengths: dict[FleetQuery, Sequence[Histogram | None] | Reading] = field(default_factory=dict)
     pulse: Pulse | Reading | None = None
+    first_token_seconds: Column | None = None  # per second, that requests waited for their first token
     _warnings: dict[FleetQuery, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -89,10 +99,14 @@ class FleetColumns:
             self.families[_METRIC_OF[query]] = self._family(_METRIC_OF[query], samples)
         elif query in (FleetQuery.INPUT_LENGTHS, FleetQuery.OUTPUT_LENGTHS):
             self.lengths[query] = index.lengths(samples)
-        elif query is FleetQuery.TPOT_MEAN and self.settings.identify_by is IdentifyBy.POD:
+        elif query is FleetQuery.TPOT_MEAN:
             totals = index.totals_by_part(samples)
-            over, under = (totals.get(part) or index.empty() for part in (NUMERATOR, DENOMINATOR))
-            self.signals[query] = [_ratio(*pair) for pair in zip(over, under, strict=True)]
+            self.first_token_seconds = totals.get(FIRST_TOKENS)
+            if self.settings.identify_by is IdentifyBy.POD:
+                over, under = (totals.get(part) or index.empty() for part in (NUMERATOR, DENOMINATOR))
+                self.signals[query] = [_ratio(*pair) for pair in zip(over, under, strict=True)]
+            else:
+                self.signals[query] = totals.get(TPOT) or index.empty()
         else:
             self.signals[query] = index.total(samples)
 

@@ -17,6 +17,7 @@ from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSetti
 
 AGE, PODS, RUNNING, BEFORE = "age", "pods", "running", "before"
 NUMERATOR, DENOMINATOR = "numerator", "denominator"
+TPOT, FIRST_TOKENS = "tpot", "first_tokens"
 SUM_LE = "sum"  # stands in for a bucket's bound: the sum of a length histogram
 
 
@@ -61,7 +62,7 @@ class QueryWriter:
             case FleetQuery.OUTPUT_TOKEN_RATE:
                 return self._zero_before_first_request(self._rate(self.series.output_tokens))
             case FleetQuery.TPOT_MEAN:
-                return self._ratio(self.series.tpot_seconds, self.series.tpot_tokens)
+                return self._means()
             case FleetQuery.INPUT_LENGTHS | FleetQuery.OUTPUT_LENGTHS:
                 return self._lengths(self.series.histograms[signal], shard)
             case _:
@@ -124,10 +125,18 @@ class QueryWriter:
         highest = " + ".join(self._sum(f"max_over_time({self._of(each)}{self._window})") for each in gauges)
         return f"{query} or ({highest} == 0)"
 
-    def _ratio(self, numerator: str, denominator: str) -> str:
-        if self._by_pod:
-            return label_union({NUMERATOR: self._rate(numerator), DENOMINATOR: self._rate(denominator)})
-        return f"{self._rate(numerator)} / {self._rate(denominator)}"
+    def _means(self) -> str:
+        """Write the mean TPOT and, beside it, the seconds that the requests waited for their first token.
+
+        One query for both: these are what the engine is calibrated by, and they belong to one instant.
+        """
+        seconds, tokens = self._rate(self.series.tpot_seconds), self._rate(self.series.tpot_tokens)
+        branches = (
+            {NUMERATOR: seconds, DENOMINATOR: tokens} if self._by_pod else {TPOT: f"{seconds} / {tokens}"}
+        )
+        if self.series.ttft_seconds:
+            branches[FIRST_TOKENS] = self._rate(self.series.ttft_seconds)
+        return label_union(branches)
 
     def _buckets(self, histogram: str, window: str, shard: Shard = WHOLE_FLEET) -> str:
         return f"sum by ({self._by}, le) (rate({self._of(histogram + '_bucket', shard)}{window}))"

@@ -43,8 +43,8 @@ class Load:
     input_lengths: Histogram | None = None  # refreshed in turns, not at every tick
     output_lengths: Histogram | None = None
     warnings: tuple[str, ...] = ()
+    ttft_mean: Reading = _NOT_READ  # of the requests that got their first token in the window
     offered_rate: Reading = _NOT_READ  # counted at a gateway: admitted, shed and spilled; else missing
-    ttft_mean: Reading = _NOT_READ
 
 
 @dataclass(frozen=True, slots=True)
