@@ -125,3 +125,16 @@ async def test_a_restarted_operator_lifts_no_limit_and_writes_nothing() -> None:
         await world.seconds(1)
         assert world.gateways.route.plan.limit == limit
     assert len(world.status_writes) == writes
+
+
+async def test_the_lengths_that_decisions_go_by_are_shown_once_they_are_learned() -> None:
+    world = GatewayWorld(rate=lambda _: 30.0, spec=routed_chat(), target=2)
+    world.prometheus_up = False
+    await world.run(60)
+    assert "learned" not in world.status
+    world.prometheus_up = True
+    await world.run(120)
+    learned = world.status["learned"]
+    # A cell of the grid is 10 % wide.
+    assert learned["inputTokens"] == pytest.approx(world.input_tokens, rel=0.06)
+    assert learned["outputTokens"] == pytest.approx(world.output_tokens, rel=0.06)

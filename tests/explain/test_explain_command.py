@@ -56,7 +56,7 @@ async def test_json_is_one_object_on_standard_output(api: FakeApi, tmp_path: Pat
     assert ran.exit_code == 0, ran.stderr
     found = json.loads(ran.stdout)
     assert found["canary"]["rows"][0]["canaryBad"] == 3
-    assert found["whatIfMissing"].startswith("status does not carry the lengths")
+    assert [each["replicas"] for each in found["whatIf"]["outcomes"]] == [4, 5, 6]
 
 
 async def test_it_reads_and_never_writes(api: FakeApi, tmp_path: Path) -> None:

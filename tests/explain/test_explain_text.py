@@ -35,7 +35,8 @@ prod/chat: 5 replicas, 4 of 4 ready (mode Enforce)
 Load       57.2 req/s at the gateways; utilization 78 %
 Objective  ttft.p95: 310ms, 500ms asked; 93 % of the budget left
 Objective  tpot.p95: not measured, 40ms asked
-Learned    a replica starts in 1m35s, a step takes 1.08 times the profile's time
+Learned    a replica starts in 1m35s, a step takes 1.08 times the profile's
+           time, 1,155 tokens in, 211 out
 Admission  WithinLimit: at most 392 in flight: 4 times 78 running and 20 queued
            at most 392 in flight, 78 running, 20 queued per replica, 0 % refused
 Fallback   NoFallback: spec.fallback is not set
@@ -67,7 +68,7 @@ def test_everything_that_status_knows_is_told_within_80_columns() -> None:
 
 @pytest.fixture(scope="module")
 def answer() -> WhatIf:
-    found = what_if(live_of(explained()), rate=None, lengths=LENGTHS, measured=None)
+    found = what_if(live_of(explained()), rate=None, lengths=None, measured=None)
     assert isinstance(found, WhatIf)
     return found
 
@@ -80,7 +81,7 @@ def test_one_replica_more_or_less_is_the_models_answer_at_the_rate_of_status(ans
     lines = printed(explained(), answer).splitlines()
     start = lines.index("One replica more or less")
     assert lines[start + 1 : start + 4] == [
-        "  at 57.2 req/s (status); 1,155 in, 211 out tokens (as given); engine at 1.08",
+        "  at 57.2 req/s (status); 1,155 in, 211 out tokens (status); engine at 1.08",
         "  times the profile's step time",
         "replicas  util.  p95 TTFT  p95 TPOT   shed  verdict",
     ]
@@ -111,6 +112,21 @@ def test_the_rate_that_was_given_comes_before_what_was_measured_and_that_before_
     assert rates == [200.0, 30.0, 57.2]
 
 
+def test_lengths_that_were_given_come_before_what_was_measured_and_that_before_status() -> None:
+    given, seen = (
+        Lengths(LengthMoments(tokens, 0.0), LengthMoments(tokens, 0.0), "x") for tokens in (50.0, 60.0)
+    )
+    found = [
+        answer.lengths.input.mean
+        for lengths, measured in ((given, Measured(lengths=seen)), (None, Measured(lengths=seen)))
+        if isinstance(
+            answer := what_if(live_of(explained()), rate=1.0, lengths=lengths, measured=measured), WhatIf
+        )
+        and answer.lengths is not None
+    ]
+    assert found == [50.0, 60.0]
+
+
 def without(*path: str) -> dict[str, Any]:
     """Return the resource without one part of its status."""
     body = explained()
@@ -127,15 +143,15 @@ def without(*path: str) -> dict[str, Any]:
     ("body", "measured", "why"),
     [
         (
-            explained(),
+            without("learned", "outputTokens"),
             None,
-            "status does not carry the lengths of requests: give --input-tokens and --output-tokens, or "
-            "--prometheus-url to read them",
+            "the lengths of requests have not been learned yet: give --input-tokens and --output-tokens",
         ),
         (
-            explained(),
+            without("learned"),
             Measured(why="Deployment/chat has no pods"),
-            "Deployment/chat has no pods: give --input-tokens and --output-tokens",
+            "the lengths of requests have not been learned yet; Deployment/chat has no pods: give "
+            "--input-tokens and --output-tokens",
         ),
         (without("replicas"), None, "status has no replica count: nothing has been decided yet"),
         (without("load", "arrivalRate"), None, "status has no rate of requests: give --rate"),

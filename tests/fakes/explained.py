@@ -63,7 +63,14 @@ STATUS: dict[str, Any] = {
         {"name": "ttft.p95", "target": "500ms", "measured": "310ms", "budgetRemainingPercent": 93},
         {"name": "tpot.p95", "target": "40ms"},
     ],
-    "learned": {"warmStartSeconds": 95, "speedRatio": "1.08"},
+    "learned": {
+        "warmStartSeconds": 95,
+        "speedRatio": "1.08",
+        "inputTokens": 1155,
+        "inputScv": "1",
+        "outputTokens": 211,
+        "outputScv": "1",
+    },
     "decision": {
         "reason": "LatencyObjective",
         "message": "5 replicas (1 of them spare): at 57.2 req/s + 2.1 expected within 2m, "

@@ -48,8 +48,8 @@ Examples:
   penstock explain prod/chat -o json | jq .decision.message
 
 \b
-Reads the resource only (get on inferenceservices). With --prometheus-url also the target's scale and
-pods, and Prometheus: the status does not carry how long requests are, which the model needs.
+Reads the resource only (get on inferenceservices): rate, lengths and speed are those of its status, which
+moves at most once a minute. With --prometheus-url also the target's scale and pods, and Prometheus.
 JSON is one object: decision, replicas, load, objectives, learned, admission, fallback, canary {..,
 rows [{.., verdict}]}, conditions as in status; whatIf {ratePerSecond, outcomes [{replicas,
 utilization, seconds {objective}, shedFraction, broken}]}, or whatIfMissing with the reason.
@@ -61,8 +61,8 @@ Exit status: 0 explained; 1 no such resource, no cluster, not allowed; 2 wrong u
 @click.option(
     "--rate", type=PositiveNumber(0, min_open=True), help="Requests per second instead of the measured."
 )
-@click.option("--input-tokens", type=PositiveNumber(1), help="Mean prompt length, when it is not read.")
-@click.option("--output-tokens", type=PositiveNumber(1), help="Mean answer length, when it is not read.")
+@click.option("--input-tokens", type=PositiveNumber(1), help="Mean prompt length instead of the learned.")
+@click.option("--output-tokens", type=PositiveNumber(1), help="Mean answer length instead of the learned.")
 @click.option(
     "--length-scv",
     type=PositiveNumber(0),
@@ -72,7 +72,7 @@ Exit status: 0 explained; 1 no such resource, no cluster, not allowed; 2 wrong u
     "--prometheus-url",
     default="",
     envvar="PENSTOCK_PROMETHEUS_URL",
-    help="Read rate and lengths of requests from there.",
+    help="Take rate and lengths of requests from there, as of now.",
 )
 @click.option("--prometheus-bearer-token-file", default="", help="File with a bearer token for it.")
 @click.option("--namespace-label", default="namespace", show_default=True, help="Label of series: namespace.")

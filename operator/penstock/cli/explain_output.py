@@ -143,6 +143,8 @@ def _learned(learned: Mapping[str, Any]) -> str:
         said.append(f"on a new node in {wording.span(learned['newNodeStartSeconds'])}")
     if "speedRatio" in learned:
         said.append(f"a step takes {learned['speedRatio']} times the profile's time")
+    if "inputTokens" in learned and "outputTokens" in learned:
+        said.append(f"{learned['inputTokens']:,} tokens in, {learned['outputTokens']:,} out")
     return ", ".join(said)
 
 

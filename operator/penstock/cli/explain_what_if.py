@@ -12,6 +12,7 @@ from penstock.cli.plan_question import Outcome, Question, Traffic
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import ServiceSpec
 from penstock.policy.capacity_problem import Engine, resolve_engine
+from penstock.policy.lengths import LengthMoments
 from penstock.queueing.balancer import Arrivals
 from penstock.queueing.engine_model import EngineModel
 from penstock.queueing.errors import QueueingError
@@ -19,10 +20,7 @@ from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.service_time_model import RequestModel
 from penstock.queueing.traffic import TrafficShape
 
-GIVE_LENGTHS = (
-    "status does not carry the lengths of requests: give --input-tokens and --output-tokens, or "
-    "--prometheus-url to read them"
-)
+GIVE_LENGTHS = "give --input-tokens and --output-tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +62,9 @@ def what_if(
     if engine.service_time is not None:
         known = None
     else:
-        known = lengths or (measured.lengths if measured is not None else None)
+        known = lengths or (measured.lengths if measured is not None else None) or _learned_lengths(status)
         if known is None:
-            return (
-                GIVE_LENGTHS
-                if measured is None
-                else _why("", measured, "give --input-tokens and --output-tokens")
-            )
+            return _why("the lengths of requests have not been learned yet", measured, GIVE_LENGTHS)
     return _answer(spec, engine, int(decided), found_rate, known, speed if speed is not None else 1.0)
 
 
@@ -126,6 +120,24 @@ def _rate(
     load = status.get("load") or {}
     shown = _number(load.get("arrivalRate"))
     return None if not shown else (shown, "status")
+
+
+def _learned_lengths(status: Mapping[str, Any]) -> Lengths | None:
+    """Return the lengths that the operator decides by."""
+    learned = status.get("learned") or {}
+    numbers = [
+        _number(learned.get(name)) for name in ("inputTokens", "inputScv", "outputTokens", "outputScv")
+    ]
+    prompt, prompt_scv, answer, answer_scv = numbers
+    if (
+        prompt is None
+        or prompt_scv is None
+        or answer is None
+        or answer_scv is None
+        or min(prompt, answer) < 1
+    ):
+        return None
+    return Lengths(LengthMoments(prompt, prompt_scv), LengthMoments(answer, answer_scv), "status")
 
 
 def _why(head: str, measured: Measured | None, fix: str) -> str:

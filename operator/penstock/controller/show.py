@@ -13,7 +13,12 @@ from penstock.controller.cache import KnownService
 from penstock.controller.canary_shown import canary_numbers, canary_shown, has_moved
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.status_pace import StatusPace
-from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
+from penstock.controller.traffic_shown import (
+    admission_shown,
+    fallback_shown,
+    lengths_shown,
+    offered_shown,
+)
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
 from penstock.kube.event_outbox import EventOutbox, PendingEvent
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
@@ -192,7 +197,12 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         offered_per_second=offered_shown(outcome),
         utilization_ratio=utilization(outcome),
         objectives=tuple(latency_progress(each, measured(seen.load, each)) for each in spec.slo.objectives),
-        learned=Learned(warm, new_node, memory.speed.in_force if memory.speed.believed else None),
+        learned=Learned(
+            warm,
+            new_node,
+            memory.speed.in_force if memory.speed.believed else None,
+            lengths_shown(memory.lengths.cell),
+        ),
         floor=Floor(floor.floor, floor.floor_until) if shows_floor else None,
         admission=admission_shown(outcome, memory.admission),
         fallback=fallback_shown(outcome),

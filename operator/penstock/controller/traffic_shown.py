@@ -1,11 +1,12 @@
-"""What status shows of limits and fallback: measured where gateways enforce them, else what is expected."""
+"""What status shows of lengths, limits and fallback: measured where gateways enforce them, else expected."""
 
 from __future__ import annotations
 
 from penstock.controller.service_state import Outcome
-from penstock.model.resource_status import AdmissionShown, FallbackShown
+from penstock.model.resource_status import AdmissionShown, FallbackShown, LengthsShown
 from penstock.model.spec import AdmissionPolicy
 from penstock.policy.admission import AdmissionMemory, turned_away
+from penstock.policy.lengths import ShapeCell
 
 
 def admission_shown(outcome: Outcome, memory: AdmissionMemory) -> AdmissionShown | None:
@@ -41,6 +42,13 @@ def fallback_shown(outcome: Outcome) -> FallbackShown | None:
     if value.enforced and rates is not None:
         ratio = rates.spilled / rates.offered if rates.offered > 0 else 0.0
     return FallbackShown(fallback.backend.name, ratio)
+
+
+def lengths_shown(cell: ShapeCell | None) -> LengthsShown | None:
+    """Return the lengths of requests that decisions are computed for; None until they are known."""
+    if cell is None:
+        return None
+    return LengthsShown(cell.input.mean, cell.input.scv, cell.output.mean, cell.output.scv)
 
 
 def offered_shown(outcome: Outcome) -> float | None:

@@ -35,12 +35,23 @@ class ObjectiveProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class LengthsShown:
+    """Mean lengths in tokens and their squared coefficients of variation, as decisions go by them."""
+
+    input_tokens: float
+    input_scv: float
+    output_tokens: float
+    output_scv: float
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
-    """What was measured of a workload and must survive a restart; None until it was."""
+    """What was measured of a workload, most of which must survive a restart; None until it was."""
 
     warm_start_seconds: float | None = None
     new_node_start_seconds: float | None = None
     speed_ratio: float | None = None
+    lengths: LengthsShown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +131,7 @@ def build_status(values: StatusValues) -> dict[str, Any]:
         "canary": canary_status(values.canary),
         "objectives": [_objective(each) for each in values.objectives],
         "budgetRemainingPercent": _budget(values.objectives),
-        "learned": _present(
-            warmStartSeconds=_count(values.learned.warm_start_seconds),
-            newNodeStartSeconds=_count(values.learned.new_node_start_seconds),
-            speedRatio=_number(values.learned.speed_ratio),
-        ),
+        "learned": _learned(values.learned),
         "conditions": [condition.to_dict() for condition in values.conditions],
     }
     if decision is not None:
@@ -166,6 +173,19 @@ def _load(values: StatusValues) -> dict[str, Any]:
         latencyP95=p95(load.latency),
     )
     return signals | {"source": "Engine" if offered is None else "Gateway"} if signals else {}
+
+
+def _learned(learned: Learned) -> dict[str, Any]:
+    lengths = learned.lengths
+    return _present(
+        warmStartSeconds=_count(learned.warm_start_seconds),
+        newNodeStartSeconds=_count(learned.new_node_start_seconds),
+        speedRatio=_number(learned.speed_ratio),
+        inputTokens=None if lengths is None else _count(lengths.input_tokens),
+        inputScv=None if lengths is None else _number(lengths.input_scv),
+        outputTokens=None if lengths is None else _count(lengths.output_tokens),
+        outputScv=None if lengths is None else _number(lengths.output_scv),
+    )
 
 
 def _admission(shown: AdmissionShown | None) -> dict[str, Any]:
