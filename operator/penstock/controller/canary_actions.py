@@ -202,7 +202,7 @@ class CanaryActions:
         phase = CanaryPhase.IDLE if plan is None else plan.phase
         finding = next(each for each in outcome.findings if each.type == ConditionType.CANARY_HEALTHY.value)
         bad = finding.status is Status.FALSE
-        before, said = canary.said, Said(phase, 0 if plan is None else plan.step, decision.reason)
+        before, said = canary.said, Said(phase, 0 if plan is None else plan.step, finding.reason)
         moved = (said.phase, said.step) != (before.phase, before.step)
         if not moved and not (bad and said.reason != before.reason):
             return
@@ -212,13 +212,13 @@ class CanaryActions:
             service=str(outcome.spec.key),
             phase=phase.value,
             before=before.phase.value,
-            reason=decision.reason.value,
-            message=decision.message,
+            reason=finding.reason,
+            message=finding.message,
             **{name: round(value, 4) for name, value in decision.inputs.items()},
         )
         kind = EventType.WARNING if bad or phase is CanaryPhase.INCONCLUSIVE else EventType.NORMAL
         self._parts.status.announce_canary(
-            outcome, kind=kind, reason=decision.reason.value, message=decision.message
+            outcome, kind=kind, reason=finding.reason, message=finding.message
         )
 
 

@@ -7,7 +7,7 @@ known; the counters of an arm that were not read are no counts of zero.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -20,11 +20,11 @@ from penstock.controller.endpoints import EndpointCache
 from penstock.controller.revision_objects import Arm, arm_service_name, stable_service_name
 from penstock.controller.service_state import ServiceState
 from penstock.kube.api import KubeApi, KubeError
-from penstock.metrics_source.arms import ArmsWanted, ErrorSource, read_arms
+from penstock.metrics_source.arms import ArmsRead, ArmsWanted, ErrorSource, read_arms
 from penstock.metrics_source.base import MetricsSource
 from penstock.metrics_source.identity import SeriesSettings
 from penstock.model.revision import template_revision
-from penstock.model.spec import ServiceSpec, TargetRef, WorkloadType
+from penstock.model.spec import ServiceKey, ServiceSpec, TargetRef, WorkloadType
 from penstock.model.traffic import GatewayReading
 from penstock.policy.gateway_load import STALE_SECONDS
 
@@ -67,10 +67,14 @@ class CanaryCounters:
             canary.read = None
             if is_counted(spec, canary.plan):
                 wanted.append(self._wanted(spec, state, canary, now))
-        found = await read_arms(self._source, wanted, at=now, settings=self._settings)
+        found = await self.read(wanted, now)
         for spec, state in services:
             if state.canary is not None:
                 state.canary.read = found.get(spec.key)
+
+    async def read(self, wanted: Sequence[ArmsWanted], now: float) -> Mapping[ServiceKey, ArmsRead]:
+        """Return the counters of both arms of each service as of `now`."""
+        return await read_arms(self._source, wanted, at=now, settings=self._settings)
 
     def _wanted(self, spec: ServiceSpec, state: ServiceState, canary: CanaryState, now: float) -> ArmsWanted:
         evidence, plan = canary.evidence, canary.plan
@@ -114,8 +118,10 @@ class CanaryCounters:
         canary = state.canary
         if canary is None or spec.canary is None or spec.canary.target is None:
             return
-        canary.stable = await self._revision(spec, spec.target, gate) or canary.stable
-        canary.wanted = await self._revision(spec, spec.canary.target, gate) or canary.wanted
+        memory = canary.memory
+        canary.stable = await self._revision(spec, spec.target, gate) or canary.stable or memory.against
+        found = await self._revision(spec, spec.canary.target, gate)
+        canary.wanted = found or canary.wanted or memory.revision
 
     async def _revision(self, spec: ServiceSpec, target: TargetRef, gate: asyncio.Semaphore) -> str:
         """Return the revision of a workload's pod template; read again when its generation has moved."""

@@ -81,12 +81,14 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
     added = increments.canary.requests if increments.canary is not None else None
     if added is not None:
         _count(evidence, increments.at, added)
-    if not plan.judged:
-        return evidence.verdict
     left = None if plan.deadline_at is None else max(0.0, plan.deadline_at - now)
     limits = judge_limits(spec, spec.canary, deadline_seconds=left)
-    verdict, evidence.judge = judge(evidence.judge, increments, limits, now)
-    evidence.verdict = _with_cause(verdict, read)
+    if plan.judged:
+        verdict, evidence.judge = judge(evidence.judge, increments, limits, now)
+        evidence.verdict = _with_cause(verdict, read)
+    elif plan.phase is CanaryPhase.WARMING:
+        # Nothing of the canary's is evidence yet; the stable arm's level is learned for the first block.
+        _, evidence.judge = judge(evidence.judge, replace(increments, canary=None), limits, now)
     return evidence.verdict
 
 

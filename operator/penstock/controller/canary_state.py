@@ -14,7 +14,6 @@ from penstock.controller.pod_state import NONE_STUCK, StuckPods
 from penstock.metrics_source.arms import ArmsRead, ErrorSource
 from penstock.model.canary import NO_CANARY_MEMORY, CanaryMemory, CanaryPhase, CanaryPlan
 from penstock.model.canary_verdict import Verdict
-from penstock.model.decision import AnyReason, RolloutReason
 from penstock.model.spec import ServiceSpec, WorkloadType
 from penstock.policy.canary_counts import CountsMemory
 from penstock.policy.canary_judge import JudgeMemory
@@ -43,7 +42,7 @@ class Said:
 
     phase: CanaryPhase = CanaryPhase.IDLE
     step: int = 0
-    reason: AnyReason = RolloutReason.NO_CANARY
+    reason: str = ""
 
 
 @dataclass(slots=True)

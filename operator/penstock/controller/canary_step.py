@@ -29,7 +29,7 @@ from penstock.controller.gateway_state import ArmsTold
 from penstock.controller.service_state import ServiceState
 from penstock.dataplane.gatewayapi.weights import sticky_shortfall
 from penstock.model.canary import CANARY_ANNOTATION, CanaryObservation, CanaryPlan, read_command
-from penstock.model.conditions import Finding
+from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, RolloutReason
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Absence, Reading
@@ -38,7 +38,7 @@ from penstock.model.traffic import Endpoint
 from penstock.policy.admission import Admission
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.canary import decide_canary
-from penstock.policy.canary_conditions import canary_finding
+from penstock.policy.canary_conditions import CANARY_HEALTHY, canary_finding
 from penstock.policy.lead_time import lead_seconds
 
 
@@ -99,7 +99,9 @@ class CanaryStep:
     def finding(self, spec: ServiceSpec, state: ServiceState, decision: Decision[CanaryPlan]) -> Finding:
         """Return the condition; what hinders the arms' objects or the gateways is said first."""
         problem = None if state.canary is None else state.canary.problem
-        return canary_finding(decision, problem=problem or state.gateway.problem)
+        if problem is not None:
+            return Finding(CANARY_HEALTHY, Status.FALSE, *problem)
+        return canary_finding(decision, problem=state.gateway.problem)
 
     def whole_load(self, spec: ServiceSpec, state: ServiceState, load: Load) -> Load:
         """Return the load of both arms where only the stable one's engines were counted.

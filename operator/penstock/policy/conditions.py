@@ -12,7 +12,7 @@ from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
-from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, TargetRef
+from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, TargetRef, WorkloadType
 from penstock.policy import wording
 from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
@@ -99,6 +99,9 @@ def _in_order(mode: Mode, target: TargetRef) -> tuple[Finding, Finding]:
 def _accepted(spec: ServiceSpec, seen: Observation, refusal: tuple[str, str] | None) -> Finding:
     if refusal is not None:
         return Finding("Accepted", Status.FALSE, *refusal)
+    if seen.pool is None and spec.workload_type is WorkloadType.TEMPLATE:
+        message = f"{spec.target} is being made from workload.template; CanaryHealthy says what hinders that"
+        return Finding("Accepted", Status.UNKNOWN, "CreatingRevision", message)
     if seen.pool is None:
         where = f"{spec.target} does not exist in namespace {spec.key.namespace}"
         message = f"{where}: create it or correct workload.targetRef"
