@@ -129,8 +129,8 @@ class CanaryWorld:
         """Replicas that were asked for long enough ago, and that are still asked for."""
         if self.crashing or not self.asked:
             return 0
-        then = self.asked[-1 - self.startup_ticks] if len(self.asked) > self.startup_ticks else 0
-        return min(then, self.asked[-1], self.most_canary_replicas)
+        lately = self.asked[-1 - self.startup_ticks :]
+        return min(*lately, self.most_canary_replicas) if len(lately) > self.startup_ticks else 0
 
     def _canary(self) -> Pool:
         target = self.asked[-1] if self.asked else 0

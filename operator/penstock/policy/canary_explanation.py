@@ -51,7 +51,7 @@ def ending(s: Situation, reason: RolloutReason) -> str:
     if reason is RolloutReason.ABORTED:
         return f"annotation {CANARY_ANNOTATION} says abort"
     if reason is RolloutReason.CANARY_NOT_READY:
-        return f"{_ready(s)} {wording.span(s.now - (memory.unready_since or s.now))}{_cause(s)}"
+        return f"{_ready(s)} for {wording.span(s.now - (memory.unready_since or s.now))}{_cause(s)}"
     if reason is RolloutReason.INCONCLUSIVE:
         return f"no verdict after {wording.span(s.canary.max_duration_seconds)}: {_verdict(s)}"
     if reason is RolloutReason.SUPERSEDED:

@@ -67,15 +67,23 @@ def restored_canary(status: Mapping[str, Any]) -> tuple[CanaryMemory, JudgeMemor
     Of a memory that cannot be read at least the rejected revision is kept; the run begins anew, at weight 0.
     """
     shown = status.get("canary") or {}
+    if not shown.get("memory"):
+        return _rejected_only(shown), JudgeMemory()
     try:
-        stored = json.loads(shown.get("memory") or "{}")
-        memory = memory_from_dict(stored.get("canary") or {})
-    except (ValueError, TypeError, AttributeError):
+        stored = json.loads(shown["memory"])
+        memory = memory_from_dict(_mapping(stored["canary"]))
+    except (ValueError, TypeError, KeyError):
         return _rejected_only(shown), JudgeMemory()
     try:
         return memory, JudgeMemory.from_status(stored["judge"]) if stored.get("judge") else JudgeMemory()
     except (ValueError, TypeError, KeyError, AttributeError):
         return memory, JudgeMemory()
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is no object")
+    return value
 
 
 def _rejected_only(shown: Mapping[str, Any]) -> CanaryMemory:
