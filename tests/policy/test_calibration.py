@@ -321,3 +321,37 @@ def test_while_not_trusted_and_without_measurements_the_target_is_held() -> None
     found = beliefs.estimate(service(), Engine(PROFILE), observed, memory, SOLVED, LoopTimes())
     assert found.capacity is None
     assert found.missing == "the model is contradicted (see ModelTrusted), and concurrency is not measured"
+
+
+def test_in_the_loop_a_slower_engine_changes_the_problem_that_is_solved() -> None:
+    slower, spec, engine = (
+        StepFactors(1.0, 1.5, 1.0),
+        replace(service(), balancer=Balancer.LEAST_REQUESTS),
+        Engine(PROFILE),
+    )
+    times, memory = LoopTimes(), ServiceMemory(lengths=LengthMemory(cell=CELL))
+    for minute in range(60):
+        rho = LOADS[int(2 + 1.9 * math.sin(minute / 10))]
+        replica, means = pool_means(slower, rho)
+        load = Load(
+            arrival_rate=Reading(REPLICAS * replica.arrival_rate),
+            queue_growth=Reading(0.0),
+            waiting=Reading(0.0),
+            running=Reading(REPLICAS * replica.running),
+            input_token_rate=Reading(REPLICAS * replica.arrival_rate * 1155),
+            output_token_rate=Reading(REPLICAS * replica.arrival_rate * 211),
+            tpot_mean=Reading(means.tpot),
+            ttft_mean=Reading(means.ttft + PROFILE.frontend_seconds),
+        )
+        observed = seen(minute * 60.0, pool(REPLICAS), load=load)
+        memory = beliefs.observe(spec, engine, observed, memory, times)
+    found = beliefs.problem(spec, engine, memory)
+    assert memory.calibration.stage is Stage.FITTED
+    assert found is not None
+    assert found.factors.compute == pytest.approx(1.5, rel=0.08)
+    assert found.factors.overhead == pytest.approx(1.0, rel=0.15)
+    # A queue, or no TTFT at all, teaches the filter nothing.
+    taken = memory.calibration.filter
+    queued = replace(load, waiting=Reading(40.0), ttft_mean=Reading(9.0))
+    memory = beliefs.observe(spec, engine, seen(3700.0, pool(REPLICAS), load=queued), memory, times)
+    assert memory.calibration.filter == taken

@@ -24,7 +24,8 @@ from penstock.policy.season import restored_season
 from penstock.policy.speed import SpeedMemory
 
 HISTORY_SECONDS = 5400.0  # as much as the forecast keeps
-DAY_SECONDS = 86_400.0
+# And an hour: the quarter of an hour under way is not in today's mean yet, so yesterday's is looked up.
+DAY_SECONDS = 86_400.0 + 3600.0
 
 
 def restored_memory(status: Mapping[str, Any], now: float) -> ServiceMemory:
