@@ -1,0 +1,40 @@
+"""The lower bound: our model fed with the true rate of the lead time, the future included.
+
+    n(t) = max over [t, t + start-up] of N(true rate), N from the capacity table of the true lengths
+
+It orders exactly a start-up ahead and lets go at once. Rates are those of a minute around each instant, in
+requests of mean weight: bursts shorter than that no count of replicas follows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from penstock.sim.policies.sizing import table_of, true_rates
+from penstock.sim.policy_port import Signals
+from penstock.sim.scenario import Scenario
+
+STEP_SECONDS, WINDOW_SECONDS = 15.0, 60.0
+
+
+class Clairvoyant:
+    """Knows the trace. Not a policy anybody can run."""
+
+    name = "clairvoyant"
+    interval_seconds = STEP_SECONDS
+
+    def __init__(self, scenario: Scenario, *, percentile: float = 0.95) -> None:
+        table = table_of(scenario, percentile=percentile)
+        rates = true_rates(scenario, window_seconds=WINDOW_SECONDS, step_seconds=STEP_SECONDS)
+        start_up = scenario.start_up
+        longest = start_up.p90_seconds or start_up.median_seconds
+        ahead = math.ceil(longest / STEP_SECONDS) + 1
+        needed = np.array([table.replicas_for(rate) for rate in rates.tolist()])
+        padded = np.concatenate([needed, np.repeat(needed[-1:], ahead)])
+        self._wanted = np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
+
+    def decide(self, seen: Signals) -> int:
+        """Return what the next start-up time will need."""
+        return int(self._wanted[min(round(seen.at / STEP_SECONDS), self._wanted.size - 1)])
