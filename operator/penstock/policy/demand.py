@@ -92,7 +92,15 @@ def observe_rate(
     offset = memory.offset_seconds
     if memory.at == -math.inf:
         return DemandMemory(
-            at, rate_per_second, offset, rate_per_second, rate_per_second, heavy_rate, heaviness, reference
+            at,
+            rate_per_second,
+            offset,
+            rate_per_second,
+            rate_per_second,
+            heavy_rate,
+            heaviness,
+            reference,
+            memory.forecast,
         )
     level = _level(memory, rate_per_second, at - memory.at, window_seconds)
     before = (memory.at + offset) // cell_seconds
