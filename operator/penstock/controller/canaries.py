@@ -5,9 +5,8 @@ from __future__ import annotations
 from penstock.controller.cache import KnownService
 from penstock.controller.canary_actions import CanaryActions
 from penstock.controller.canary_counters import CanaryCounters
-from penstock.controller.canary_state import tries_revisions
 from penstock.controller.service_state import ServiceState
-from penstock.model.spec import ServiceKey
+from penstock.model.spec import ServiceKey, WorkloadType
 
 
 class Canaries:
@@ -24,9 +23,10 @@ class Canaries:
     def begin(self, known: KnownService, state: ServiceState, now: float) -> KnownService:
         """Return the service as the rest of the tick goes by it; `now` in Unix seconds."""
         spec = known.spec
-        if spec is None or not tries_revisions(spec):
-            if state.canary is not None and spec is not None:
-                state.canary = None
+        if spec is None:
+            return known
+        if spec.canary is None and spec.workload_type is WorkloadType.TARGET:
+            state.canary = None
             return known
         known = self._actions.begin(known, state, now)
         self._tried.append((known, state))

@@ -16,7 +16,7 @@ import structlog
 from penstock.controller.adopted_arms import AdoptedArms
 from penstock.controller.arm_endpoints import canary_pool, canary_target, workload_of
 from penstock.controller.cache import FleetCache, KnownService
-from penstock.controller.canary_state import CanaryState, Said, restored_state, tries_revisions
+from penstock.controller.canary_state import CanaryState, Said, restored_state
 from penstock.controller.found_revisions import stable_revision
 from penstock.controller.pod_state import NONE_STUCK, read_pod, stuck_pods
 from penstock.controller.revisions import RevisionObjects
@@ -60,9 +60,6 @@ class CanaryActions:
         """
         spec = known.spec
         if spec is None:
-            return known
-        if not tries_revisions(spec):
-            state.canary = None
             return known
         if state.canary is None:
             state.canary = restored_state(known.status, now)
@@ -217,9 +214,7 @@ class CanaryActions:
             **{name: round(value, 4) for name, value in decision.inputs.items()},
         )
         kind = EventType.WARNING if bad or phase is CanaryPhase.INCONCLUSIVE else EventType.NORMAL
-        self._parts.status.announce_canary(
-            outcome, kind=kind, reason=finding.reason, message=finding.message
-        )
+        self._parts.status.announce_canary(outcome, kind=kind, reason=finding.reason, message=finding.message)
 
 
 def _remembered(canary: CanaryState) -> str:

@@ -14,7 +14,6 @@ from penstock.controller.pod_state import NONE_STUCK, StuckPods
 from penstock.metrics_source.arms import ArmsRead, ErrorSource
 from penstock.model.canary import NO_CANARY_MEMORY, CanaryMemory, CanaryPhase, CanaryPlan
 from penstock.model.canary_verdict import Verdict
-from penstock.model.spec import ServiceSpec, WorkloadType
 from penstock.policy.canary_counts import CountsMemory
 from penstock.policy.canary_judge import JudgeMemory
 from penstock.policy.canary_memory import restored_canary
@@ -66,11 +65,6 @@ class CanaryState:
     pods_listed_at: float = 0.0
     said: Said = field(default_factory=Said)
     shown: CanaryMemory = NO_CANARY_MEMORY  # as status has it
-
-
-def tries_revisions(spec: ServiceSpec) -> bool:
-    """Whether revisions of a service are tried at all."""
-    return spec.canary is not None or spec.workload_type is WorkloadType.TEMPLATE
 
 
 def restored_state(status: Mapping[str, Any], now: float) -> CanaryState:

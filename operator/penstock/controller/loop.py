@@ -221,18 +221,19 @@ class ControlLoop:
         if len(found) != 1:
             return None
         name = found[0]
-        pods = self._target_pods(spec, name) if self._parts.pods_identify else NO_PODS
+        pods = self.cache.pods_behind(spec.key.namespace, name) if self._parts.pods_identify else NO_PODS
+        if pods and spec.canary is not None:
+            pods = self._without_canary(spec, pods)
         before = state.watched
-        if before is not None and before.pods == pods:
+        if before is not None and before.pods is not pods and before.pods == pods:
             pods = before.pods
         if before is None or before.spec is not spec or before.pods is not pods or before.series_name != name:
             # Else the very same one, by which the collector sees that its plan still holds.
             state.watched = Watched(spec, pods=pods, series_name=name)
         return state.watched
 
-    def _target_pods(self, spec: ServiceSpec, service: str) -> frozenset[str]:
-        """Return the pods behind a Service without an adopted canary's, which it may select too."""
-        pods = self.cache.pods_behind(spec.key.namespace, service)
+    def _without_canary(self, spec: ServiceSpec, pods: frozenset[str]) -> frozenset[str]:
+        """Return the pods behind a target's Service without an adopted canary's, which it may select too."""
         if spec.canary is None or spec.canary.target is None:
             return pods
         return pods - self.cache.pods_behind(spec.key.namespace, arm_service_name(spec.key, Arm.CANARY))
