@@ -15,6 +15,7 @@ from penstock.controller.tables import CapacityTables
 from penstock.model.decision import Decision, Reason, TrafficReason
 from penstock.model.spec import EngineSpec, ProfileType, ServiceSpec
 from penstock.policy.capacity_problem import CapacityProblem, resolve_engine
+from penstock.policy.decisions import ALONE
 from penstock.policy.estimate import Estimate, NothingToCarry
 from penstock.policy.fallback_room import FallbackRoom
 from penstock.policy.lengths import LengthMemory, observe_means
@@ -40,7 +41,7 @@ def state(spec: ServiceSpec, believing: Estimate) -> ServiceState:
     outcome = Outcome(
         spec=spec,
         seen=seen(0.0, pool(2)),
-        rates=None,
+        around=ALONE,
         estimate=believing,
         decision=Decision(2, Reason.AT_MINIMUM, ""),
         admission=Decision(None, TrafficReason.LEARNING, ""),

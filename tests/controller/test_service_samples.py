@@ -19,6 +19,7 @@ from penstock.model.canary_verdict import CanaryReason, Verdict, VerdictKind
 from penstock.model.decision import Decision, Reason, RolloutReason, TrafficReason
 from penstock.model.spec import AdmissionPolicy, AdmissionSpec
 from penstock.model.traffic import ArmCount, GatewayReading
+from penstock.policy.decisions import ALONE
 from penstock.policy.fallback import FallbackShare
 from penstock.telemetry.canary_metrics import ArmSample
 from penstock.telemetry.metrics import OperatorMetrics
@@ -36,7 +37,7 @@ def outcome(
     return Outcome(
         spec=replace(spec, canary=CanarySpec()),
         seen=seen(0.0, pool(4)),
-        rates=None,
+        around=ALONE,
         estimate=believed(70.0),
         decision=Decision(4, Reason.LATENCY_OBJECTIVE, "4 replicas"),
         admission=Decision(None, admission, ""),

@@ -16,6 +16,7 @@ from penstock.model.resource_status import AdmissionShown, FallbackShown
 from penstock.model.spec import AdmissionPolicy, AdmissionSpec
 from penstock.model.traffic import FleetLimit
 from penstock.policy.admission import Admission, AdmissionMemory
+from penstock.policy.decisions import Surroundings
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.gateway_load import GatewayRates
 
@@ -36,7 +37,7 @@ def outcome(
     return Outcome(
         spec=routed(fallback=to("chat-small"), admission=AdmissionSpec(policy=policy)),
         seen=seen(0.0, pool(4)),
-        rates=rates,
+        around=Surroundings(rates),
         estimate=believed(70.0),
         decision=Decision(4, Reason.LATENCY_OBJECTIVE, "4 replicas"),
         admission=Decision(admission, TrafficReason.WITHIN_LIMIT, ""),

@@ -21,6 +21,7 @@ from penstock.policy.admission import Admission
 from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
+from penstock.policy.decisions import Surroundings
 from penstock.policy.estimate import Estimate
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.gateway_load import GatewayRates
@@ -34,13 +35,18 @@ class Outcome:
 
     spec: ServiceSpec
     seen: Observation
-    rates: GatewayRates | None  # what the gateways counted; None where none serve, or they are silent
+    around: Surroundings
     estimate: Estimate
     decision: Decision[int]
     admission: Decision[Admission]
     fallback: Decision[FallbackShare]
     findings: tuple[Finding, ...]
     canary: Decision[CanaryPlan] = NONE_SET
+
+    @property
+    def rates(self) -> GatewayRates | None:
+        """Return what the gateways counted; None where none serve, or they are silent."""
+        return self.around.rates
 
 
 @dataclass(slots=True)

@@ -18,16 +18,16 @@ from penstock.model.observation import Load, Observation, Pool
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Mode, ServiceSpec
 from penstock.policy import beliefs
-from penstock.policy.admission import Admission, decide_admission
+from penstock.policy.admission import Admission
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.canary_conditions import NO_CANARY
 from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import resolve_engine
 from penstock.policy.conditions import findings
-from penstock.policy.fallback import FallbackShare, decide_fallback
-from penstock.policy.gateway_load import gateway_rates, offered_reading
+from penstock.policy.decisions import ALONE, Surroundings, decide
+from penstock.policy.fallback import FallbackShare
+from penstock.policy.gateway_load import GatewayRates, gateway_rates, offered_reading
 from penstock.policy.memory import ServiceMemory
-from penstock.policy.replicas import decide_replicas
 from penstock.policy.request_classes import admission_refusal
 from penstock.policy.traffic_conditions import admission_finding, fallback_finding
 
@@ -113,25 +113,8 @@ def step(
         believed = beliefs.estimate(spec, engine, seen, memory, state.table, context.times)
     else:
         believed = beliefs.nothing(state.refusal[1] if state.refusal else "the engine is not resolved yet")
-    decision, replicas = decide_replicas(spec, seen, believed, memory.replicas, now)
-    admission, admission_memory = decide_admission(
-        spec, seen, believed, memory.admission, now, draining=len(state.gateway.closed(now)), rates=rates
-    )
-    room, refused = None, None
-    if spec.fallback is not None and context.fallbacks is not None:
-        room, refused = context.fallbacks.look(spec, rates)
-    fallback, fallback_memory = decide_fallback(
-        spec,
-        seen,
-        believed,
-        memory.fallback,
-        now,
-        admission=admission,
-        room=room,
-        refusal=refused,
-        rates=rates,
-    )
-    state.memory = memory.with_decisions(replicas, admission_memory, fallback_memory)
+    around = _surroundings(context, spec, state, rates, now)
+    decision, admission, fallback, state.memory = decide(spec, seen, believed, memory, around)
     canary, canary_finding = NONE_SET, NO_CANARY
     if tries is not None:
         canary = tries.decide(
@@ -141,7 +124,7 @@ def step(
     outcome = Outcome(
         spec=spec,
         seen=seen,
-        rates=rates,
+        around=around,
         estimate=believed,
         decision=decision,
         admission=admission,
@@ -162,6 +145,17 @@ def step(
     )
     state.outcome = outcome
     return outcome
+
+
+def _surroundings(
+    context: StepContext, spec: ServiceSpec, state: ServiceState, rates: GatewayRates | None, now: float
+) -> Surroundings:
+    """Return what is known of a service's gateways and fallback; most services have neither."""
+    draining = len(state.gateway.closed(now))
+    if spec.fallback is not None and context.fallbacks is not None:
+        room, refusal = context.fallbacks.look(spec, rates)
+        return Surroundings(rates, draining, room, refusal)
+    return Surroundings(rates, draining) if rates is not None or draining else ALONE
 
 
 def refusal_of(state: ServiceState) -> tuple[str, str] | None:
