@@ -9,7 +9,7 @@ where (x_s, x_c) is the pair of the null set nearest to the bet in n_s KL + n_c 
 projection). For a convex null set E[S] <= 1 for every pair in it, whatever the bet, as long as the bet is
 made before the block is seen (Turner, Ly & Grunwald, arXiv:2106.02693, theorem 1). So the product over
 blocks is a test that may be looked at after each, and load that moves both arms does not hurt it.
-Null sets here: p_c <= r p_s, p_c >= r p_s, and p_c >= p_s + d. All are bounded by a line.
+Null sets here: p_c <= r p_s, p_c <= p_s + d, and both the other way round. All are bounded by a line.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def nearest_with_ratio(bet: Shares, totals: Shares, ratio: FloatOrArray) -> Shar
     return inside(stable), inside(ratio * stable)
 
 
-def nearest_with_difference(bet: Shares, totals: Shares, difference: float) -> Shares:
-    """Return the pair on the line p_c = p_s + difference nearest to a `bet` below it, by bisection."""
-    low = np.maximum(bet[1] - difference, SMALLEST) * np.ones_like(totals[0])
-    high = np.minimum(bet[0], 1 - difference - SMALLEST) * np.ones_like(totals[0])
-    low = np.minimum(low, high)
-    for _ in range(40):  # to 1e-12
+def nearest_with_difference(bet: Shares, totals: Shares, difference: FloatOrArray) -> Shares:
+    """Return the pair on the line p_c = p_s + difference nearest to `bet`, by bisection."""
+    ends = (bet[0] * np.ones_like(totals[0]), (bet[1] - difference) * np.ones_like(totals[0]))
+    low = np.clip(np.minimum(*ends), SMALLEST, 1 - difference - SMALLEST)
+    high = np.clip(np.maximum(*ends), SMALLEST, 1 - difference - SMALLEST)
+    for _ in range(30):  # to 1e-9 of the distance
         middle = 0.5 * (low + high)
         rises = (
             totals[0] * (bet[0] / middle - (1 - bet[0]) / (1 - middle))

@@ -20,11 +20,15 @@ from penstock.policy.canary_bets import (
     inside,
     log_growth,
     nearest_with_difference,
-    nearest_with_ratio,
 )
 from penstock.policy.canary_errors import PRIOR_ERRORS, ErrorState
 from penstock.policy.canary_judge_memory import JudgeMemory, LatencyMemory
-from penstock.policy.canary_latency import LEAST_LEVEL_REQUESTS, log_latency_against, log_latency_for
+from penstock.policy.canary_latency import (
+    LEAST_LEVEL_REQUESTS,
+    log_latency_against,
+    log_latency_for,
+    nearest_allowed,
+)
 from penstock.policy.canary_observe import USUAL_STABLE_PER_CANARY, bets_of
 from penstock.policy.canary_thresholds import NOTHING_AGAINST, Thresholds
 
@@ -171,14 +175,17 @@ def _latency_row(
 def _latency_needed(
     row: Evidence, memory: LatencyMemory, edge: int, metric: Metric, limits: JudgeLimits
 ) -> float | None:
-    bets = bets_of(memory, metric, limits)
-    stable, bound = bets.stable[edge], bets.bound[edge]
+    bets, one = bets_of(memory, metric, limits), slice(edge, edge + 1)
+    stable, bound = bets.stable[one], bets.bound[one]
     per_canary = row.stable_total / row.canary_total if row.canary_total else USUAL_STABLE_PER_CANARY
-    worse = _looks_worse(row, limits) and row.ratio is not None and row.ratio > bound
-    canary = inside(stable * row.ratio) if worse and row.ratio is not None else bets.as_good[edge, 0]
-    pair: Shares = (np.asarray(stable), np.asarray(canary))
-    null = nearest_with_ratio(pair, (np.asarray(per_canary), np.ones(())), bound)
-    growth = float(log_growth(pair, pair, null, per_canary))
+    canary, worse = bets.as_good[one, 0], False
+    if row.ratio is not None and row.log10_against * math.log(10) > NOTHING_AGAINST:
+        seen = inside(stable * row.ratio)
+        worse = bool(seen[0] > bound[0])
+        canary = seen if worse else canary
+    pair: Shares = (stable, canary)
+    null = nearest_allowed(pair, (np.full(1, per_canary), np.ones(1)), bound, bets.absolute[one])
+    growth = float(log_growth(pair, pair, null, per_canary)[0])
     missing = row.against_threshold - row.log10_against if worse else row.for_threshold - row.log10_for
     return _requests(missing, growth)
 

@@ -2,8 +2,8 @@
 
 Null hypotheses, at the edge in use: the canary's share is at most r times the stable one's (rejected:
 rollback), and at least r times (rejected: promotion). r = maximum regression ratio, times
-S(edge / l) / S(edge) where load alone makes the canary l times as slow; S is the stable arm's share above;
-one request in a hundred more is always allowed.
+S(edge / l) / S(edge) where load alone makes the canary l times as slow; S is the stable arm's share above.
+Where r times is less than one request in a hundred more, the bound is p_s + 0.01 instead.
 Bets: the stable share of the last minute or so, and S(edge / l k) for a canary k times as slow, S a
 straight line of log time on the normal scale between two edges (exact for a log-normal).
 The evidence that begins in a minute is bet on the edge where a canary 1.2 times as slow shows most per
@@ -20,7 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from penstock.policy.canary_bets import SMALLEST, Block, inside, log_bet, log_growth, nearest_with_ratio
+from penstock.policy.canary_bets import (
+    SMALLEST,
+    Block,
+    Shares,
+    inside,
+    log_bet,
+    log_growth,
+    nearest_with_difference,
+    nearest_with_ratio,
+)
 from penstock.queueing.domain import FloatArray
 
 # Where hardly a request is slower than an edge, 1.15 times of nothing is nothing: one in a hundred more is
@@ -65,7 +74,8 @@ class Bets:
     stable: FloatArray  # (..., edges)
     slower: FloatArray  # (..., edges, SLOWER): canary shares
     as_good: FloatArray  # (..., edges, AS_GOOD)
-    bound: FloatArray  # (..., edges): the ratio of shares that is allowed
+    bound: FloatArray  # (..., edges): the canary's share that is allowed at this stable share
+    absolute: NDArray[np.bool_]  # (..., edges): allowed is so much more, not so many times as much
     best: NDArray[np.bool_]  # (..., edges): the most informative edge; none while the level is not known
 
 
@@ -95,16 +105,36 @@ def place_bets(
     slope = np.diff(normal, axis=-1) / np.diff(at)
     slope = np.concatenate([slope[..., :1], slope], axis=-1)  # the lowest edge has none below
     expected = inside(ndtr(-(normal - slope * np.log(expected_ratio))))
-    bound = np.maximum(margin * expected, expected + LEAST_INCREASE) / stable
+    absolute = expected + LEAST_INCREASE > margin * expected
+    bound = np.where(absolute, expected + LEAST_INCREASE, margin * expected)
     slower = _share_when_slower(normal, slope, SLOWER * expected_ratio)
     as_good = _share_when_slower(normal, slope, AS_GOOD * expected_ratio)
     totals = (np.broadcast_to(stable_per_canary[..., None], stable.shape), np.ones_like(stable))
     first = (stable, slower[..., 0])
-    growth = log_growth(first, first, nearest_with_ratio(first, totals, bound), totals[0])
+    growth = log_growth(first, first, nearest_allowed(first, totals, bound, absolute), totals[0])
     fit = (stable <= LARGEST_SHARE) & (state.level_total >= LEAST_LEVEL_REQUESTS)[..., None]
-    growth = np.where(fit, np.where(slower[..., 0] > bound * stable, growth, 0.0), -np.inf)
+    growth = np.where(fit, np.where(slower[..., 0] > bound, growth, 0.0), -np.inf)
     best = (np.arange(edges.size) == np.argmax(growth, axis=-1)[..., None]) & fit
-    return Bets(stable, slower, as_good, bound, best)
+    return Bets(stable, slower, as_good, bound, absolute, best)
+
+
+def nearest_allowed(bet: Shares, totals: Shares, bound: FloatArray, absolute: NDArray[np.bool_]) -> Shares:
+    """Return the projection of a bet on what is just allowed at its stable share.
+
+    A ratio of shares where many requests are slow, a difference where hardly one is: as a ratio, 1 in 100
+    over a stable share of 0.02 % would allow nearly everything once the stable one is a little less.
+    """
+    level = bet[0]
+    ratio = nearest_with_ratio(bet, totals, bound / level)
+    if not absolute.any():
+        return ratio
+    shape = ratio[0].shape
+    at = np.broadcast_to(absolute, shape)
+    parts = [np.broadcast_to(each, shape)[at] for each in (*bet, *totals, bound - level)]
+    few = nearest_with_difference((parts[0], parts[1]), (parts[2], parts[3]), parts[4])
+    for column, values in zip(ratio, few, strict=True):
+        column[at] = values
+    return ratio
 
 
 def _share_when_slower(normal: FloatArray, slope: FloatArray, times: FloatArray) -> FloatArray:
@@ -129,18 +159,21 @@ def advance_latency(
     def gain(canary: FloatArray, in_play: NDArray[np.bool_]) -> FloatArray:
         bet = (stable * np.ones_like(canary), canary)
         in_play = in_play & both[..., None, None]
+        absolute = bets.absolute[..., None] & in_play
         with np.errstate(invalid="ignore"):  # no requests: 0 / 0, not in play
-            null = nearest_with_ratio(bet, totals, bound)
+            null = nearest_allowed(bet, totals, bound, absolute)
             return np.where(in_play, log_bet(block, bet, null), 0.0)
 
     against = np.logaddexp(state.log_against, begins + LOG_SLOWER_WEIGHT)
     in_favour = np.logaddexp(state.log_for, begins + LOG_AS_GOOD_WEIGHT)
+    against = against + gain(bets.slower, (bets.slower > bound) & np.isfinite(against))
+    in_favour = in_favour + gain(bets.as_good, (bets.as_good < bound) & np.isfinite(in_favour))
     kept = 0.5 ** (seconds / LEVEL_HALF_LIFE_SECONDS)
     return LatencyState(
         kept * state.level_slow + counts.stable_slow,
         kept * state.level_total + counts.stable_total,
-        against + gain(bets.slower, bets.slower > bound * stable),
-        in_favour + gain(bets.as_good, bets.as_good < bound * stable),
+        against,
+        in_favour,
         state.begun + now,
         pending - now,
     )
