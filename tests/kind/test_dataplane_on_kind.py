@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fakes.gateway_api import a_route, a_rule, gateway_api_directory
-from fakes.kind_cluster import SYSTEM, Cluster, deployment, load, service
+from fakes.kind_cluster import SYSTEM, Cluster, deployment, service
+from fakes.kind_load import loaded, report
 
 pytestmark = [pytest.mark.kind, pytest.mark.slow]
-GATEWAY = "http://chat-penstock"
 ENVOY = {"type": "Envoy", "balancer": "LeastRequests"}
 
 
@@ -22,33 +22,6 @@ def routed(namespace: str, *, routing: dict[str, Any] | None = None, **spec: Any
     body = service(namespace, **spec.pop("replicas", {"min": 1, "max": 1}))
     body["spec"] |= {"routing": ENVOY if routing is None else routing} | spec
     return body
-
-
-def loaded(
-    namespace: str, rates: str, *, url: str = GATEWAY, tokens: int = 60, name: str = "load"
-) -> dict[str, Any]:
-    """Return a load Job on `url` with answers of `tokens` tokens."""
-    body = load(namespace, rates)
-    body["metadata"]["name"] = name
-    args = body["spec"]["template"]["spec"]["containers"][0]["args"]
-    changed = ("--url", "--output-tokens")
-    args[:] = [each for each in args if not each.startswith(changed)]
-    # What counts here is how requests end; late sending belongs to the machine, which others use as well.
-    args += [f"--url={url}", f"--output-tokens={tokens}", "--max-send-lag=2s", "--max-engine-lag=10"]
-    return body
-
-
-def report(cluster: Cluster, namespace: str, *, name: str = "load", seconds: float) -> dict[str, Any]:
-    """Wait for the load to end and return what it measured."""
-
-    def ended() -> bool:
-        status = cluster.get("job", name, namespace)["status"]
-        return bool(status.get("succeeded") or status.get("failed"))
-
-    cluster.wait("the load ends", ended, namespace=namespace, seconds=seconds)
-    text = cluster.kubectl("logs", f"job/{name}", "-n", namespace).stdout
-    assert "{" in text, f"the load was not reported: {text}"
-    return dict(json.loads(text[text.index("{") :]))
 
 
 def wait_for_gateways(cluster: Cluster, namespace: str) -> None:
