@@ -9,6 +9,7 @@ memory is O(1), 7 kB a service; a cell costs some 50 microseconds, which is why 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -46,8 +47,7 @@ class Grid:
     @property
     def horizon(self) -> int:
         """Return the cells that the lead time touches."""
-        cells = ceil(self.lead_seconds / self.cell_seconds - 0.01)
-        return next((each for each in HORIZONS if each >= cells), HORIZONS[-1])
+        return _horizon(self.lead_seconds / self.cell_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class History:
     rates: Rates  # (SERIES, CELLS)
     peaks: Rates  # (SERIES, CELLS): highest reading of each cell
     lags: Rates  # coefficients of AR8
-    # A ring by cell, (HORIZONS[-1], SERIES, 2 METHODS + 1): forecasts, their bounds, the bound followed.
+    # A ring by cell, (horizon, SERIES, 2 METHODS + 1): forecasts, their bounds, the bound followed.
     issued: Rates
     bounds_since: int | None  # the cell from which on bounds were issued
     seen: int  # cells since the last gap
@@ -107,6 +107,12 @@ def close_cell(memory: ForecastMemory, cell: Cell, grid: Grid) -> ForecastMemory
     return _advanced(memory, cell, grid, horizon, (season, ratio))
 
 
+@lru_cache(maxsize=4096)
+def _horizon(cells: float) -> int:
+    whole = ceil(cells - 0.01)
+    return next((each for each in HORIZONS if each >= whole), HORIZONS[-1])
+
+
 def _advanced(
     memory: ForecastMemory, cell: Cell, grid: Grid, horizon: int, day: tuple[SeasonMemory, float | None]
 ) -> ForecastMemory:
@@ -115,9 +121,9 @@ def _advanced(
     before, margins = memory.history, memory.margins or MarginMemory.empty(SERIES)
     number = cell.number
     if before is None or number - memory.cell > LONGEST_GAP_CELLS:
-        return ForecastMemory(number, horizon, _begun(cell), margins, season, ratio, memory.followed)
+        return ForecastMemory(number, horizon, _begun(cell, horizon), margins, season, ratio, memory.followed)
     if before.seen < SETTLING_CELLS:
-        history = replace(_begun(cell), seen=before.seen + 1)
+        history = replace(_begun(cell, horizon), seen=before.seen + 1)
         return ForecastMemory(number, horizon, history, margins, season, ratio, memory.followed)
     rates, peaks, seen = _extended(before, cell, number - memory.cell)
     lags = before.lags
@@ -130,7 +136,7 @@ def _advanced(
 
     # Outcomes that overlap would count one jump several times: a step up would widen margins for hours.
     if seen - horizon > SETTLING_CELLS and number % min(max(2, horizon), 3) == 0:
-        then = before.issued[(number - horizon) % HORIZONS[-1]]
+        then = before.issued[number % horizon]  # of one horizon ago: the ring's oldest
         made = then[:, :METHODS]
         since = before.bounds_since
         bounds_then = then[:, METHODS:] if since is not None and number - horizon >= since else None
@@ -138,7 +144,7 @@ def _advanced(
         margins = observe_outcome(margins, peaks[:, -horizon:].max(axis=1), made, bounds_then, error)
 
     issued = before.issued.copy()
-    now = issued[number % HORIZONS[-1]]
+    now = issued[number % horizon]
     now[:, :METHODS] = forecasts
     followed, since = memory.followed, before.bounds_since
     bounds: tuple[float, float] | None = None
@@ -168,13 +174,13 @@ def _replayed(memory: ForecastMemory, history: History, grid: Grid, horizon: int
     return replace(again, margins=again.margins.with_experience_of(memory.margins))
 
 
-def _begun(cell: Cell) -> History:
+def _begun(cell: Cell, horizon: int) -> History:
     """Return a history whose only point is this cell."""
     rates, peaks = (
         np.repeat(np.array(each, dtype=np.float32)[:, None], CELLS, axis=1)
         for each in (cell.rates, cell.peaks)
     )
-    issued = np.zeros((HORIZONS[-1], SERIES, 2 * METHODS + 1), dtype=np.float32)
+    issued = np.zeros((horizon, SERIES, 2 * METHODS + 1), dtype=np.float32)
     return History(rates, peaks, persistence(SERIES), issued, None, 1)
 
 
