@@ -52,15 +52,18 @@ _KEPT: Final = (
 )
 
 
-def xds_source() -> dict[str, Any]:
-    """Return the ConfigSource of every resource: JSON by HTTP, held by the server until something changes."""
+def xds_source(*, refresh_delay: str = "0.02s") -> dict[str, Any]:
+    """Return a ConfigSource: JSON by HTTP, held by the server until something changes.
+
+    `refresh_delay` is between a reply and the next question: the whole delay of a change.
+    """
     return {
         "resource_api_version": "V3",
         "api_config_source": {
             "api_type": "REST",
             "transport_api_version": "V3",
             "cluster_names": [XDS_CLUSTER],
-            "refresh_delay": "0.02s",  # between a reply and the next question: the whole delay of a change
+            "refresh_delay": refresh_delay,
             "request_timeout": "75s",  # longer than the server holds a question
         },
     }
@@ -88,13 +91,14 @@ def bootstrap(
         node["metadata"]["listen_address"] = listen_address  # services' listeners are to be bound there too
     if node_id:
         node["id"] = node_id
-    source = xds_source()
+    # Routes that let more in wait until the runtime before them is taken, which its next question tells.
+    source, first = xds_source(), xds_source(refresh_delay="0.005s")
     return {
         "node": node,
         "admin": {"address": _address("127.0.0.1", admin_port)},
         "dynamic_resources": {"cds_config": source, "lds_config": source},
         "layered_runtime": {
-            "layers": [{"name": RUNTIME_LAYER, "rtds_layer": {"name": RUNTIME_LAYER, "rtds_config": source}}]
+            "layers": [{"name": RUNTIME_LAYER, "rtds_layer": {"name": RUNTIME_LAYER, "rtds_config": first}}]
         },
         "static_resources": {
             "clusters": [
