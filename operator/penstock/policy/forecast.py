@@ -3,7 +3,7 @@
 Time goes in cells of one rate window (a minute): when one closes, all eight point forecasts are made, the
 one of a lead time ago is scored (``policy/conformal.py``), and the bound of the best method stands until
 the next. Requests and tokens are two series of one memory, since arrays of both cost what one does. The
-memory is O(1), 7 kB a service; a cell costs some 50 microseconds, which is why it is not done at every tick.
+memory is O(1), 9 kB a service; a cell costs some 50 microseconds, which is why it is not done at every tick.
 """
 
 from __future__ import annotations
