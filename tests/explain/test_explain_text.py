@@ -13,7 +13,7 @@ from penstock.cli.explain_canary import verdict
 from penstock.cli.explain_json import explained_json
 from penstock.cli.explain_output import print_explained
 from penstock.cli.explain_read import Lengths, Measured, live_of
-from penstock.cli.explain_what_if import WhatIf, what_if
+from penstock.cli.explain_what_if import Asked, WhatIf, what_if, what_to_ask
 from penstock.policy.lengths import LengthMoments
 
 LENGTHS = Lengths(LengthMoments(1155.0, 1.0), LengthMoments(211.0, 1.0), "as given")
@@ -74,15 +74,16 @@ def answer() -> WhatIf:
 
 
 def test_one_replica_more_or_less_is_the_models_answer_at_the_rate_of_status(answer: WhatIf) -> None:
-    assert (answer.rate_per_second, answer.rate_source, answer.speed_ratio) == (57.2, "status", 1.08)
+    asked = answer.asked
+    assert (asked.rate_per_second, asked.rate_source, asked.speed_ratio) == (57.2, "status", 1.08)
     assert [each.replicas for each in answer.outcomes] == [4, 5, 6]
     slowest = [each.prediction.utilization for each in answer.outcomes]
     assert slowest == sorted(slowest, reverse=True)
     lines = printed(explained(), answer).splitlines()
     start = lines.index("One replica more or less")
     assert lines[start + 1 : start + 4] == [
-        "  at 57.2 req/s (status); 1,155 in, 211 out tokens (status); engine at 1.08",
-        "  times the profile's step time",
+        "  at 57.2 req/s (status, without what is expected to come); 1,155 in, 211 out",
+        "  tokens (status); engine at 1.08 times the profile's step time",
         "replicas  util.  p95 TTFT  p95 TPOT   shed  verdict",
     ]
     assert lines[start + 5].split()[0] == "5"
@@ -104,27 +105,25 @@ def test_json_has_the_same_and_no_memory_of_the_operator(answer: WhatIf) -> None
 def test_the_rate_that_was_given_comes_before_what_was_measured_and_that_before_status() -> None:
     live = live_of(explained(engine=CLASSIFIER, slo={"latency": {"p99": "500ms"}}))
     measured = Measured(rate_per_second=30.0)
-    rates = [
-        found.rate_per_second
+    sources = [
+        (asked.rate_per_second, asked.rate_source)
         for given, seen in ((200.0, measured), (None, measured), (None, None))
-        if isinstance(found := what_if(live, rate=given, lengths=None, measured=seen), WhatIf)
+        if isinstance(asked := what_to_ask(live, rate=given, lengths=None, measured=seen), Asked)
     ]
-    assert rates == [200.0, 30.0, 57.2]
+    assert sources == [(200.0, "as given"), (30.0, "Prometheus, now"), (57.2, "status")]
 
 
 def test_lengths_that_were_given_come_before_what_was_measured_and_that_before_status() -> None:
-    given, seen = (
-        Lengths(LengthMoments(tokens, 0.0), LengthMoments(tokens, 0.0), "x") for tokens in (50.0, 60.0)
-    )
-    found = [
-        answer.lengths.input.mean
-        for lengths, measured in ((given, Measured(lengths=seen)), (None, Measured(lengths=seen)))
+    seen = Measured(lengths=Lengths(LengthMoments(60.0, 0.0), LengthMoments(60.0, 0.0), "Prometheus"))
+    sources = [
+        asked.lengths.source
+        for given, measured in ((LENGTHS, seen), (None, seen), (None, Measured()), (None, None))
         if isinstance(
-            answer := what_if(live_of(explained()), rate=1.0, lengths=lengths, measured=measured), WhatIf
+            asked := what_to_ask(live_of(explained()), rate=None, lengths=given, measured=measured), Asked
         )
-        and answer.lengths is not None
+        and asked.lengths is not None
     ]
-    assert found == [50.0, 60.0]
+    assert sources == ["as given", "Prometheus", "status", "status"]
 
 
 def without(*path: str) -> dict[str, Any]:

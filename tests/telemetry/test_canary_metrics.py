@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -63,6 +64,14 @@ async def test_a_canary_shows_phase_share_arms_and_evidence() -> None:
         ({"metric": "errors", "hypothesis": "not_worse"}, -0.4),
     ]
     assert shown["penstock_canary_requests_needed"] == [({}, 480)]
+
+
+async def test_what_is_judged_without_the_stable_arm_says_nothing_of_it() -> None:
+    alone = Evidence("error stop-loss", canary_total=210, canary_failures=3, against_threshold=2.1)
+    sample = ServiceSample("prod", "chat", "AtMinimum", canary=replace(CANARY, evidence=(alone,)))
+    shown = await families([sample])
+    assert [labels["arm"] for labels, _ in shown["penstock_canary_judged_requests"]] == ["canary"]
+    assert [labels["hypothesis"] for labels, _ in shown["penstock_canary_evidence_log10"]] == ["worse"]
 
 
 async def test_a_missing_metric_has_no_evidence_rather_than_none_found() -> None:

@@ -65,7 +65,8 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 def _of(row: Mapping[str, Any], arm: str) -> str:
     bad, requests = row.get(f"{arm}Bad"), row.get(f"{arm}Requests")
-    return "-" if bad is None or requests is None else f"{bad:,} of {requests:,}"
+    # A row without requests of an arm is judged without it: a stop-loss looks at the canary alone.
+    return f"{bad:,} of {requests:,}" if bad is not None and requests else "-"
 
 
 def _ratio(row: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ def explained_json(live: Live, whatif: WhatIf | str) -> dict[str, Any]:
         **{name: status.get(name) for name in _SECTIONS},
         "canary": None if not canary else _canary(canary),
         "conditions": status.get("conditions") or [],
-        "whatIf": None if isinstance(whatif, str) else _what_if(live.spec, whatif),
+        "whatIf": None if isinstance(whatif, str) else _what_if(whatif),
         "whatIfMissing": whatif if isinstance(whatif, str) else None,
     }
 
@@ -39,26 +39,26 @@ def _canary(canary: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _what_if(spec: ServiceSpec | None, whatif: WhatIf) -> dict[str, Any]:
-    lengths = whatif.lengths
+def _what_if(whatif: WhatIf) -> dict[str, Any]:
+    asked = whatif.asked
+    lengths = asked.lengths
     return {
-        "ratePerSecond": whatif.rate_per_second,
-        "rateSource": whatif.rate_source,
+        "ratePerSecond": asked.rate_per_second,
+        "rateSource": asked.rate_source,
         "inputTokens": None if lengths is None else lengths.input.mean,
         "outputTokens": None if lengths is None else lengths.output.mean,
         "lengthsSource": None if lengths is None else lengths.source,
-        "speedRatio": whatif.speed_ratio,
-        "decided": whatif.decided,
-        "outcomes": [_outcome(spec, each) for each in whatif.outcomes],
+        "speedRatio": asked.speed_ratio,
+        "decided": asked.decided,
+        "outcomes": [_outcome(asked.spec, each) for each in whatif.outcomes],
     }
 
 
-def _outcome(spec: ServiceSpec | None, outcome: Outcome) -> dict[str, Any]:
-    objectives = spec.slo.objectives if spec is not None else ()
+def _outcome(spec: ServiceSpec, outcome: Outcome) -> dict[str, Any]:
     return {
         "replicas": outcome.replicas,
         "utilization": outcome.prediction.utilization,
-        "seconds": {each.name: outcome.seconds(each) for each in objectives},
+        "seconds": {each.name: outcome.seconds(each) for each in spec.slo.objectives},
         "shedFraction": outcome.shed_fraction,
         "broken": outcome.broken,
     }

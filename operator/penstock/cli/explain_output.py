@@ -50,7 +50,7 @@ def _print_parts(live: Live, whatif: WhatIf | str, console: Console, now: float)
         console.print()
         console.print(_pairs(facts))
     console.print()
-    _print_what_if(live, whatif, console)
+    _print_what_if(whatif, console)
     canary = status.get("canary")
     if canary:
         console.print()
@@ -162,29 +162,29 @@ def _numbers(section: Mapping[str, Any]) -> str:
     return ", ".join(said) + observed
 
 
-def _print_what_if(live: Live, whatif: WhatIf | str, console: Console) -> None:
+def _print_what_if(whatif: WhatIf | str, console: Console) -> None:
     console.print(Text("One replica more or less", style="bold"))
     if isinstance(whatif, str):
         console.print(_indented(f"cannot be told: {whatif}"))
         return
-    load = f"at {wording.rate(whatif.rate_per_second)} req/s ({whatif.rate_source})"
-    if whatif.lengths is not None:
-        tokens = f"{whatif.lengths.input.mean:,.0f} in, {whatif.lengths.output.mean:,.0f} out tokens"
-        load += f"; {tokens} ({whatif.lengths.source})"
-    if whatif.speed_ratio != 1.0:
-        load += f"; engine at {whatif.speed_ratio:g} times the profile's step time"
+    asked = whatif.asked
+    source = f"{asked.rate_source}, without what is expected to come" if asked.of_now else asked.rate_source
+    load = f"at {wording.rate(asked.rate_per_second)} req/s ({source})"
+    if asked.lengths is not None:
+        tokens = f"{asked.lengths.input.mean:,.0f} in, {asked.lengths.output.mean:,.0f} out tokens"
+        load += f"; {tokens} ({asked.lengths.source})"
+    if asked.speed_ratio != 1.0:
+        load += f"; engine at {asked.speed_ratio:g} times the profile's step time"
     console.print(_indented(load))
-    console.print(_outcomes(live, whatif))
-    spare = live.spec.replicas.spare if live.spec is not None else 0
+    console.print(_outcomes(whatif))
+    spare = asked.spec.replicas.spare
     if spare:
-        kept = wording.replicas(max(1, whatif.decided - spare))
-        console.print(
-            _indented(f"of {whatif.decided}, {spare} spare: the objectives are to hold with {kept}")
-        )
+        kept = wording.replicas(max(1, asked.decided - spare))
+        console.print(_indented(f"of {asked.decided}, {spare} spare: the objectives are to hold with {kept}"))
 
 
-def _outcomes(live: Live, whatif: WhatIf) -> Table:
-    objectives = live.spec.slo.objectives if live.spec is not None else ()
+def _outcomes(whatif: WhatIf) -> Table:
+    objectives = whatif.asked.spec.slo.objectives
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("replicas", justify="right")
     table.add_column("util.", justify="right")
@@ -193,7 +193,7 @@ def _outcomes(live: Live, whatif: WhatIf) -> Table:
     table.add_column("shed", justify="right")
     table.add_column("verdict")
     for each in whatif.outcomes:
-        mark = " (decided)" if each.replicas == whatif.decided else ""
+        mark = " (decided)" if each.replicas == whatif.asked.decided else ""
         table.add_row(
             str(each.replicas),
             f"{each.prediction.utilization:.0%}",
@@ -212,8 +212,11 @@ def _canary_lines(canary: Mapping[str, Any], conditions: tuple[Condition, ...]) 
     if canary.get("evidence") and (healthy is None or canary["evidence"] not in healthy.message):
         yield f"Evidence: {canary['evidence']}"
     if canary.get("rejectedRevision"):
-        why = f": {canary['rejectedBecause']}" if canary.get("rejectedBecause") else ""
-        yield f"Rejected, not tried again: revision {canary['rejectedRevision']}{why}"
+        because = str(canary.get("rejectedBecause") or "")
+        told = healthy is not None and because in healthy.message
+        yield f"Rejected, not tried again: revision {canary['rejectedRevision']}" + (
+            "" if told else f": {because}"
+        )
 
 
 def _is_trouble(condition: Condition) -> bool:

@@ -20,28 +20,51 @@ from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.service_time_model import RequestModel
 from penstock.queueing.traffic import TrafficShape
 
+GIVEN = "as given"
 GIVE_LENGTHS = "give --input-tokens and --output-tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class WhatIf:
-    """Outcomes of the count that was decided and its neighbours at one load."""
+class Asked:
+    """What the model is asked: a load, an engine at the speed that was learned, and the count decided."""
 
+    spec: ServiceSpec
+    engine: Engine
+    decided: int
     rate_per_second: float
     rate_source: str
     lengths: Lengths | None  # None: requests without tokens
     speed_ratio: float
-    decided: int
+
+    @property
+    def of_now(self) -> bool:
+        """Whether the rate is what was measured; decisions add what is expected within the lead time."""
+        return self.rate_source != GIVEN
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """Outcomes of the count that was decided and of its neighbours."""
+
+    asked: Asked
     outcomes: tuple[Outcome, ...]
 
 
 def what_if(
     live: Live, *, rate: float | None, lengths: Lengths | None, measured: Measured | None
 ) -> WhatIf | str:
-    """Return what neighbouring counts give, or why that cannot be told.
+    """Return what neighbouring counts give, or why that cannot be told; takes seconds.
 
     `rate` (1/s) and `lengths` are what the user gave; then what was measured counts, then the status.
     """
+    asked = what_to_ask(live, rate=rate, lengths=lengths, measured=measured)
+    return asked if isinstance(asked, str) else _answer(asked)
+
+
+def what_to_ask(
+    live: Live, *, rate: float | None, lengths: Lengths | None, measured: Measured | None
+) -> Asked | str:
+    """Return the question, or what it lacks and how to give that."""
     spec, status = live.spec, live.status
     if spec is None:
         return f"the spec cannot be read: {live.fault}"
@@ -65,17 +88,11 @@ def what_if(
         known = lengths or (measured.lengths if measured is not None else None) or _learned_lengths(status)
         if known is None:
             return _why("the lengths of requests have not been learned yet", measured, GIVE_LENGTHS)
-    return _answer(spec, engine, int(decided), found_rate, known, speed if speed is not None else 1.0)
+    return Asked(spec, engine, int(decided), *found_rate, known, speed if speed is not None else 1.0)
 
 
-def _answer(
-    spec: ServiceSpec,
-    engine: Engine,
-    decided: int,
-    rate: tuple[float, str],
-    lengths: Lengths | None,
-    speed_ratio: float,
-) -> WhatIf | str:
+def _answer(asked: Asked) -> WhatIf | str:
+    lengths, rate = asked.lengths, asked.rate_per_second
     shape = None
     if lengths is not None:
         shape = TrafficShape.lognormal(
@@ -84,15 +101,15 @@ def _answer(
             input_scv=lengths.input.scv,
             output_scv=lengths.output.scv,
         )
-    traffic = Traffic(rate[0], shape, Arrivals.POISSON, rate[1])
-    counts = [count for count in (decided - 1, decided, decided + 1) if count >= 1]
+    traffic = Traffic(rate, shape, Arrivals.POISSON, asked.rate_source)
+    counts = [count for count in (asked.decided - 1, asked.decided, asked.decided + 1) if count >= 1]
     try:
-        model = _model(engine, shape, speed_ratio)
-        question = Question(spec, model, engine.profile, traffic, spec.balancer)
-        outcomes = tuple(question.at(count, rate[0]) for count in counts)
+        model = _model(asked.engine, shape, asked.speed_ratio)
+        question = Question(asked.spec, model, asked.engine.profile, traffic, asked.spec.balancer)
+        outcomes = tuple(question.at(count, rate) for count in counts)
     except QueueingError as error:
         return f"the model has no solution for this load: {error}"
-    return WhatIf(rate[0], rate[1], lengths, speed_ratio, decided, outcomes)
+    return WhatIf(asked, outcomes)
 
 
 def _model(engine: Engine, shape: TrafficShape | None, speed_ratio: float) -> EngineModel:
@@ -114,7 +131,7 @@ def _rate(
     status: Mapping[str, Any], given: float | None, measured: Measured | None
 ) -> tuple[float, str] | None:
     if given is not None:
-        return given, "as given"
+        return given, GIVEN
     if measured is not None and measured.rate_per_second:
         return measured.rate_per_second, "Prometheus, now"
     load = status.get("load") or {}

@@ -89,6 +89,8 @@ def add_canary(lines: Lines, labels: str, sample: CanarySample) -> None:
             ("stable", row.stable_total, row.stable_failures),
             ("canary", row.canary_total, row.canary_failures),
         ):
+            if arm == "stable" and not row.for_threshold:
+                continue  # judged alone, as a stop-loss: nothing was counted, which is not zero
             put("judged_requests", total, f'{metric},arm="{arm}"')
             put("bad_requests", bad, f'{metric},arm="{arm}"')
         found = (
