@@ -33,6 +33,7 @@ from penstock.policy.canary_observe import USUAL_STABLE_PER_CANARY, bets_of
 from penstock.policy.canary_thresholds import NOTHING_AGAINST, Thresholds
 
 STOP_LOSS = "error stop-loss"
+NO_CANARY, NO_STABLE = "no canary request was counted", "no stable request was counted"
 BUCKETS_TOO_COARSE = "most requests are slower than the highest bucket edge"
 # Normal quantile of a two-sided 95 % interval.
 Z_95 = 1.959964
@@ -93,6 +94,8 @@ def _pair_row(name: str, state: ErrorState, limits: JudgeLimits, decides: Thresh
     row = _counted(
         name, tuple(float(value) for value in counts), (against, decides.against(name)), in_favour, decides
     )
+    if row.missing and state.stop_counts[0] > 0:
+        row = replace(row, missing=NO_STABLE)
     return Row(row, _pair_needed(row, state, limits, decides))
 
 
@@ -136,7 +139,7 @@ def _latency_row(
     if memory is None:
         thresholds = decides.latency / math.log(10), decides.promotion / math.log(10)
         row = Evidence(
-            metric, against_threshold=thresholds[0], for_threshold=thresholds[1], missing="no request counted"
+            metric, against_threshold=thresholds[0], for_threshold=thresholds[1], missing=NO_CANARY
         )
         return Row(row)
     against, in_favour = float(log_latency_against(memory.state)), float(log_latency_for(memory.state))
@@ -152,7 +155,9 @@ def _latency_row(
     else:
         seen = (float(memory.whole.stable_total.max()), 0.0, float(memory.whole.canary_total.max()), 0.0)
         row = _counted(metric, seen, (against, decides.latency), in_favour, decides)
-        if not row.missing and memory.state.level_total >= LEAST_LEVEL_REQUESTS:
+        if not memory.state.level_total:
+            row = replace(row, missing=NO_STABLE)
+        elif not row.missing and memory.state.level_total >= LEAST_LEVEL_REQUESTS:
             row = replace(row, missing=BUCKETS_TOO_COARSE)
         return Row(row)
     counts = (
@@ -225,11 +230,7 @@ def _counted(
         )
         ratio = canary / stable
         low, high = ratio * math.exp(-spread), ratio * math.exp(spread)
-    missing = ""
-    if not canary_total:
-        missing = "no canary request counted"
-    elif not stable_total:
-        missing = "no stable request counted"
+    missing = "" if canary_total and stable_total else NO_CANARY
     return Evidence(
         name,
         stable_total=stable_total,

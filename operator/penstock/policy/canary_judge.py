@@ -14,8 +14,8 @@ import math
 
 from penstock.model.canary_counts import Increments, Metric
 from penstock.model.canary_verdict import CanaryReason, Evidence, JudgeLimits, Verdict, VerdictKind
-from penstock.policy import canary_words
-from penstock.policy.canary_evidence import BUCKETS_TOO_COARSE, STOP_LOSS, Row, rows_of
+from penstock.policy import canary_words, wording
+from penstock.policy.canary_evidence import BUCKETS_TOO_COARSE, NO_STABLE, STOP_LOSS, Row, rows_of
 from penstock.policy.canary_judge_memory import JudgeMemory
 from penstock.policy.canary_observe import observe
 from penstock.policy.canary_thresholds import NOTHING_AGAINST, may_promote, thresholds
@@ -81,13 +81,13 @@ def _missing(increments: Increments, rows: tuple[Row, ...], memory: JudgeMemory)
         evidence = row.evidence
         if evidence.metric != STOP_LOSS and evidence.missing:
             reason = CanaryReason.CANARY_METRICS_MISSING
-            if evidence.canary_total > 0:
+            if evidence.missing == NO_STABLE:
                 reason = CanaryReason.STABLE_METRICS_MISSING
             if evidence.missing == BUCKETS_TOO_COARSE:
                 reason = CanaryReason.BUCKETS_TOO_COARSE
             message = (
-                f"{evidence.metric}: {evidence.missing}, of {memory.requests:,.0f} requests that reached the "
-                "canary; a metric that is not measured cannot pass"
+                f"{evidence.metric}: {evidence.missing}, while {memory.requests:,.0f} requests reached the "
+                "canary; what is not measured cannot pass"
             )
             return _verdict(VerdictKind.INSUFFICIENT, reason, message, rows)
     return None
@@ -129,7 +129,7 @@ def _undecided(rows: tuple[Row, ...], memory: JudgeMemory, limits: JudgeLimits) 
         say = f"less than {LEAST_RATE_PER_SECOND} req/s reach the canary; {say}"
     elif seconds is not None and deadline is not None and seconds > deadline:
         kind, reason = VerdictKind.INSUFFICIENT, CanaryReason.TOO_SLOW
-        say = f"time is over before the evidence is there; {say}"
+        say = f"no verdict is to be expected in the {wording.span(deadline)} left; {say}"
     return _verdict(kind, reason, say, rows, needed=needed, seconds=seconds)
 
 

@@ -101,7 +101,12 @@ def _shares(row: Evidence) -> str:
 def _times(row: Evidence) -> str:
     if row.ratio is None or row.ratio_low is None or row.ratio_high is None:
         return ""
-    return f", {row.ratio:.3g} times as many (95 %: {row.ratio_low:.3g} to {row.ratio_high:.3g})"
+    low, high = _ratio(row.ratio_low), _ratio(row.ratio_high)
+    return f", {_ratio(row.ratio)} times as many (95 %: {low} to {high})"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _evidence(row: Evidence) -> str:
