@@ -199,7 +199,8 @@ class CanaryActions:
         phase = CanaryPhase.IDLE if plan is None else plan.phase
         finding = next(each for each in outcome.findings if each.type == ConditionType.CANARY_HEALTHY.value)
         bad = finding.status is Status.FALSE
-        before, said = canary.said, Said(phase, 0 if plan is None else plan.step, finding.reason)
+        reason, message = canary.problem or (decision.reason.value, decision.message)
+        before, said = canary.said, Said(phase, 0 if plan is None else plan.step, reason)
         moved = (said.phase, said.step) != (before.phase, before.step)
         if not moved and not (bad and said.reason != before.reason):
             return
@@ -209,12 +210,12 @@ class CanaryActions:
             service=str(outcome.spec.key),
             phase=phase.value,
             before=before.phase.value,
-            reason=finding.reason,
-            message=finding.message,
+            reason=reason,
+            message=message,
             **{name: round(value, 4) for name, value in decision.inputs.items()},
         )
         kind = EventType.WARNING if bad or phase is CanaryPhase.INCONCLUSIVE else EventType.NORMAL
-        self._parts.status.announce_canary(outcome, kind=kind, reason=finding.reason, message=finding.message)
+        self._parts.status.announce_canary(outcome, kind=kind, reason=reason, message=message)
 
 
 def _remembered(canary: CanaryState) -> str:
