@@ -11,10 +11,12 @@ NAME ?= penstock#   kind-up, kind-down: the cluster's name
 PYTEST_ARGS ?=#     test: more arguments for pytest, e.g. PYTEST_ARGS='-k lease -x'
 SIMULATION_ARGS ?=# bench-simulation: --trace FILE takes that day for the speed
 BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
+POLICIES_ARGS ?=#   bench-policies: --quick, or sections: a b c e
 DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulated overload
+CANARY_ARGS ?=#     bench-canary: --quick, --cells TEXT, --rates 5,20, --plot FILE
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
-.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-forecast bench-dataplane image kind-up kind-down lock venv clean
+.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-forecast bench-dataplane bench-canary image kind-up kind-down lock venv clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,8 +69,14 @@ bench-simulation: venv ## The fleet simulation against real measurements; its sp
 bench-forecast: venv ## Coverage and cost of the demand bound on traces (../shared/traces)
 	@$(BIN)/python tests/bench/forecast.py
 
+bench-policies: venv ## Ours and the peers' policies on a published profile and on traces (POLICIES_ARGS)
+	@$(BIN)/python tests/bench/policies.py $(POLICIES_ARGS)
+
 bench-dataplane: venv ## Overload, changes, latency on real Envoy, beside peers (DATAPLANE_ARGS=--quick)
 	@$(BIN)/python tests/bench/dataplane.py $(DATAPLANE_ARGS)
+
+bench-canary: venv ## Judges of canaries on the same simulated streams (CANARY_ARGS=--quick)
+	@$(BIN)/python tests/bench/canary.py $(CANARY_ARGS)
 
 image: ## Build penstock:dev (operator and stand-in engine) and penstock-gateway:dev (with Envoy)
 	@testbed/build-image
