@@ -4,7 +4,8 @@
     n = ceil(rate x that);  with the load loop: +1 when every engine's TTFT or ITL would miss
 
 Source: ai-dynamo/dynamo components/src/dynamo/planner. Throughput mode is its default, the load loop (5 s)
-an option. Its predictor defaults to ARIMA; here it is `kalman` (q 0.1, r 10), as documented, a local level.
+an option. Its predictor defaults to ARIMA, which needs history; here it is `constant`, the last interval's,
+which its documentation offers too.
 """
 
 from __future__ import annotations
@@ -16,27 +17,7 @@ from penstock.sim.policy_port import Signals
 from penstock.sim.scenario import Objectives
 
 THROUGHPUT_SECONDS, LOAD_SECONDS = 180.0, 5.0
-LEVEL_VARIANCE, NOISE_VARIANCE = 0.1, 10.0
 DOWN_SENSITIVITY = 0.8
-
-
-class Level:
-    """A scalar Kalman filter for a level that walks; counts per interval go in."""
-
-    def __init__(self) -> None:
-        self.value: float | None = None
-        self._variance = NOISE_VARIANCE
-
-    def observe(self, measured: float) -> float:
-        """Return the level after one more measurement."""
-        if self.value is None:
-            self.value = measured
-            return measured
-        before = self._variance + LEVEL_VARIANCE
-        gain = before / (before + NOISE_VARIANCE)
-        self.value += gain * (measured - self.value)
-        self._variance = (1 - gain) * before
-        return self.value
 
 
 class Dynamo:
@@ -53,7 +34,7 @@ class Dynamo:
         self.name = "Dynamo" if load_loop_seconds is None else "Dynamo with load loop"
         self.interval_seconds = load_loop_seconds or THROUGHPUT_SECONDS
         self._profile, self._slo, self._itl = profile, slo, slo.tpot_seconds * itl_ratio
-        self._rate, self._inputs, self._outputs = Level(), Level(), Level()
+        self._lengths: tuple[float, float] | None = None
         self._floor: int | None = None
         self._next = 0.0
 
@@ -72,16 +53,15 @@ class Dynamo:
         if rates is None or rates.engine.requests <= 0:
             return  # no traffic or no data: it keeps its plan
         engine = rates.engine
-        per_interval = self._rate.observe(engine.requests * THROUGHPUT_SECONDS)
-        inputs = self._inputs.observe(engine.prompt_tokens / engine.requests)
-        outputs = self._outputs.observe(engine.generation_tokens / engine.requests)
+        inputs, outputs = engine.prompt_tokens / engine.requests, engine.generation_tokens / engine.requests
+        self._lengths = inputs, outputs
         seconds = worker_seconds(self._profile, inputs, outputs, self._itl)
-        self._floor = max(1, math.ceil(per_interval / THROUGHPUT_SECONDS * seconds - 1e-9))
+        self._floor = max(1, math.ceil(engine.requests * seconds - 1e-9))
 
     def _load_step(self, seen: Signals) -> int:
-        inputs, outputs = self._inputs.value, self._outputs.value
-        if inputs is None or outputs is None:
+        if self._lengths is None:
             return 0
+        inputs, outputs = self._lengths
         context = inputs + outputs / 2
         own = _step(self._profile, inputs, 0.0, context)
         pods = [each for each in seen.replicas if not each.draining]

@@ -59,8 +59,19 @@ def names() -> tuple[str, ...]:
     return tuple(_FACTORIES)
 
 
-def _penstock(scenario: Scenario, *, percentile: float = 0.95, objective_ratio: float = 1.0) -> ScalingPolicy:
-    return Penstock(scenario, Settings(percentile=percentile, objective_ratio=objective_ratio))
+def _penstock(
+    scenario: Scenario,
+    *,
+    percentile: float = 0.95,
+    objective_ratio: float = 1.0,
+    scale_down_window_seconds: float = 300.0,
+) -> ScalingPolicy:
+    settings = Settings(
+        percentile=percentile,
+        objective_ratio=objective_ratio,
+        scale_down_window_seconds=scale_down_window_seconds,
+    )
+    return Penstock(scenario, settings)
 
 
 def _hpa_queue(scenario: Scenario, *, queue: float = 2.0) -> ScalingPolicy:

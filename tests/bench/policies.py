@@ -1,0 +1,58 @@
+"""Ours and the peers' policies on the same load: attainment, replica-hours, what each part of ours is worth.
+
+    python tests/bench/policies.py [SECTION ..] [--quick] [--traces DIR] [--out DIR] [--fresh]
+
+Sections: a (published llm-d profile), b (request traces), c (ablations), e (adversity). Results are kept in
+DIR (build/policies) as results.jsonl and results.csv; what is there is not run again, so a long sweep may be
+stopped and taken up. Returns 1 when a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench import policies_llmd
+from bench.dataplane_report import Figure, console
+from bench.policies_run import Store
+from bench.policies_tables import keep_tables
+
+HERE = Path(__file__).parents[2]
+SECTIONS = ("a",)
+
+
+def main() -> int:
+    """Run the sections; return 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
+    parser.add_argument("--quick", action="store_true", help="few policies, short traces")
+    parser.add_argument("--traces", type=Path, default=HERE.parent / "shared" / "traces")
+    parser.add_argument("--out", type=Path, default=HERE / "build" / "policies")
+    parser.add_argument("--fresh", action="store_true", help="forget stored results")
+    options = parser.parse_args()
+    chosen = options.sections or list(SECTIONS)
+    if unknown := sorted(set(chosen) - set(SECTIONS)):
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    store = Store.at(options.out, fresh=options.fresh)
+    keep_tables(options.out / "tables")
+    figures: list[Figure] = []
+    if "a" in chosen:
+        figures += policies_llmd.measure(store, quick=options.quick)
+    console.print(f"all results: {store.write_csv()}")
+    judged = [each for each in figures if each.goal is not None]
+    missed = sum(each.missed for each in judged)
+    if missed:
+        console.print(f"{missed} of {len(judged)} goals MISSED")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,142 @@
+"""One policy on one scenario for the policies' benchmark: run, judge, store; what is stored is not run again.
+
+Results are lines of JSON in DIR/results.jsonl, by section, workload, policy and tuning, so that a sweep of
+hours can be stopped and taken up; `--fresh` begins anew. Solved capacity tables are kept beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.dataplane_report import console
+from penstock.sim.policies.registry import policy
+from penstock.sim.policy_port import ScalingPolicy
+from penstock.sim.run import Run
+from penstock.sim.scenario import Scenario
+from penstock.sim.simulate import simulate
+
+SEED = 1
+COST_PER_REPLICA_HOUR = 4.0  # USD, the example of theory.md
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one policy did. `average` replicas are from the start to `until_seconds`."""
+
+    section: str
+    workload: str
+    policy: str  # name in the registry, or of an ablation
+    tuning: dict[str, float]
+    attainment: float
+    replica_hours: float
+    average: float
+    scale_events: int
+    until_seconds: float
+    ttft_p95_seconds: float
+    tpot_p95_seconds: float
+    shed: float = 0.0
+    title: str = ""
+
+    @property
+    def key(self) -> str:
+        """What makes two results the same run."""
+        return json.dumps([self.section, self.workload, self.policy, self.tuning], sort_keys=True)
+
+
+@dataclass(slots=True)
+class Store:
+    """Results on disk, one line each; runs what is not there."""
+
+    directory: Path
+    known: dict[str, Result] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, directory: Path, *, fresh: bool) -> Store:
+        """Open or begin the results in `directory`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        store, path = cls(directory), directory / "results.jsonl"
+        if fresh:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            for line in path.read_text().splitlines():
+                result = Result(**json.loads(line))
+                store.known[result.key] = result
+        return store
+
+    def run(
+        self,
+        section: str,
+        scenario: Scenario,
+        name: str,
+        *,
+        tuning: dict[str, float] | None = None,
+        make: Callable[[Scenario], ScalingPolicy] | None = None,
+        until: Callable[[Run], float] | None = None,
+    ) -> Result:
+        """Return the result of a policy by name, or of the one that `make` makes under that name."""
+        chosen = tuning or {}
+        key = json.dumps([section, scenario.name, name, chosen], sort_keys=True)
+        if key in self.known:
+            return self.known[key]
+        began = time.perf_counter()
+        made = policy(name, scenario, **chosen) if make is None else make(scenario)
+        run = simulate(scenario, made, SEED)
+        result = replace(
+            judged(run, scenario, None if until is None else until(run)),
+            section=section,
+            policy=name,
+            tuning=chosen,
+            title=made.name,
+        )
+        self.known[key] = result
+        with (self.directory / "results.jsonl").open("a") as lines:
+            lines.write(json.dumps(asdict(result)) + "\n")
+        shown = ", ".join(f"{k} {v:g}" for k, v in chosen.items())
+        console.print(
+            f"[dim]{section} {scenario.name}: {name} {shown} {100 * result.attainment:.2f} %, "
+            f"{result.average:.2f} replicas, {time.perf_counter() - began:.0f} s"
+        )
+        return result
+
+    def write_csv(self) -> Path:
+        """Write all results as a table."""
+        path = self.directory / "results.csv"
+        with path.open("w", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow([each.name for each in fields(Result)])
+            for result in self.known.values():
+                writer.writerow([_cell(getattr(result, each.name)) for each in fields(Result)])
+        return path
+
+
+def judged(run: Run, scenario: Scenario, until: float | None) -> Result:
+    """Return what a run was worth; section, policy and tuning are the caller's."""
+    end = run.end_seconds if until is None else until
+    served = run.ttft_seconds[~np.isnan(run.ttft_seconds)]
+    tpot = run.tpot_seconds[~np.isnan(run.tpot_seconds)]
+    return Result(
+        section="",
+        workload=run.scenario,
+        policy="",
+        tuning={},
+        attainment=run.attainment_ratio(scenario.slo),
+        replica_hours=run.replica_seconds(end) / 3600,
+        average=run.average_replicas(end),
+        scale_events=len(run.scale_events),
+        until_seconds=end,
+        ttft_p95_seconds=float(np.quantile(served, 0.95)) if served.size else float("nan"),
+        tpot_p95_seconds=float(np.quantile(tpot, 0.95)) if tpot.size else float("nan"),
+        shed=float(np.isnan(run.ttft_seconds).mean()),
+    )
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
