@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from penstock.controller.record_files import LEAST_BYTES
 from penstock.controller.settings import GatewaySettings, OperatorSettings, PrometheusSettings
 
 
@@ -35,7 +36,8 @@ Examples:
   penstock run --prometheus-url http://prometheus.monitoring:9090
   penstock run --prometheus-url https://mimir/prometheus --prometheus-header 'X-Scope-OrgID: team-a' \\
       --prometheus-bearer-token-file /var/run/secrets/prometheus/token
-  penstock run --prometheus-url http://127.0.0.1:9090 --no-leader-election --log-format console"""
+  penstock run --prometheus-url http://127.0.0.1:9090 --no-leader-election --log-format console
+  penstock run --prometheus-url http://prometheus:9090 --record /var/lib/penstock --record-limit 256"""
 )
 @click.option(
     "--prometheus-url",
@@ -172,6 +174,22 @@ Examples:
     "--gateway-template", default="", help="YAML file: image, replicas, resources of the gateway pods."
 )
 @click.option(
+    "--record",
+    "record_directory",
+    type=click.Path(file_okay=False, path_type=str),
+    default="",
+    metavar="DIR",
+    help="Record what is seen and decided as JSON lines, for penstock replay; the oldest are deleted.",
+)
+@click.option(
+    "--record-limit",
+    type=click.IntRange(LEAST_BYTES >> 20),
+    default=1024,
+    show_default=True,
+    metavar="MIB",
+    help="All files of the recording together, in MiB.",
+)
+@click.option(
     "--kubeconfig",
     default="",
     envvar="KUBECONFIG",
@@ -219,6 +237,8 @@ def run(
     gateway_key_file: str,
     gateway_endpoint_host: str,
     gateway_template: str,
+    record_directory: str,
+    record_limit: int,
     kubeconfig: str,
     log_format: str,
     log_level: str,
@@ -276,6 +296,8 @@ def run(
             endpoint_host=gateway_endpoint_host,
             template_file=gateway_template,
         ),
+        record_directory=record_directory,
+        record_limit_bytes=record_limit << 20,
     )
     configure_logging("json" if log_format == "json" else "console", log_level)
     try:

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -35,6 +36,8 @@ from penstock.controller.httproutes import HttpRoutes
 from penstock.controller.loop import ControlLoop, LoopParts
 from penstock.controller.model_check import ModelCheck
 from penstock.controller.observed_source import ObservedSource
+from penstock.controller.record_files import RecordFiles
+from penstock.controller.recording import Recorder
 from penstock.controller.relist import Relister
 from penstock.controller.revisions import RevisionObjects
 from penstock.controller.route_weights import RouteWeights
@@ -245,6 +248,7 @@ class Operator:
                 pods_identify=pods_identify,
                 gateways_serve=gateways is not None,
                 canaries=Canaries(counters, actions),
+                recorder=self._recorder(times),
             ),
             states,
             dry_run=settings.dry_run,
@@ -259,6 +263,16 @@ class Operator:
                 window_seconds=series.rate_window_seconds,
                 dry_run=settings.dry_run,
             )
+
+    def _recorder(self, times: LoopTimes) -> Recorder | None:
+        """Return what writes records; None where none are wanted. Raises OSError for a wrong directory."""
+        settings = self._settings
+        if not settings.record_directory:
+            return None
+        files = RecordFiles(Path(settings.record_directory), settings.record_limit_bytes)
+        recorder = Recorder(files, times, self._metrics)
+        self._stack.push_async_callback(asyncio.to_thread, recorder.close)
+        return recorder
 
     async def _tick_when_listed(self) -> None:
         """Begin to tick when the cache is complete: half a fleet is not a fleet."""

@@ -19,6 +19,7 @@ from penstock.controller.canaries import Canaries
 from penstock.controller.decision_counts import count_changes, count_verdict
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
+from penstock.controller.recording import Recorder, Seen
 from penstock.controller.restore import DAY_SECONDS, HISTORY_SECONDS, restored_memory, with_history
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.sample import sample_of
@@ -57,6 +58,7 @@ class LoopParts:
     pods_identify: bool  # series are joined through EndpointSlices
     gateways_serve: bool = False  # this process tells gateways whom to route to
     canaries: Canaries | None = None
+    recorder: Recorder | None = None
 
 
 class ControlLoop:
@@ -126,15 +128,17 @@ class ControlLoop:
         writers = Writers(
             parts.scale, parts.status, parts.metrics, drains=parts.gateways_serve, dry_run=self._dry_run
         )
-        writes = TickWrites(writers, now)
+        writes, recorded = TickWrites(writers, now), list[Seen]()
         try:
             for index, (each, state) in enumerate(zip(known, states, strict=True)):
                 outcome = None
                 if each.spec is not None:
-                    before, verdict = state.outcome, _verdict(state)
+                    before, verdict, remembered = state.outcome, _verdict(state), state.memory
                     outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
                     count_changes(parts.metrics, before, outcome)
                     count_verdict(parts.metrics, verdict, _verdict(state))
+                    if parts.recorder is not None:
+                        recorded.append(Seen(remembered, state.memory, state.solved, outcome))
                 if outcome is None or self._has_changed(each, state, outcome, now):
                     writes.begin(each, state, outcome, self._version(each, state))
                 if index % SLICE == SLICE - 1:
@@ -143,6 +147,8 @@ class ControlLoop:
                 await parts.canaries.act(now)
         finally:
             # Also in a tick that has failed half-way: what was begun ends before the next one.
+            if parts.recorder is not None:
+                parts.recorder.take(recorded)
             await writes.targets_set()
             self.targets_set_at = time.monotonic()
             await writes.shown()

@@ -62,3 +62,5 @@ class OperatorSettings:
     relist_seconds: float = 600.0
     solver_processes: int = 1
     gateways: GatewaySettings = GatewaySettings()
+    record_directory: str = ""  # empty: nothing is recorded
+    record_limit_bytes: int = 1 << 30

@@ -86,6 +86,15 @@ class OperatorMetrics:
         self.tables_pending = Gauge(
             "penstock_capacity_tables_pending", "Capacity tables being solved", registry=registry
         )
+        self.records = Counter(
+            "penstock_records", "Observations recorded with their decisions", registry=registry
+        )
+        self.records_lost = Counter(
+            "penstock_records_lost",
+            "Observations not recorded: the disk was behind, or a write failed",
+            ["reason"],
+            registry=registry,
+        )
         # Known label values start at 0, so that rate() and alerts work from the first scrape.
         for reason in Reason:
             self.decisions.labels("replicas", reason.value)
@@ -98,6 +107,8 @@ class OperatorMetrics:
             self.canary_verdicts.labels(verdict.value)
         for result in ("ok", "failed"):
             self.ticks.labels(result)
+        for lost in ("behind", "failed"):
+            self.records_lost.labels(lost)
         for direction in ("up", "down"):
             self.scale_writes.labels(direction)
         for kind in ("timeout", "unavailable", "bad_query", "unauthorized", "too_large", "bad_response"):

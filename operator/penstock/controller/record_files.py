@@ -1,0 +1,104 @@
+"""The files of a recording: ``observations-000001.jsonl`` beside ``decisions-000001.jsonl``, bounded in all.
+
+A pair is a segment of an eighth of the bound; the oldest ones are deleted before a new one is begun, those
+of earlier processes too. A write that fails leaves no half line behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from io import FileIO
+from pathlib import Path
+
+SEGMENTS = 8
+LEAST_BYTES = 16 << 20
+KINDS = ("observations", "decisions")
+_NAME = re.compile(rf"(?:{'|'.join(KINDS)})-(\d{{6,}})\.jsonl")
+
+
+class RecordFiles:
+    """Writes pairs of files in a directory. Raises OSError where it cannot be written to."""
+
+    def __init__(self, directory: Path, limit_bytes: int) -> None:
+        if limit_bytes < LEAST_BYTES:
+            raise ValueError(f"a recording needs at least {LEAST_BYTES >> 20} MiB, got {limit_bytes:,} bytes")
+        self._directory, self._limit = directory, limit_bytes
+        self._open: list[FileIO] = []
+        self._sizes = [0, 0]
+        directory.mkdir(parents=True, exist_ok=True)
+        # Found out now and not at the first tick: a wrong path is the user's to mend.
+        probe = directory / f".penstock-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+
+    @property
+    def segment_bytes(self) -> int:
+        """Return how large both files of a segment may become together."""
+        return self._limit // SEGMENTS
+
+    def has_room(self, observations: bytes, decisions: bytes) -> bool:
+        """Whether the segment in progress can take these; an empty one takes anything."""
+        size = sum(self._sizes)
+        return not size or size + len(observations) + len(decisions) <= self.segment_bytes
+
+    def write(self, observations: bytes, decisions: bytes) -> None:
+        """Append to both files, or to none of them."""
+        if not self._open:
+            self._begin()
+        try:
+            for file, content in zip(self._open, (observations, decisions), strict=True):
+                _append(file, content)
+        except OSError:
+            for file, size in zip(self._open, self._sizes, strict=True):
+                # On a full disk a file can still be cut.
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
+                    file.seek(size)
+            raise
+        self._sizes = [file.tell() for file in self._open]
+
+    def end_segment(self) -> None:
+        """Let the next write begin new files."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the files of the segment in progress."""
+        for file in self._open:
+            file.close()
+        self._open, self._sizes = [], [0, 0]
+
+    def _begin(self) -> None:
+        """Make room, then open the files after the last ones."""
+        segments = self._segments()
+        while segments and sum(segments.values()) > self._limit - self.segment_bytes:
+            oldest = min(segments)
+            for kind in KINDS:
+                self._path(kind, oldest).unlink(missing_ok=True)
+            del segments[oldest]
+        number = max(segments, default=0) + 1
+        with contextlib.ExitStack() as stack:
+            # Unbuffered: after a crash the files hold whole ticks; x: never another process's file.
+            opened = [stack.enter_context(self._path(kind, number).open("xb", buffering=0)) for kind in KINDS]
+            stack.pop_all()
+        self._open, self._sizes = opened, [0, 0]
+
+    def _segments(self) -> dict[int, int]:
+        """Return the size of each pair that is there."""
+        sizes: dict[int, int] = {}
+        for path in self._directory.iterdir():
+            found = _NAME.fullmatch(path.name)
+            if found is not None:
+                number = int(found.group(1))
+                sizes[number] = sizes.get(number, 0) + path.stat().st_size
+        return sizes
+
+    def _path(self, kind: str, number: int) -> Path:
+        return self._directory / f"{kind}-{number:06d}.jsonl"
+
+
+def _append(file: FileIO, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
