@@ -234,6 +234,17 @@ def test_a_restarted_operator_goes_on_where_it_was() -> None:
         assert other.log10_for == pytest.approx(one.log10_for, abs=1e-3)
 
 
+def test_a_metric_that_appears_late_is_judged_as_from_the_beginning() -> None:
+    _, memory = judge_blocks([WARM_UP, *[(arm(675), arm(75, ttft=None))] * 20], LIMITS)
+    blocks: Blocks = [(arm(675), arm(75, ttft=SLOW))] * 16
+    late, _ = judge_blocks(blocks, LIMITS, memory, began=315.0)
+    assert (late.kind, late.reason) == (VerdictKind.ROLLBACK, CanaryReason.TTFT_REGRESSED)
+    _, memory = judge_blocks([(arm(675, ttft=None), arm(75, ttft=None))] * 20, LIMITS)
+    assert not memory.latencies
+    _, memory = judge_blocks([(arm(675), arm(75))] * 2, LIMITS, memory, began=300.0)
+    assert float(memory.latencies[Metric.TTFT].state.begun) > 0.9
+
+
 def test_an_empty_memory_survives_too() -> None:
     status = JudgeMemory().to_status()
     assert JudgeMemory.from_status(json.loads(json.dumps(status))).to_status() == status

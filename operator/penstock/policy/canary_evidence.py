@@ -92,7 +92,11 @@ def _pair_row(name: str, state: ErrorState, limits: JudgeLimits, decides: Thresh
         )
         counts = state.counts - leading.counts
     row = _counted(
-        name, tuple(float(value) for value in counts), (against, decides.against(name)), in_favour, decides
+        name,
+        tuple(float(value) for value in counts),
+        against=against,
+        in_favour=in_favour,
+        decides=decides,
     )
     if row.missing and state.stop_counts[0] > 0:
         row = replace(row, missing=NO_STABLE)
@@ -154,7 +158,7 @@ def _latency_row(
         edge = int(np.argmax(bets.best))
     else:
         seen = (float(memory.whole.stable_total.max()), 0.0, float(memory.whole.canary_total.max()), 0.0)
-        row = _counted(metric, seen, (against, decides.latency), in_favour, decides)
+        row = _counted(metric, seen, against=against, in_favour=in_favour, decides=decides)
         if not memory.state.level_total:
             row = replace(row, missing=NO_STABLE)
         elif not row.missing and memory.state.level_total >= LEAST_LEVEL_REQUESTS:
@@ -169,9 +173,9 @@ def _latency_row(
     row = _counted(
         metric,
         counts,
-        (against, decides.latency),
-        in_favour,
-        decides,
+        against=against,
+        in_favour=in_favour,
+        decides=decides,
         edge=memory.edges[edge],
     )
     return Row(row, _latency_needed(row, memory, edge, metric, limits))
@@ -213,10 +217,10 @@ def _requests(missing_log10: float, growth: float) -> float | None:
 def _counted(
     name: str,
     counts: tuple[float, ...],
-    against: tuple[float, float],
+    *,
+    against: float,
     in_favour: float,
     decides: Thresholds,
-    *,
     edge: float | None = None,
 ) -> Evidence:
     stable_total, stable_failures, canary_total, canary_failures = counts
@@ -240,9 +244,9 @@ def _counted(
         ratio=ratio,
         ratio_low=low,
         ratio_high=high,
-        log10_against=against[0] / math.log(10),
+        log10_against=against / math.log(10),
         log10_for=in_favour / math.log(10),
-        against_threshold=against[1] / math.log(10),
+        against_threshold=decides.against(name) / math.log(10),
         for_threshold=decides.promotion / math.log(10),
         edge_seconds=edge,
         missing=missing,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from penstock.model.canary_counts import LATENCY_METRICS, ArmIncrement, Histogram, Increments, Metric, Trials
 from penstock.model.canary_verdict import JudgeLimits, ThresholdCheck
-from penstock.policy.canary_bets import weight_between
+from penstock.policy.canary_bets import start_weight, weight_between
 from penstock.policy.canary_errors import (
     ErrorState,
     advance_errors,
@@ -34,6 +34,19 @@ RATE_HALF_LIFE_SECONDS = 600.0
 USUAL_STABLE_PER_CANARY = 9.0
 
 
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A block's length, the minute of the test it is in, and the weight of the evidence that begins with it.
+
+    `missed` is the weight of the minutes before: a metric that appears late begins with all of it.
+    """
+
+    seconds: float
+    minute: int
+    weight: float
+    missed: float
+
+
 def observe(memory: JudgeMemory, increments: Increments, limits: JudgeLimits) -> JudgeMemory:
     """Return the memory after `increments`.
 
@@ -47,13 +60,18 @@ def observe(memory: JudgeMemory, increments: Increments, limits: JudgeLimits) ->
     began = memory.started_at
     if began is None and requests > 0:
         began = increments.at - increments.seconds
-    weight, minute = 0.0, memory.minute
+    minute = memory.minute
     if began is not None:
         minute = max(minute, math.floor((increments.at - increments.seconds - began) / 60.0))
-        weight = weight_between(memory.minute, minute)
+    tick = Tick(
+        increments.seconds,
+        minute,
+        weight=weight_between(memory.minute, minute),
+        missed=weight_between(-1, memory.minute),
+    )
     latencies = {
         metric: _advance(
-            memory.latencies.get(metric), (stable, canary), metric, limits, weight, minute, increments.seconds
+            memory.latencies.get(metric), (stable, canary), metric=metric, limits=limits, tick=tick
         )
         for metric in LATENCY_METRICS
         if metric in limits.metrics
@@ -67,7 +85,7 @@ def observe(memory: JudgeMemory, increments: Increments, limits: JudgeLimits) ->
         recent_requests=kept * memory.recent_requests + requests,
         recent_seconds=kept * memory.recent_seconds + increments.seconds,
         errors={
-            name: _advance_pair(memory.errors.get(name), name, pair, limits, weight, minute)
+            name: _advance_pair(memory.errors.get(name), pair, name=name, limits=limits, tick=tick)
             for name, pair in _pairs(stable, canary, limits).items()
         },
         latencies={metric: each for metric, each in latencies.items() if each is not None},
@@ -87,15 +105,16 @@ def _pairs(
 
 def _advance_pair(
     state: ErrorState | None,
-    name: str,
     arms: tuple[Trials | None, Trials | None],
+    *,
+    name: str,
     limits: JudgeLimits,
-    weight: float,
-    minute: int,
+    tick: Tick,
 ) -> ErrorState:
+    weight = tick.weight if state is not None else tick.weight + tick.missed
     state = state or empty_errors()
     if weight > 0:
-        state = begin_errors(state, minute, weight)
+        state = begin_errors(state, tick.minute, weight)
     stable, canary = arms
     if canary is not None and name == Metric.ERRORS:
         total, failures = np.asarray(canary.total), np.asarray(canary.failures)
@@ -121,16 +140,16 @@ def _checked(memory: JudgeMemory, canary: ArmIncrement, check: ThresholdCheck) -
 def _advance(
     memory: LatencyMemory | None,
     arms: tuple[ArmIncrement, ArmIncrement],
+    *,
     metric: Metric,
     limits: JudgeLimits,
-    weight: float,
-    minute: int,
-    seconds: float,
+    tick: Tick,
 ) -> LatencyMemory | None:
     stable, canary = (arm.latencies.get(metric) for arm in arms)
     edges = _common_edges(stable, canary)
     if not edges:
-        return _due(memory, weight) if memory else None
+        return _due(memory, tick.weight) if memory else None
+    weight = tick.weight if memory is not None else tick.weight + tick.missed
     if memory is None or not set(memory.edges) <= set(edges) or not memory.edges:
         memory = _carried(memory, edges)
     bets = bets_of(memory, metric, limits)
@@ -145,7 +164,7 @@ def _advance(
         _slow(canary, memory.edges),
         np.asarray(canary.total if canary else 0.0),
     )
-    state = advance_latency(memory.state, bets, counts, weight, seconds)
+    state = advance_latency(memory.state, bets, counts, weight, tick.seconds)
     if not counts.stable_total or not counts.canary_total:
         return replace(memory, state=state)
     block = Tally(
@@ -154,11 +173,9 @@ def _advance(
         counts.stable_total * np.ones(len(memory.edges)),
         counts.canary_total * np.ones(len(memory.edges)),
     )
-    latest = math.log(weight_between(max(minute, 1) - 1, max(minute, 1)))
+    latest = math.log(start_weight(max(tick.minute, 1)))
     fresh = np.logaddexp.reduce(state.log_against, axis=-1) <= latest
-    since = Tally(
-        *(np.where(fresh, 0.0, sum_) for sum_ in _sums(memory.since, block)),
-    )
+    since = Tally(*(np.where(fresh, 0.0, column) for column in _sums(memory.since, block)))
     return LatencyMemory(memory.edges, state, Tally(*_sums(memory.whole, block)), since)
 
 
