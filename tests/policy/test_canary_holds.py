@@ -132,6 +132,13 @@ STAYS = {
     "the pause is still there": Case(
         at(P.PAUSED, resume_to=P.TESTING), {"command": CanaryCommand.PAUSE, "verdict": GOOD}, None, P.PAUSED
     ),
+    "spec.canary is removed during a pause": Case(
+        at(P.PAUSED, resume_to=P.TESTING),
+        {"command": CanaryCommand.PAUSE},
+        None,
+        P.PAUSED,
+        owned(tested=False),
+    ),
     "streams go on": Case(at(P.ROLLING_BACK, ending=ENDED), {"canary_in_flight": 3.0}, None, P.ROLLING_BACK),
     "streams may go on": Case(
         at(P.ROLLING_BACK, ending=ENDED), {"canary_in_flight": None}, None, P.ROLLING_BACK

@@ -14,11 +14,14 @@ from fakes.canary import (
     OTHER,
     adopted,
     looked_at,
+    missing,
     owned,
+    said,
 )
 from fakes.canary_cases import CRASHED, ENDED, FOUR, HOUR, LAST, NOW, SUPERSEDED, Case, at
 from penstock.model.canary import CanaryCommand, CanaryPhase
 from penstock.model.canary_spec import OnInsufficientEvidence
+from penstock.model.canary_verdict import VerdictKind
 from penstock.model.decision import RolloutReason
 from penstock.model.spec import Mode
 from penstock.policy.canary import TRANSITIONS, decide_canary
@@ -97,6 +100,9 @@ FORWARD = {
         at(P.WARMING), {"command": CanaryCommand.PROMOTE, "canary_ready": 0}, E.PROMOTE, P.PROMOTING
     ),
     "promoted by hand": Case(at(P.TESTING), {"command": CanaryCommand.PROMOTE}, E.PROMOTE, P.PROMOTING),
+    "spec.canary is removed in the middle": Case(
+        at(P.TESTING), {}, E.PROMOTE, P.PROMOTING, owned(tested=False)
+    ),
     "promoted by hand from a pause": Case(
         at(P.PAUSED, resume_to=P.TESTING), {"command": CanaryCommand.PROMOTE}, E.PROMOTE, P.PROMOTING
     ),
@@ -150,6 +156,22 @@ FORWARD = {
         E.TIME_OVER_PROMOTE_ADOPTED,
         P.PROMOTED,
         adopted(**PROMOTE),
+        BEGAN + 60 + HOUR,
+    ),
+    "time is over, promote what was not measured": Case(
+        at(P.TESTING, **LAST),
+        FOUR | {"verdict": missing()},
+        E.TIME_OVER,
+        P.INCONCLUSIVE,
+        owned(**PROMOTE),
+        BEGAN + 60 + HOUR,
+    ),
+    "time is over, promote what something leans against": Case(
+        at(P.TESTING, **LAST),
+        FOUR | {"verdict": said(VerdictKind.CONTINUE, leaning=0.6)},
+        E.TIME_OVER,
+        P.INCONCLUSIVE,
+        owned(**PROMOTE),
         BEGAN + 60 + HOUR,
     ),
     "the new revision is the stable one": Case(

@@ -72,6 +72,19 @@ def test_a_good_revision_goes_through_all_steps_and_becomes_the_stable_one() -> 
     assert status(world) is Status.TRUE
 
 
+def test_the_old_arm_is_kept_until_its_streams_have_ended_or_had_ten_minutes() -> None:
+    for left, seconds in ((3.0, 600.0), (None, 600.0), (0.0, TICK)):
+        world = CanaryWorld(verdict=GOOD, stable_in_flight=left)
+        while world.tick().weight_percent < 100:
+            assert world.plans[-1] is not None
+            assert not world.plans[-1].promote
+        shifted = world.now
+        while not world.tick().promote:
+            assert world.plans[-1] is not None
+            assert (world.plans[-1].phase, world.plans[-1].weight_percent) == (P.PROMOTING, 100)
+        assert world.now - shifted == seconds
+
+
 def test_a_bad_revision_is_without_requests_in_the_tick_of_the_verdict() -> None:
     world = CanaryWorld(verdict=GATHERING, canary_in_flight=12.0)
     world.ticks(10)

@@ -57,6 +57,11 @@ def _told(s: Situation, command: CanaryCommand) -> bool:
     return _active(s) and s.seen.command is command and s.memory.obeyed is not command
 
 
+def _test_removed(s: Situation) -> bool:
+    """Whether spec.canary went away during a test: from then on the template takes over untested."""
+    return _active(s) and not s.tested and s.seen.command is not CanaryCommand.PAUSE
+
+
 def _leaves(s: Situation) -> bool:
     """Whether the run may still be given up: not while the Services change, nor once it is the stable one."""
     if s.memory.phase is P.PROMOTED:
@@ -118,7 +123,7 @@ FACTS: Final[Mapping[Event, Callable[[Situation], bool]]] = {
     E.RESUME_TESTING: _resumed(P.TESTING),
     E.RESUME_PROMOTING: _resumed(P.PROMOTING),
     E.RESUME: lambda s: _told(s, CanaryCommand.RESUME),
-    E.PROMOTE: lambda s: s.owned and _told(s, CanaryCommand.PROMOTE),
+    E.PROMOTE: lambda s: s.owned and (_told(s, CanaryCommand.PROMOTE) or _test_removed(s)),
     E.PROMOTE_ADOPTED: lambda s: not s.owned and _told(s, CanaryCommand.PROMOTE),
     E.ABORT: lambda s: _leaves(s) and _told(s, CanaryCommand.ABORT),
     E.HANDED_OVER: lambda s: _active(s) and s.handed_over(),
