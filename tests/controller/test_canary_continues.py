@@ -131,3 +131,39 @@ async def test_services_without_a_canary_have_no_state_of_one() -> None:
     assert state.canary is None
     assert "canary" not in world.status
     assert world.healthy == ("True", "NoCanary", "spec.canary is not set")
+
+
+@pytest.mark.parametrize("seconds", [1, 16, 31, 46])
+async def test_a_restart_before_there_is_evidence_is_no_trouble(seconds: int) -> None:
+    world = await testing()
+    await world.seconds(seconds)
+    world.restart_operator()
+    weights = len(world.weights)
+    await world.seconds(60)
+    assert set(world.weights[weights:]) == {20}
+    assert world.healthy[1] == "Testing"
+
+
+async def test_a_restarted_operator_shows_at_once_what_was_counted_before() -> None:
+    world = await testing()
+    await world.seconds(240)
+    before = world.status["canary"]["rows"]
+    world.restart_operator()
+    await world.seconds(15)
+    after = world.status["canary"]["rows"]
+    assert [row["metric"] for row in after] == [row["metric"] for row in before]
+    assert all(new["canaryRequests"] >= old["canaryRequests"] for new, old in zip(after, before, strict=True))
+
+
+async def test_a_defect_of_the_judge_holds_one_canary_and_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a defect")
+
+    world = await testing()
+    monkeypatch.setattr("penstock.controller.canary_judging.judge", broken)
+    await world.seconds(300)
+    assert (world.phase, world.weight) == ("Testing", 20)
+    assert world.healthy[:2] == ("Unknown", "NotMeasured")
+    assert world.status["replicas"]["summary"] == "2/2"

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import structlog
+
 from penstock.controller.canary_state import CanaryState, Evidence
 from penstock.metrics_source.arms import ArmsRead, ErrorSource
 from penstock.model.canary import CanaryPhase, CanaryPlan
-from penstock.model.canary_counts import Metric
+from penstock.model.canary_counts import ArmIncrement, Increments, Metric
 from penstock.model.canary_spec import CanarySpec, CheckType
 from penstock.model.canary_verdict import CanaryReason, JudgeLimits, ThresholdCheck, Verdict
 from penstock.model.spec import RoutingType, ServiceSpec
 from penstock.policy.canary_counts import advance, exclude_until
 from penstock.policy.canary_errors import error_limits
-from penstock.policy.canary_judge import judge
+from penstock.policy.canary_judge import JudgeMemory, judge
 
+log = structlog.get_logger(__name__)
+NOTHING = ArmIncrement()
 _MISSING = (CanaryReason.CANARY_METRICS_MISSING, CanaryReason.STABLE_METRICS_MISSING)
 # Longer than the gateways' window, so that the rate is not that of a single scrape.
 RATE_WINDOW_SECONDS = 60.0
@@ -67,6 +71,10 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
     `state.plan` is what was in force meanwhile. `now` in Unix seconds.
     """
     plan, evidence = state.plan, state.evidence
+    if spec.canary is not None and plan is None and evidence.run and evidence.verdict is None:
+        # A new process: what was counted before says what it said then.
+        limits = judge_limits(spec, spec.canary, deadline_seconds=None)
+        evidence.verdict, _ = _judged(spec, evidence, Increments(now, 0.0, NOTHING, NOTHING), limits, now)
     if spec.canary is None or plan is None or not plan.run:
         return evidence.verdict if plan is None and evidence.run else None
     if evidence.run != plan.run:
@@ -84,12 +92,25 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
     left = None if plan.deadline_at is None else max(0.0, plan.deadline_at - now)
     limits = judge_limits(spec, spec.canary, deadline_seconds=left)
     if plan.judged:
-        verdict, evidence.judge = judge(evidence.judge, increments, limits, now)
-        evidence.verdict = _with_cause(verdict, read)
+        verdict, evidence.judge = _judged(spec, evidence, increments, limits, now)
+        evidence.verdict = None if verdict is None else _with_cause(verdict, read)
     elif plan.phase is CanaryPhase.WARMING:
         # Nothing of the canary's is evidence yet; the stable arm's level is learned for the first block.
-        _, evidence.judge = judge(evidence.judge, replace(increments, canary=None), limits, now)
+        alone = replace(increments, canary=None)
+        _, evidence.judge = _judged(spec, evidence, alone, limits, now)
     return evidence.verdict
+
+
+def _judged(
+    spec: ServiceSpec, evidence: Evidence, increments: Increments, limits: JudgeLimits, now: float
+) -> tuple[Verdict | None, JudgeMemory]:
+    """Return the judge's verdict; None and an empty memory where it fails: the share is held then."""
+    try:
+        return judge(evidence.judge, increments, limits, now)
+    except Exception:
+        # A defect met by one canary must not stop the decisions about all other services.
+        log.exception("a canary could not be judged", service=str(spec.key))
+        return None, JudgeMemory()
 
 
 def canary_rate(evidence: Evidence) -> float | None:
