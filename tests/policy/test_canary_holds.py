@@ -57,6 +57,15 @@ STAYS = {
     "a step that was not seen for a minute": Case(
         at(P.TESTING, reached_at=NOW - 59), {"verdict": GOOD}, None, P.TESTING
     ),
+    "a step that was seen for less than four slow scrapes": Case(
+        at(P.TESTING, reached_at=NOW - 119),
+        {"verdict": GOOD, "scrape_interval_seconds": 30.0},
+        None,
+        P.TESTING,
+    ),
+    "a step that was seen for 14 s of many scrapes": Case(
+        at(P.TESTING, reached_at=NOW - 14), {"verdict": GOOD, "scrape_interval_seconds": 1.0}, None, P.TESTING
+    ),
     "a step whose warm-up has just ended": Case(
         at(P.TESTING, evidence_from=NOW - 59), {"verdict": GOOD}, None, P.TESTING
     ),

@@ -116,6 +116,12 @@ FORWARD = {
     "a step whose time is over": Case(
         at(P.TESTING), {"verdict": GATHERING}, E.STEP_PASSED, P.TESTING, now=BEGAN + 60 + 1200
     ),
+    "a step passed after four quick scrapes, and 15 s": Case(
+        at(P.TESTING, reached_at=NOW - 15),
+        {"verdict": GOOD, "scrape_interval_seconds": 1.0},
+        E.STEP_PASSED,
+        P.TESTING,
+    ),
     "the last step passed": Case(at(P.TESTING, **LAST), FOUR | {"verdict": GOOD}, E.PASSED, P.PROMOTING),
     "an adopted one passed": Case(
         at(P.TESTING, **LAST), FOUR | {"verdict": GOOD}, E.PASSED_ADOPTED, P.PROMOTED, adopted()

@@ -232,15 +232,14 @@ class Operator:
         scale = ScaleWriter(kube, InFlight(source, series).by_pod)
         asked = endpoints if serves or pods_identify else None
         counters = CanaryCounters(kube, self._cache, source, series, asked)
+        tries = CanaryStep(self._cache, asked, times, series.scrape_interval_seconds)
         revisions, arms = RevisionObjects(kube, self._cache), AdoptedArms(kube, self._cache)
         actions = CanaryActions(
             CanaryParts(kube, self._cache, revisions, arms, status, dry_run=settings.dry_run)
         )
         self._loop = ControlLoop(
             LoopParts(
-                context=StepContext(
-                    self._cache, tables, times, fallbacks, CanaryStep(self._cache, asked, times)
-                ),
+                context=StepContext(self._cache, tables, times, fallbacks, tries),
                 collector=collector,
                 scale=scale,
                 status=status,

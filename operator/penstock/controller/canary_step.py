@@ -49,6 +49,7 @@ class CanaryStep:
     cache: FleetCache
     endpoints: EndpointCache | None
     times: LoopTimes
+    scrape_interval_seconds: float = 15.0
 
     def decide(
         self,
@@ -91,6 +92,7 @@ class CanaryStep:
             command_fault=fault,
             refusal=self._refusal(spec, canary, seen.pool, pool),
             startup_seconds=self._startup_seconds(spec, state, now),
+            scrape_interval_seconds=self.scrape_interval_seconds,
         )
         decision, canary.memory = decide_canary(spec, observation, memory, now)
         canary.plan = decision.value

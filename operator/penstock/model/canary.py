@@ -70,6 +70,7 @@ class CanaryObservation:
     command_fault: str = ""  # what is wrong with the annotation
     refusal: tuple[RolloutReason, str] | None = None  # why nothing may be tried: reason, message
     startup_seconds: float = 120.0  # measured, or the spec's
+    scrape_interval_seconds: float = 15.0  # of the metrics that the verdict comes from
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ from penstock.model.spec import RoutingType, ServiceSpec, WorkloadType
 from penstock.policy.canary_sizing import replicas_for
 from penstock.policy.drain import DRAIN_DEADLINE_SECONDS, SETTLE_SECONDS
 
-# A new share is seen for at least so long: four scrapes of 15 s, whatever the evidence of the last step.
-LEAST_STEP_SECONDS = 60.0
+# A new share is seen for at least so many scrapes, whatever the evidence of the last step: 60 s at 15 s.
+LEAST_STEP_SCRAPES = 4
+# And never for less: what a changed load does to an engine's queue takes some seconds to show.
+LEAST_STEP_SECONDS = 15.0
 # A step goes on for its time being over only if so many canary requests were counted in it.
 LEAST_STEP_REQUESTS = 20.0
 # The pause between two starts of a crashing container grows to 5 minutes: by then it has been seen twice.
@@ -169,7 +171,8 @@ class Situation:
         reached = self.memory.reached_at
         if reached is None:
             return False
-        return self.now >= max(reached, self.memory.evidence_from or reached) + LEAST_STEP_SECONDS
+        least = max(LEAST_STEP_SECONDS, LEAST_STEP_SCRAPES * self.seen.scrape_interval_seconds)
+        return self.now >= max(reached, self.memory.evidence_from or reached) + least
 
     def step_over(self) -> bool:
         """Whether the step's time is over, with requests in it and nothing that leans against the canary."""
