@@ -61,6 +61,10 @@ class Recorder:
             self._gap = True
             self._metrics.records_lost.labels("behind").inc(len(tick))
 
+    def wait_until_written(self) -> None:
+        """Block until all that was taken is written, or lost."""
+        self._waiting.join()
+
     def close(self) -> None:
         """Write what waits, for some seconds at most."""
         try:
@@ -76,6 +80,7 @@ class Recorder:
                 self._last.clear()
             for first in range(0, len(tick), SERVICES_AT_ONCE):
                 self._write(tick[first : first + SERVICES_AT_ONCE])
+            self._waiting.task_done()
         self._files.close()
 
     def _write(self, part: Sequence[Seen]) -> None:

@@ -236,7 +236,8 @@ def _unmoved(
     before = None if said is None else said.value
     if (
         before is None
-        or before.per_replica is not per_replica
+        # Mostly the very same; equal ones after a restart, and in a replay.
+        or (before.per_replica is not per_replica and before.per_replica != per_replica)
         or before.serving != serving
         or before.enforced is not enforced
         or before.queue_ratio != _queue_ratio(trimmed)

@@ -1,0 +1,117 @@
+"""What cannot be replayed is refused with its line; what is missing is missing and never zero."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fakes.recorded_world import lines, replayed
+from fakes.world import chat
+
+POOL = {"target": 2, "current": 2, "ready": 2}
+SEE = "Fix: see docs/observation.schema.json\n"
+
+
+def line(at: float = 0.0, **changes: Any) -> dict[str, Any]:
+    return {"at": at, "load": {"arrival_rate": 17.2}, "pool": POOL} | changes
+
+
+def stream(*observations: object) -> bytes:
+    return b"\n".join(each if isinstance(each, bytes) else orjson.dumps(each) for each in observations)
+
+
+@pytest.mark.parametrize(
+    ("observations", "message"),
+    [
+        ((line(), b"{no json"), "line 2: no JSON: "),
+        ((line(), [1]), "line 2: [1] instead of an object"),
+        ((line(arrivals=3),), "line 1: arrivals: unknown field; known are at, begin, "),
+        (
+            (line(load={"arrival_rate": 1, "wating": 3}),),
+            "line 1: load.wating: unknown field; did you mean w",
+        ),
+        ((line(load={}),), "line 1: load.arrival_rate: missing: write requests per second, or null"),
+        (({"at": 0.0, "pool": POOL},), "line 1: load missing"),
+        ((line(15.0), line(0.0)), "line 2: at: 0.000 is not after 15.000, the observation before"),
+        ((line(15.0), line(15.0)), "line 2: at: 15.000 is not after 15.000, the observation before"),
+        ((line(load={"arrival_rate": "17"}),), "line 1: load.arrival_rate: '17' is not a number"),
+        ((line(load={"arrival_rate": -1}),), "line 1: load.arrival_rate: -1 is below 0"),
+        ((line(load={"arrival_rate": True}),), "line 1: load.arrival_rate: True is not a number"),
+        (
+            (line(pool={"target": 2.5, "current": 2, "ready": 2}),),
+            "line 1: pool.target: 2.5 is not a whole number",
+        ),
+        ((line(pool={"target": 2}),), "line 1: pool: current, ready missing"),
+        (
+            (line(load={"arrival_rate": {"absence": "Gone"}}),),
+            "line 1: load.arrival_rate.absence: 'Gone' is no",
+        ),
+        (
+            (line(load={"arrival_rate": 1, "ttft": {"95": 0.1}}),),
+            "line 1: load.ttft.95: a percentile is",
+        ),
+        ((line(service="prod/other"),), "no observation of prod/chat: only of prod/other"),
+        ((), "no observation of prod/chat: no line at all"),
+    ],
+)
+def test_a_stream_that_cannot_be_replayed_names_the_line(
+    observations: tuple[object, ...], message: str, tmp_path: Path
+) -> None:
+    result = replayed(chat(), stream(*observations), tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {message}"), result.stderr
+    if message.startswith("line") and "JSON" not in message:
+        assert result.stderr.endswith(SEE)
+
+
+@pytest.mark.parametrize("missing", [None, {"absence": "QueryFailed", "detail": "no Prometheus"}])
+def test_a_missing_arrival_rate_holds_the_count(missing: object, tmp_path: Path) -> None:
+    result = replayed(chat(), stream(line(load={"arrival_rate": missing})), tmp_path)
+    (decided,) = lines(result.stdout_bytes)
+    assert (decided["replicas"]["value"], decided["replicas"]["reason"]) == (2, "MetricsMissing")
+
+
+def test_a_true_zero_is_no_missing_signal(tmp_path: Path) -> None:
+    nothing = {"arrival_rate": 0, "queue_growth": 0, "waiting": 0, "running": 0}
+    result = replayed(chat(), stream(line(load=nothing)), tmp_path)
+    (decided,) = lines(result.stdout_bytes)
+    assert decided["replicas"]["reason"] != "MetricsMissing"
+
+
+def test_lines_of_other_services_and_empty_ones_are_passed_over(tmp_path: Path) -> None:
+    result = replayed(chat(), stream(line(service="prod/other"), b"", line(service="prod/chat")), tmp_path)
+    assert (result.exit_code, len(lines(result.stdout_bytes))) == (0, 1)
+
+
+def test_a_changed_service_is_warned_of(tmp_path: Path) -> None:
+    result = replayed(chat(), stream(line(0.0, generation=3), line(15.0, generation=4)), tmp_path)
+    assert result.exit_code == 0
+    assert "Warning: line 2: the service was changed here (generation 3 to 4)" in result.stderr
+
+
+def test_an_unknown_profile_is_refused_before_the_first_line(tmp_path: Path) -> None:
+    spec = chat() | {"engine": {"type": "VLLM", "profile": {"type": "Named", "name": "llama-3.1-8b-h200x"}}}
+    result = replayed(spec, stream(line()), tmp_path)
+    assert result.exit_code == 2
+    assert "llama-3.1-8b-h200x" in result.stderr
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    replayed(chat(), b"", tmp_path)  # writes the service
+    process = subprocess.Popen(
+        [sys.executable, "-m", "penstock.cli.main", "replay", "-f", str(tmp_path / "service.yaml")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate(
+        stream(*(line(15.0 * index, load={"arrival_rate": None}) for index in range(200))), timeout=60
+    )
+    assert (process.returncode, said) == (0, b"")
