@@ -140,7 +140,7 @@ def _stop_loss_row(state: ErrorState, decides: Thresholds) -> Row:
 def _latency_row(
     metric: Metric, memory: LatencyMemory | None, limits: JudgeLimits, decides: Thresholds
 ) -> Row:
-    if memory is None or not memory.edges:
+    if memory is None or len(memory.edges) < 2:
         thresholds = decides.latency / math.log(10), decides.promotion / math.log(10)
         row = Evidence(
             metric, against_threshold=thresholds[0], for_threshold=thresholds[1], missing=NO_CANARY

@@ -178,6 +178,10 @@ def _latency_to_status(memory: LatencyMemory) -> dict[str, Any]:
     share = state.level_slow / max(float(state.level_total), 1.0)
     kept = (share >= STORED_SHARES[0]) & (share <= STORED_SHARES[1])
     kept |= np.isfinite(state.log_against).any(axis=-1) | np.isfinite(state.log_for).any(axis=-1)
+    if kept.sum() == 1:
+        # A slope takes two: the next edge stays as well, or the one before the last.
+        alone = int(np.argmax(kept))
+        kept[alone + 1 if alone + 1 < kept.size else alone - 1] = True
     return {
         "edges": [edge for edge, keep in zip(memory.edges, kept, strict=True) if keep],
         "level": [*_plain(state.level_slow[kept]), _plain(state.level_total)],

@@ -150,7 +150,7 @@ def _advance(
     if not edges:
         return _due(memory, tick.weight) if memory else None
     weight = tick.weight if memory is not None else tick.weight + tick.missed
-    if memory is None or not set(memory.edges) <= set(edges) or not memory.edges:
+    if memory is None or not set(memory.edges) <= set(edges) or len(memory.edges) < 2:
         memory = _carried(memory, edges)
     bets = bets_of(memory, metric, limits)
     thinned = memory.edges != edges and memory.state.level_total >= LEAST_LEVEL_REQUESTS
