@@ -7,6 +7,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kind-from-source
 export PATH := $(PATH):$(CACHE)/bin
 
 CLUSTER ?= local#   demo: `local` processes, or `kind`
+SCENE ?= overload#  demo: or `canary`
 NAME ?= penstock#   kind-up, kind-down: the cluster's name
 PYTEST_ARGS ?=#     test: more arguments for pytest, e.g. PYTEST_ARGS='-k lease -x'
 SIMULATION_ARGS ?=# bench-simulation: --trace FILE takes that day for the speed
@@ -16,18 +17,18 @@ DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulate
 CANARY_ARGS ?=#     bench-canary: --quick, --cells TEXT, --rates 5,20, --plot FILE
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
-.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-forecast bench-dataplane bench-canary image kind-up kind-down lock venv clean
+.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-forecast bench-dataplane bench-canary bench-policies image kind-up kind-down lock venv clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: venv ## Operator, engines, Prometheus and a load step on this machine (CLUSTER=kind: on kind)
+demo: venv ## Operator, engines, Prometheus and a load step here (CLUSTER=kind: on kind; SCENE=canary)
 ifeq ($(strip $(CLUSTER)),kind)
 	@testbed/prepare kind
 	@testbed/build-image
 	@testbed/kind-demo
 else
-	@$(BIN)/penstock demo
+	@$(BIN)/penstock demo --scene $(SCENE)
 endif
 
 test: venv ## All tests this machine can run; what was skipped is listed at the end of each of the two parts

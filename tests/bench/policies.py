@@ -15,13 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import policies_llmd
-from bench.dataplane_report import Figure, console
+from bench import policies_llmd, policies_matched
+from bench.dataplane_report import Figure, console, print_figures
 from bench.policies_run import Store
 from bench.policies_tables import keep_tables
 
 HERE = Path(__file__).parents[2]
-SECTIONS = ("a",)
+SECTIONS = ("a", "b")
 
 
 def main() -> int:
@@ -31,6 +31,7 @@ def main() -> int:
     )
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
     parser.add_argument("--quick", action="store_true", help="few policies, short traces")
+    parser.add_argument("--days", action="store_true", help="whole days instead of two hours around the peak")
     parser.add_argument("--traces", type=Path, default=HERE.parent / "shared" / "traces")
     parser.add_argument("--out", type=Path, default=HERE / "build" / "policies")
     parser.add_argument("--fresh", action="store_true", help="forget stored results")
@@ -43,6 +44,10 @@ def main() -> int:
     figures: list[Figure] = []
     if "a" in chosen:
         figures += policies_llmd.measure(store, quick=options.quick)
+    if "b" in chosen:
+        of_traces = policies_matched.measure(store, options.traces, quick=options.quick, days=options.days)
+        print_figures(of_traces, "(b) request traces")
+        figures += of_traces
     console.print(f"all results: {store.write_csv()}")
     judged = [each for each in figures if each.goal is not None]
     missed = sum(each.missed for each in judged)

@@ -82,7 +82,7 @@ def measure(store: Store, *, quick: bool) -> list[Figure]:
     full = store.run(SECTION, scenario, "static 8", make=lambda _: Static(MOST), until=back_at_floor)
     rows.append(full)
     print_grid(
-        f"(a) published llm-d profile; steps x {slower():.3f} for a knee of {KNEE_PER_SECOND} requests/s a replica",
+        f"(a) published llm-d profile; steps x {slower():.3f}, knee at {KNEE_PER_SECOND} requests/s each",
         ["SLO met %", "replicas", "until s", "events", "TTFT p95 s", "TPOT p95 ms"],
         [_row(each) for each in sorted(rows, key=lambda each: -each.attainment)],
     )

@@ -33,7 +33,8 @@ def keep_tables(directory: Path) -> None:
 def _stamp() -> str:
     """Return a digest of what tables depend on: another model must not find old answers."""
     package = Path(capacity_problem.__file__).parents[1]
-    parts = [*(package / "queueing").glob("*.py"), package / "policy/sizing.py"]
-    for name in ("capacity_table", "capacity_problem", "admission_law"):
-        parts.append(package / f"policy/{name}.py")
+    policy = package / "policy"
+    names = ("sizing", "capacity_table", "capacity_problem", "admission_law")
+    solvers = [policy / f"{name}.py" for name in names]
+    parts = [*(package / "queueing").glob("*.py"), *solvers]
     return hashlib.sha256(b"".join(each.read_bytes() for each in sorted(parts))).hexdigest()

@@ -56,7 +56,9 @@ class Dynamo:
         inputs, outputs = engine.prompt_tokens / engine.requests, engine.generation_tokens / engine.requests
         self._lengths = inputs, outputs
         seconds = worker_seconds(self._profile, inputs, outputs, self._itl)
-        self._floor = max(1, math.ceil(engine.requests * seconds - 1e-9))
+        # Its front end counts requests as they come; what a full pool serves would never ask for more.
+        rate = seen.offered_rate_over(THROUGHPUT_SECONDS)
+        self._floor = max(1, math.ceil((engine.requests if rate is None else rate) * seconds - 1e-9))
 
     def _load_step(self, seen: Signals) -> int:
         if self._lengths is None:
