@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "Run the operator.",
     "plan": "Plan capacity without a cluster.",
     "explain": "Explain a live decision, and what one replica more or less would give.",
+    "simulate": "Replay a trace against scaling policies in a simulation: a table, an HTML report.",
     "replay": "Decide on recorded observations again, without a cluster.",
     "engine": "Run a stand-in LLM server with an engine profile's timing.",
     "load": "Send open-loop load from a rate or a trace and report percentiles.",
