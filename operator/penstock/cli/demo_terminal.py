@@ -20,6 +20,7 @@ INDENT = 17  # time and label
 _COLOURS = {
     Kind.DECISION: "green",
     Kind.CONDITION: "yellow",
+    Kind.CANARY: "green",
     Kind.LOAD: "cyan",
     Kind.APPLY: "cyan",
     Kind.OPERATOR: "red",
@@ -32,6 +33,11 @@ class Terminal:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._width = min(LONGEST_LINE, shutil.get_terminal_size((80, 24)).columns)
+
+    @property
+    def width(self) -> int:
+        """Columns of a line."""
+        return self._width
 
     @property
     def seconds(self) -> float:

@@ -21,6 +21,8 @@ class Kind(StrEnum):
     DECISION = "decides"
     CONDITION = "reports"
     REPLICAS = "replicas"
+    CANARY = "canary"
+    EVIDENCE = "evidence"
     OPERATOR = "operator"
     NOTE = "note"
     LOG = "log"

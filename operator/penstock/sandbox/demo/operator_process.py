@@ -22,6 +22,7 @@ class OperatorProcess:
     log: Path
     scene: Scene
     gateway_arguments: tuple[str, ...] = ()  # of `penstock run`, where it serves a gateway
+    listen_port: int = 0  # of its metrics; 0: any
     is_killed: bool = field(default=False, init=False)
     _child: ChildProcess | None = field(default=None, init=False)
 
@@ -41,7 +42,7 @@ class OperatorProcess:
             f"--rate-window={scene.rate_window_seconds:g}",
             f"--namespace={NAMESPACE}",
             f"--lease-namespace={NAMESPACE}",
-            "--listen=127.0.0.1:0",
+            f"--listen=127.0.0.1:{self.listen_port}",
             "--log-format=console",
             *self.gateway_arguments,
         ]
