@@ -1,6 +1,6 @@
 """Ours and the peers' policies on the same load: attainment, replica-hours, what each part of ours is worth.
 
-    python tests/bench/policies.py [SECTION ..] [--quick] [--traces DIR] [--out DIR] [--fresh]
+    python tests/bench/policies.py [SECTION ..] [--quick] [--start-ups 120] [--out DIR] [--fresh]
 
 Sections: a (published llm-d profile), b (request traces), c (ablations), e (adversity). Results are kept in
 DIR (build/policies) as results.jsonl and results.csv; what is there is not run again, so a long sweep may be
@@ -15,13 +15,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import policies_llmd, policies_matched
+from bench import policies_ablations, policies_adversity, policies_llmd, policies_matched
 from bench.dataplane_report import Figure, console, print_figures
 from bench.policies_run import Store
 from bench.policies_tables import keep_tables
+from bench.policies_traces import START_UPS
 
 HERE = Path(__file__).parents[2]
-SECTIONS = ("a", "b")
+SECTIONS = ("a", "b", "c", "e")
 
 
 def main() -> int:
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
     parser.add_argument("--quick", action="store_true", help="few policies, short traces")
     parser.add_argument("--days", action="store_true", help="whole days instead of two hours around the peak")
+    parser.add_argument("--start-ups", type=float, nargs="+", default=START_UPS, metavar="SECONDS")
     parser.add_argument("--traces", type=Path, default=HERE.parent / "shared" / "traces")
     parser.add_argument("--out", type=Path, default=HERE / "build" / "policies")
     parser.add_argument("--fresh", action="store_true", help="forget stored results")
@@ -45,9 +47,17 @@ def main() -> int:
     if "a" in chosen:
         figures += policies_llmd.measure(store, quick=options.quick)
     if "b" in chosen:
-        of_traces = policies_matched.measure(store, options.traces, quick=options.quick, days=options.days)
+        of_traces = policies_matched.measure(
+            store, options.traces, quick=options.quick, days=options.days, start_ups=options.start_ups
+        )
         print_figures(of_traces, "(b) request traces")
         figures += of_traces
+    if "c" in chosen:
+        policies_ablations.measure(store, options.traces, quick=options.quick)
+    if "e" in chosen:
+        under_adversity = policies_adversity.measure(store, quick=options.quick)
+        print_figures(under_adversity, "(e) adversity")
+        figures += under_adversity
     console.print(f"all results: {store.write_csv()}")
     judged = [each for each in figures if each.goal is not None]
     missed = sum(each.missed for each in judged)

@@ -80,6 +80,7 @@ class Store:
         tuning: dict[str, float] | None = None,
         make: Callable[[Scenario], ScalingPolicy] | None = None,
         until: Callable[[Run], float] | None = None,
+        seed: int = SEED,
     ) -> Result:
         """Return the result of a policy by name, or of the one that `make` makes under that name."""
         chosen = tuning or {}
@@ -88,7 +89,7 @@ class Store:
             return self.known[key]
         began = time.perf_counter()
         made = policy(name, scenario, **chosen) if make is None else make(scenario)
-        run = simulate(scenario, made, SEED)
+        run = simulate(scenario, made, seed)
         result = replace(
             judged(run, scenario, None if until is None else until(run)),
             section=section,

@@ -1,8 +1,8 @@
 """(b) Request traces: every shipped one, at a peak of 4, 16 and 48 replicas of Llama-3.1-8B on an H100.
 
-TTFT 500 ms and TPOT 50 ms at p95. A trace is multiplied to its peak: each request becomes k or k+1 of the same
-lengths (k+1 by chance), copies up to 5 s earlier or later, so that bursts of a minute stay as large. Peak of
-N: the busiest five minutes need N replicas by the model. Days are cut to the hours around the peak where told.
+TTFT 500 ms and TPOT 50 ms at p95. A trace is multiplied to its peak: each request becomes k or k+1 of the
+same lengths (k+1 by chance), copies up to 5 s earlier or later, so that bursts of a minute stay as large.
+Peak of N: the busiest five minutes need N replicas by the model. Days may be cut to hours around the peak.
 """
 
 from __future__ import annotations

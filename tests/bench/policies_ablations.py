@@ -1,0 +1,129 @@
+"""(c) What each part of ours is worth: the same policy with one part switched off.
+
+On the published llm-d profile, and on the real hour of conversations (start-up 120 s, peak 4). "mean" sizes
+for the 63rd percentile, which is the mean of an exponential law. Without pooling the model takes N replicas
+as N queues. Calibration is looked at where the engine is 30 % slower than the profile says, with up to half
+as many replicas more: the published eight would not carry that load however they were chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.dataplane_report import print_grid
+from bench.policies_llmd import back_at_floor, published_profile
+from bench.policies_matched import SWEPT_START_UP
+from bench.policies_run import Result, Store
+from bench.policies_traces import available, scenario
+from penstock.policy.demand import Demand
+from penstock.policy.estimate import Estimate
+from penstock.policy.memory import NO_CALIBRATION, NO_LEAD, NO_SPEED, ServiceMemory
+from penstock.queueing.balancer import Balancer
+from penstock.sim.policies.penstock import Penstock, Settings
+from penstock.sim.policy_port import ScalingPolicy
+from penstock.sim.scenario import Scenario
+
+SECTION = "c"
+SLOWER = 1.3
+MEAN_PERCENTILE = 0.63
+
+
+class WithoutLeadTime(Penstock):
+    """Plans for the next tick."""
+
+    name = "without lead time"
+
+    def remember(self, memory: ServiceMemory) -> ServiceMemory:
+        """Forget the starts that were seen."""
+        return replace(memory, lead=NO_LEAD)
+
+
+class WithoutBound(Penstock):
+    """Sizes for the level that is measured."""
+
+    name = "without forecast bound"
+
+    def believe(self, estimate: Estimate) -> Estimate:
+        """Leave the level alone of the demand."""
+        demand = estimate.demand
+        if demand is None:
+            return estimate
+        return replace(estimate, demand=Demand(demand.offered_per_second, 0.0, demand.lead_seconds))
+
+
+class WithoutCalibration(Penstock):
+    """Believes its profile."""
+
+    name = "without calibration"
+
+    def remember(self, memory: ServiceMemory) -> ServiceMemory:
+        """Forget the engine's speed."""
+        return replace(memory, speed=NO_SPEED, calibration=NO_CALIBRATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A name and the policy that goes with it."""
+
+    name: str
+    make: Callable[[Scenario], ScalingPolicy]
+
+
+AS_IT_IS = (
+    Ablation("as it is", lambda load: Penstock(load, Settings())),
+    Ablation("without lead time", lambda load: WithoutLeadTime(load, Settings(initial_startup_seconds=0.0))),
+    Ablation("without forecast bound", lambda load: WithoutBound(load, Settings())),
+    Ablation("without pooling", lambda load: Penstock(load, Settings(balancer=Balancer.RANDOM))),
+    Ablation("mean instead of p95", lambda load: Penstock(load, Settings(percentile=MEAN_PERCENTILE))),
+)
+
+
+def slower(load: Scenario) -> Scenario:
+    """Return the load on an engine that is 30 % slower than its profile."""
+    return replace(
+        load,
+        name=f"{load.name}, engine 30 % slower",
+        profile=load.profile.at_speed(SLOWER),
+        max_replicas=load.max_replicas * 3 // 2,
+    )
+
+
+def calibrations(profiled: Scenario) -> tuple[Ablation, ...]:
+    """Return ours with and without calibration, both given the profile that is wrong."""
+    settings = Settings(profile=profiled.profile)
+    return (
+        Ablation("calibrated", lambda load: Penstock(load, settings)),
+        Ablation("without calibration", lambda load: WithoutCalibration(load, settings)),
+    )
+
+
+def measure(store: Store, traces: Path, *, quick: bool) -> None:
+    """Print what is lost or saved without each part."""
+    for load in loads(traces, quick=quick):
+        until = back_at_floor if load.name == published_profile().name else None
+        slow = slower(load)
+        rows = [store.run(SECTION, load, each.name, make=each.make, until=until) for each in AS_IT_IS]
+        print_grid(f"(c) {load.name}", ("SLO met %", "average replicas", "events"), [_row(r) for r in rows])
+        rows = [
+            store.run(SECTION, slow, each.name, make=each.make, until=until) for each in calibrations(load)
+        ]
+        print_grid(f"(c) {slow.name}", ("SLO met %", "average replicas", "events"), [_row(r) for r in rows])
+
+
+def loads(traces: Path, *, quick: bool) -> list[Scenario]:
+    """Return the loads that parts are judged on."""
+    found = [published_profile()]
+    for workload, trace in available(traces):
+        if workload.name == "azure23 conv" and not quick:
+            found.append(scenario(workload, trace, peak=4, start_up_seconds=SWEPT_START_UP, hours=None))
+    return found
+
+
+def _row(result: Result) -> tuple[str, list[str]]:
+    return result.policy, [
+        f"{100 * result.attainment:.2f}",
+        f"{result.average:.2f}",
+        f"{result.scale_events}",
+    ]
