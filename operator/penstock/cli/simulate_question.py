@@ -135,9 +135,9 @@ def _cut(trace: Trace, path: Path, window: Window) -> Trace:
     arrivals = trace.arrivals[inside]
     if not arrivals.size:
         first, last = float(trace.arrivals[0]), float(trace.arrivals[-1])
+        where = f"from {start:,.0f} s on" if math.isinf(end) else f"between {start:,.0f} s and {end:,.0f} s"
         raise PlanFault(
-            f"{path} has no request between {start:,.0f} s and {end:,.0f} s: it goes from {first:,.0f} s to "
-            f"{last:,.0f} s",
+            f"{path} has no request {where}: it goes from {first:,.0f} s to {last:,.0f} s",
             "choose --from and --for inside it",
         )
     begins = start if start > 0 or window.length_seconds is not None else float(arrivals[0])

@@ -14,7 +14,7 @@ import numpy as np
 
 from penstock.queueing.domain import FloatArray
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 64, 16, 12, 30
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 64, 16, 24, 30
 _TIME_STEPS = (10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 _MOST_TIME_TICKS = 13
 
@@ -71,7 +71,8 @@ def plot(axes: Axes, lines: Sequence[Line], limits: Sequence[tuple[float, str]] 
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#b00020" '
             'stroke-width="1.2" stroke-dasharray="6 3"/>'
-            f'<text x="{WIDTH - RIGHT}" y="{y - 3:.1f}" text-anchor="end" fill="#b00020">'
+            # Above the drawing area: beside its line it would hide what comes close to it.
+            f'<text x="{WIDTH - RIGHT}" y="{TOP - 8}" text-anchor="end" fill="#b00020">- - '
             f"{escape(name)}</text>"
         )
     parts += _legend(lines)
@@ -151,18 +152,14 @@ def _path(axes: Axes, line: Line) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> list[str]:
-    """Name the lines in the upper left corner, on paper white enough to be read over them."""
-    shown = [line for line in lines if line.label]
-    parts, x = [], LEFT + 8.0
-    for line in shown:
-        width = 26 + 6.2 * len(line.label)
+    """Name the lines above the drawing area."""
+    parts, x = [], float(LEFT)
+    for line in lines:
         dash = ' stroke-dasharray="4 3"' if line.dashed else ""
         parts.append(
-            f'<rect x="{x - 3:.1f}" y="{TOP + 2}" width="{width:.1f}" height="15" fill="#fff" '
-            'fill-opacity="0.8"/>'
-            f'<line x1="{x:.1f}" x2="{x + 16:.1f}" y1="{TOP + 10}" y2="{TOP + 10}" stroke="{line.colour}" '
+            f'<line x1="{x:.1f}" x2="{x + 16:.1f}" y1="{TOP - 12}" y2="{TOP - 12}" stroke="{line.colour}" '
             f'stroke-width="2.5"{dash}/>'
-            f'<text x="{x + 20:.1f}" y="{TOP + 14}" fill="#222">{escape(line.label)}</text>'
+            f'<text x="{x + 20:.1f}" y="{TOP - 8}" fill="#222">{escape(line.label)}</text>'
         )
-        x += width + 6
+        x += 32 + 6.2 * len(line.label)
     return parts

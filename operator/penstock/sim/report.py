@@ -31,7 +31,7 @@ section { break-inside: avoid; }
 @media print { body { margin: 0; font-size: 11px; max-width: none; } }
 """
 COLUMNS = (
-    "policy", "SLO attained", "replica-hours", "average", "peak", "cost", "TTFT p50", "p95", "p99",
+    "policy", "SLO attained", "replica-hours", "mean", "peak", "cost", "TTFT p50", "p95", "p99",
     "TPOT p50", "p95", "p99", "refused", "up / down",
 )  # fmt: skip
 
@@ -69,7 +69,7 @@ def report(
     return "\n".join(parts)
 
 
-def row(figures: Figures, currency: str) -> tuple[str, ...]:
+def _row(figures: Figures, currency: str) -> tuple[str, ...]:
     """Return the cells of a policy, in the order of COLUMNS."""
     cost = "" if figures.cost is None else f"{figures.cost:,.2f} {currency}"
     return (
@@ -97,7 +97,7 @@ def _table(scenario: Scenario, results: Sequence[Figures], currency: str) -> lis
     heads = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
     parts = [f"<table><thead><tr>{heads}</tr></thead><tbody>"]
     for each in results:
-        cells = row(each, currency)
+        cells = _row(each, currency)
         # Beyond its objective: p95 and p99 of both times.
         seconds = {7: each.ttft_seconds[0.95], 8: each.ttft_seconds[0.99], 10: each.tpot_seconds[0.95]}
         seconds[11] = each.tpot_seconds[0.99]
