@@ -156,7 +156,9 @@ def _http_options(retry_policy: dict[str, Any]) -> dict[str, Any]:
 def _retry_elsewhere() -> dict[str, Any]:
     return {
         "retry_on": _NEVER_SENT,
-        "num_retries": 2,
+        # A pod that is gone has the fewest requests, so the scan finds it again and again: the second failure
+        # puts it aside, and on a busy machine the third attempt still came before that was known.
+        "num_retries": 3,
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
