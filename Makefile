@@ -31,18 +31,23 @@ else
 	@$(BIN)/penstock demo --scene $(SCENE)
 endif
 
-test: venv ## All tests this machine can run; what was skipped is listed at the end of each of the two parts
-	@$(MAKE) --no-print-directory --keep-going test-core test-on-kind
+test: venv ## All tests this machine can run; what was skipped is listed at the end of each of the three parts
+	@$(MAKE) --no-print-directory --keep-going test-core test-slow test-on-kind
 
 test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node image and the images
 	@testbed/prepare kind
 	@PENSTOCK_REQUIRE=kind $(MAKE) --no-print-directory test-on-kind
 
-# Arguments such as -k may leave one of the two parts without a test: pytest says so by 5.
-.PHONY: test-core test-on-kind
+# Arguments such as -k may leave a part without a test: pytest says so by 5.
+.PHONY: test-core test-slow test-on-kind
+REQUIRED_HERE = PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE))
 test-core: venv
-	@PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m 'not kind' $(PYTEST_ARGS) || [ $$? = 5 ]
+	@$(REQUIRED_HERE) $(BIN)/python -m pytest -m 'not kind and not slow' \
+	--numprocesses 2 --dist loadfile $(PYTEST_ARGS) || [ $$? = 5 ]
+
+# Engines and the demo in real time: one after the other, they share the cores with nothing.
+test-slow: venv
+	@$(REQUIRED_HERE) $(BIN)/python -m pytest -m 'slow and not kind' $(PYTEST_ARGS) || [ $$? = 5 ]
 
 # Mostly waiting: two clusters at a time, each with the tests of whole files.
 test-on-kind: venv
