@@ -139,13 +139,14 @@ def test_the_page_is_well_formed_self_contained_and_has_plots_and_figures(run: A
     text = page.read_text()
     root = ET.fromstring(text)
     html, svg = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
-    assert [each.text for each in root.iter(f"{html}h2")][:2] == ["Policies", "Load"]
-    assert len(list(root.iter(f"{svg}svg"))) == 2 + 4 * 3
+    assert [each.text for each in root.iter(f"{html}h2")][:3] == ["Policies", "What attainment costs", "Load"]
+    assert len(list(root.iter(f"{svg}svg"))) == 1 + 2 + 4 * 3
     rows = [[cell.text for cell in row] for row in root.iter(f"{html}tr")]
     assert [row[0] for row in rows[-3:]] == POLICIES.split(",")
     for path in root.iter(f"{svg}path"):
         assert "nan" not in path.attrib["d"]
         assert len(path.attrib["d"]) > 20
+    assert len(list(root.iter(f"{svg}circle"))) == 3
     for forbidden in ("<script", "http-equiv", "@import", "src=", "href="):
         assert forbidden not in text
     linked = {part.split('"')[0] for part in text.split("http://")[1:]}

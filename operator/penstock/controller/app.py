@@ -12,7 +12,6 @@ import os
 import socket
 import time
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -36,7 +35,7 @@ from penstock.controller.httproutes import HttpRoutes
 from penstock.controller.loop import ControlLoop, LoopParts
 from penstock.controller.model_check import ModelCheck
 from penstock.controller.observed_source import ObservedSource
-from penstock.controller.record_files import RecordFiles
+from penstock.controller.record_files import record_files
 from penstock.controller.recording import Recorder
 from penstock.controller.relist import Relister
 from penstock.controller.revisions import RevisionObjects
@@ -100,6 +99,8 @@ class Operator:
         self._weights: RouteWeights | None = None
         self._began = time.monotonic()
         self._lease_known = not settings.leader_election
+        # A standby finds out too, before it is needed.
+        self._record_files = record_files(settings.record_directory, settings.record_limit_bytes)
 
     async def run(self) -> int:
         """Serve health, wait for the Lease, then watch and tick; return the exit code."""
@@ -264,12 +265,10 @@ class Operator:
             )
 
     def _recorder(self, times: LoopTimes) -> Recorder | None:
-        """Return what writes records; None where none are wanted. Raises OSError for a wrong directory."""
-        settings = self._settings
-        if not settings.record_directory:
+        """Return what writes records; None where none are wanted."""
+        if self._record_files is None:
             return None
-        files = RecordFiles(Path(settings.record_directory), settings.record_limit_bytes)
-        recorder = Recorder(files, times, self._metrics)
+        recorder = Recorder(self._record_files, times, self._metrics)
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         return recorder
 

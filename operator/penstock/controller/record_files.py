@@ -98,6 +98,11 @@ class RecordFiles:
         return self._directory / f"{kind}-{number:06d}.jsonl"
 
 
+def record_files(directory: str, limit_bytes: int) -> RecordFiles | None:
+    """Return where records go; None for no directory. Raises OSError for one that cannot be written to."""
+    return RecordFiles(Path(directory), limit_bytes) if directory else None
+
+
 def _append(file: FileIO, content: bytes) -> None:
     view = memoryview(content)
     while view:

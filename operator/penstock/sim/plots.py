@@ -87,6 +87,12 @@ def round_up(value: float) -> float:
     return next(power * each for each in (1.0, 2.0, 5.0, 10.0) if power * each >= value * (1 - 1e-9))
 
 
+def ticks(low: float, high: float) -> list[float]:
+    """Return round values between two bounds, at most six."""
+    step = round_up((high - low) / 5)
+    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
 def clock(seconds: float) -> str:
     """Return hours and minutes since the start, or seconds below a minute."""
     whole = round(seconds)
@@ -123,9 +129,7 @@ def _ticks(axes: Axes) -> list[float]:
     if axes.scale == "log":
         first, last = math.ceil(math.log10(axes.low) - 1e-9), math.floor(math.log10(axes.high) + 1e-9)
         return [10.0**power for power in range(first, last + 1)]
-    step = round_up((axes.high - axes.low) / 5)
-    first = math.ceil(axes.low / step - 1e-9)
-    return [k * step for k in range(first, math.floor(axes.high / step + 1e-9) + 1)]
+    return ticks(axes.low, axes.high)
 
 
 def _path(axes: Axes, line: Line) -> str:

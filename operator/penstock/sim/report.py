@@ -13,6 +13,7 @@ import numpy as np
 
 from penstock.queueing.domain import FloatArray
 from penstock.sim.figures import Figures, rates
+from penstock.sim.frontier import frontier
 from penstock.sim.plots import Axes, Line, plot, round_up
 from penstock.sim.scenario import Scenario
 
@@ -56,6 +57,9 @@ def report(
         '<p class="note">SLO attained: requests answered within TTFT and TPOT, out of all. '
         "Replica-hours count what is paid for: starting, ready and draining. Times are at the client; "
         "percentiles are those of answered requests.</p>",
+        "<section><h2>What attainment costs</h2>",
+        frontier(results),
+        '<p class="note">Filled: no other policy here attains as much for less.</p></section>',
         "<section><h2>Load</h2>",
         _load(scenario, results[0].series.edges, end),
         "</section>",
