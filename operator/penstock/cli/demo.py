@@ -158,6 +158,8 @@ async def _run_canary(options: Options, home: Path, terminal: Terminal) -> int:
         if report.failure:
             terminal.write()
             terminal.paragraph(f"Failed: {report.failure}.")
+        else:
+            terminal.write("Each revision got the verdict that it deserved, and no request failed.")
         if options.keep:
             await _keep(cluster, gateway, terminal)
     return code

@@ -33,7 +33,7 @@ from penstock.sandbox.demo.canary_watch import CanaryWatch
 from penstock.sandbox.demo.cluster import DemoCluster, DemoError
 from penstock.sandbox.demo.commentary import Kind, Say
 from penstock.sandbox.demo.gateway_process import GatewayProcess
-from penstock.sandbox.demo.hand_over import Clients
+from penstock.sandbox.demo.hand_over import HISTORY_SECONDS, Clients
 from penstock.sandbox.demo.operator_process import OperatorProcess
 from penstock.sandbox.demo.scene import MODEL, NAME, NAMESPACE
 from penstock.sandbox.demo.witness import Witness
@@ -85,25 +85,17 @@ class CanaryPlay:
             READY_WITHIN_SECONDS,
             "the replicas were not ready",
         )
-        self.say(Kind.APPLY, "the objective, and how a new revision is to be tried:")
-        text = inference_service_yaml(scene)
-        self.show_yaml(text)
-        await cluster.apply(INFERENCE_SERVICES, yaml.safe_load(text))
-        await self._until_served()
         clients = Clients(cluster.home / "clients.urls")
-        clients.swap(self.gateway.url)
+        clients.use(cluster.urls_file)
         generator = self._generator(clients)
         witness.begin()
-        self.say(
-            Kind.LOAD,
-            f"{scene.per_second:g} requests/s through the gateway, on {scene.stable_replicas} replicas.",
-        )
+        self.say(Kind.LOAD, f"{scene.per_second:g} requests/s, on {scene.stable_replicas} replicas.")
         loading = asyncio.create_task(generator.run(self._plan()), name="the load")
         try:
             async with aiohttp.ClientSession() as session:
                 watch = CanaryWatch(witness, session, self.operator.listen_port, self.say)
                 following = asyncio.create_task(watch.run(), name="the watch of the canary")
-                telling = asyncio.create_task(self._try_all(witness, watch), name="the revisions")
+                telling = asyncio.create_task(self._tell(witness, watch, clients), name="the revisions")
                 try:
                     done, _ = await asyncio.wait(
                         [loading, following, telling], return_when=asyncio.FIRST_COMPLETED
@@ -122,10 +114,27 @@ class CanaryPlay:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
 
+    async def _tell(self, witness: Witness, watch: CanaryWatch, clients: Clients) -> list[TriedRevision]:
+        """Apply the objective, send the clients through the gateway, and try every revision."""
+        await asyncio.sleep(self.scene.cluster.rate_window_seconds + HISTORY_SECONDS)
+        self.say(Kind.APPLY, "the objective, and how a new revision is to be tried:")
+        text = inference_service_yaml(self.scene)
+        self.show_yaml(text)
+        await self.cluster.apply(INFERENCE_SERVICES, yaml.safe_load(text))
+        await self._until_served()
+        clients.swap(self.gateway.url)
+        self.say(
+            Kind.NOTE,
+            f"the gateway (Envoy) serves {NAME} too. Clients swap one URL, to {self.gateway.url}; in a "
+            f"cluster http://{NAME}-penstock.{NAMESPACE}.",
+        )
+        await asyncio.sleep(self.scene.quiet_seconds)
+        return await self._try_all(witness, watch)
+
     async def _try_all(self, witness: Witness, watch: CanaryWatch) -> list[TriedRevision]:
         """Try one revision after another; stops at the first one without a verdict in time."""
-        scene, tried = self.scene, []
-        await asyncio.sleep(scene.quiet_seconds)
+        scene = self.scene
+        tried: list[TriedRevision] = []
         for position, each in enumerate(scene.tries):
             watch.begin()
             before = watch.revision

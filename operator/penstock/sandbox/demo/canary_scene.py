@@ -30,13 +30,13 @@ class CanaryScene:
     """One performance. `most_seconds` bounds the load: no verdict by then fails the demo."""
 
     tries: tuple[Try, ...]
-    per_second: float = 24.0
+    per_second: float = 30.0
     stable_replicas: int = 5
     step_percents: tuple[int, ...] = (10, 30)
-    max_regression_percent: int = 40
+    max_regression_percent: int = 25
     availability_percent: str = "90"
     warm_up_seconds: int = 4
-    quiet_seconds: float = 8.0  # of load before the first canary
+    quiet_seconds: float = 5.0  # through the gateway, before the first canary
     most_seconds: float = 205.0
     after_seconds: float = 4.0  # of load after the last verdict: its share must have done no harm
     startup_seconds: float = 2.0
@@ -50,6 +50,7 @@ class CanaryScene:
             initial_replicas=self.stable_replicas,
             max_replicas=2 * self.stable_replicas + 2,
             startup_seconds=self.startup_seconds,
+            rate_window_seconds=8.0,
             lengths=self.lengths,
         )
 
