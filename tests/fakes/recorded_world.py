@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,9 +38,13 @@ def record(world: World, directory: Path, limit_bytes: int = LEAST_BYTES) -> Rec
     return recorder
 
 
-def recorded(directory: Path, kind: str) -> bytes:
-    """All lines of a kind, oldest first."""
-    return b"".join(path.read_bytes() for path in sorted(directory.glob(f"{kind}-*.jsonl")))
+def recorded(directory: Path, kind: str, segment: int | None = None) -> bytes:
+    """All lines of a kind, oldest first, or those of one segment."""
+    number = "*" if segment is None else f"{segment:06d}"
+    paths = sorted(directory.glob(f"{kind}-{number}.jsonl*"))
+    return b"".join(
+        gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in paths
+    )
 
 
 def lines(content: bytes) -> list[Any]:

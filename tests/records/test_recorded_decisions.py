@@ -13,7 +13,7 @@ from fakes.gateway_world import GatewayWorld, routed_chat
 from fakes.json_schema import faults
 from fakes.recorded_world import lines, record, recorded, replayed
 from fakes.world import World, chat
-from penstock.controller.record_files import LEAST_BYTES
+from penstock.controller.record_files import RecordFiles
 
 DOCS = Path(__file__).parents[2] / "docs"
 FALLBACK = {"backendRef": {"kind": "Service", "name": "spare", "port": 8000, "maxInFlight": 40}}
@@ -121,19 +121,19 @@ async def test_a_lost_tick_costs_that_tick_and_the_rest_is_replayed(tmp_path: Pa
     assert result.stdout_bytes == recorded(records, "decisions")
 
 
-async def test_a_later_segment_is_replayed_without_the_earlier_ones(tmp_path: Path) -> None:
+async def test_each_segment_is_replayed_without_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RecordFiles, "segment_bytes", 30_000)
     records = tmp_path / "records"
-    world = World(rate=lambda t: 20.0 + t / 20.0, spec=chat(), target=2)
-    recorder = record(world, records, LEAST_BYTES)
-    for _ in range(3):
-        await world.run(150)
-        recorder._files.end_segment()
-        recorder._last.clear()
-    recorder.close()
+    world = await steps(records)
     world.tables.close()
-    assert len(list(records.glob("observations-*.jsonl"))) == 3
-    result = replayed(world.spec, (records / "observations-000003.jsonl").read_bytes(), tmp_path)
-    assert result.stdout_bytes == (records / "decisions-000003.jsonl").read_bytes()
+    segments = sorted(records.glob("observations-*"))
+    assert len(segments) > 4
+    for number in (2, len(segments) - 1, len(segments)):
+        result = replayed(world.spec, recorded(records, "observations", number), tmp_path)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout_bytes == recorded(records, "decisions", number), number
 
 
 def test_the_schemas_name_the_fields_that_are_read() -> None:

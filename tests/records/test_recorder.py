@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import resource
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fakes.recorded_world import lines, record, recorded
@@ -14,7 +16,7 @@ from fakes.world import World, chat
 from penstock.controller.record_files import LEAST_BYTES, SEGMENTS, RecordFiles
 from penstock.controller.recording import MOST_TICKS_WAITING
 
-HALF = b"x" * (LEAST_BYTES // SEGMENTS // 2 - 1) + b"\n"
+HALF = np.random.default_rng(5).bytes(LEAST_BYTES // SEGMENTS // 2)  # no smaller when compressed
 
 
 def total(directory: Path) -> int:
@@ -31,19 +33,36 @@ def fill(files: RecordFiles, times: int) -> None:
 def test_the_oldest_segments_make_room_for_new_ones_also_of_an_earlier_process(tmp_path: Path) -> None:
     for _ in range(2):
         files = RecordFiles(tmp_path, LEAST_BYTES)
-        fill(files, 3 * SEGMENTS)
+        fill(files, SEGMENTS + 2)
         files.close()
         assert LEAST_BYTES // 2 < total(tmp_path) <= LEAST_BYTES
+    assert not list(tmp_path.glob("*.part"))
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names[-1] == f"observations-{6 * SEGMENTS:06d}.jsonl"
-    assert f"decisions-{6 * SEGMENTS:06d}.jsonl" in names
-    assert len(names) == 2 * SEGMENTS
+    assert names[-1] == f"observations-{2 * (SEGMENTS + 2):06d}.jsonl"
+    assert f"decisions-{2 * (SEGMENTS + 2):06d}.jsonl" in names
+    assert 2 * (SEGMENTS - 3) <= len(names) <= 2 * SEGMENTS
+
+
+def test_a_full_segment_is_compressed_and_one_in_progress_can_be_followed(tmp_path: Path) -> None:
+    files, line = RecordFiles(tmp_path, LEAST_BYTES), b'{"at": 1}\n' * 10_000
+    files.write(line, line)
+    files.end_segment()
+    files.write(line, line)
+    files.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "decisions-000001.jsonl.gz",
+        "decisions-000002.jsonl",
+        "observations-000001.jsonl.gz",
+        "observations-000002.jsonl",
+    ]
+    assert recorded(tmp_path, "observations") == recorded(tmp_path, "decisions") == 2 * line
+    assert (tmp_path / "decisions-000001.jsonl.gz").stat().st_size < len(line) / 10
 
 
 def test_other_files_of_the_directory_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "observations-notes.txt").write_text("mine")
     files = RecordFiles(tmp_path, LEAST_BYTES)
-    fill(files, 3 * SEGMENTS)
+    fill(files, SEGMENTS + 2)
     files.close()
     assert (tmp_path / "observations-notes.txt").read_text() == "mine"
 
@@ -70,9 +89,24 @@ class FullDisk(RecordFiles):
         super().write(observations, decisions)
 
 
+@dataclass
+class Said:
+    """A logger that keeps what it is told, and how severe that is."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+
+    def error(self, event: str, **_: object) -> None:
+        self.lines.append(("error", event))
+
+    def info(self, event: str, **_: object) -> None:
+        self.lines.append(("info", event))
+
+
 async def test_a_full_disk_costs_records_and_no_decision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    said = Said()
+    monkeypatch.setattr("penstock.controller.recording.log", said)
     monkeypatch.setattr("fakes.recorded_world.RecordFiles", FullDisk)
     world = World(rate=lambda t: 20.0 + t / 20.0, spec=chat(), target=2)
     recorder = record(world, tmp_path)
@@ -93,9 +127,10 @@ async def test_a_full_disk_costs_records_and_no_decision(
         0.0,
         450.0,
     ]
-    said = capsys.readouterr().out
-    assert said.count("records cannot be written; decisions go on without") == 1
-    assert said.count("records are written again") == 1
+    assert said.lines == [
+        ("error", "records cannot be written; decisions go on without"),
+        ("info", "records are written again"),
+    ]
 
 
 def test_a_write_that_fails_in_the_middle_leaves_no_half_line(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ SOLVED_AT_ONCE = 1024
 @click.command(
     epilog="""\b
 Examples:
-  cat records/observations-*.jsonl | penstock replay -f service.yaml > decisions.jsonl
+  zcat -f records/observations-* | penstock replay -f service.yaml > decisions.jsonl
   penstock replay -f service.yaml < observations.jsonl | jq -c '[.at, .replicas.value, .replicas.reason]'
   penstock replay -f changed.yaml -i observations.jsonl | diff decisions.jsonl -
   echo '{"at": 0, "load": {"arrival_rate": 17.2}, "pool": {"target": 2, "current": 2, "ready": 2}}' \\

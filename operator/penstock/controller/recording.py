@@ -93,19 +93,28 @@ class Recorder:
                 self._last.clear()
                 lines = self._lines(part)
             self._files.write(*lines)
-        except Exception as error:
-            # Also a defect: records are no reason to stop deciding, or to stop recording other services.
-            self._last.clear()
-            self._metrics.records_lost.labels("failed").inc(len(part))
+        except OSError as error:
+            # A full disk is the user's to mend: said once, without a traceback, until it works again.
             if str(error) != self._failing:
-                self._failing = str(error)
-                log.exception("records cannot be written; decisions go on without", error=str(error))
+                log.error("records cannot be written; decisions go on without", error=str(error))
+            self._lose(part, error)
+            return
+        except Exception as error:
+            # A defect in them is no reason to stop recording other services.
+            if str(error) != self._failing:
+                log.exception("records cannot be made; decisions go on without", error=str(error))
+            self._lose(part, error)
             return
         if self._failing:
             self._failing = ""
             log.info("records are written again")
         self._last.update({each.outcome.spec.key: each for each in part})
         self._metrics.records.inc(len(part))
+
+    def _lose(self, part: Sequence[Seen], error: Exception) -> None:
+        self._last.clear()
+        self._metrics.records_lost.labels("failed").inc(len(part))
+        self._failing = str(error)
 
     def _lines(self, part: Sequence[Seen]) -> tuple[bytes, bytes]:
         """Return the lines of observations and of decisions."""
