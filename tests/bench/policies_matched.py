@@ -3,10 +3,12 @@
 Peers run with documented defaults, with the setting that was cheapest at 95 % on *other* data (`TUNING`, a
 synthetic hour that is not reported: "tuned"), and, at the start-up of 120 s, with every value of their knob:
 the frontier, in hindsight the best that any tuning could have found on the very trace. Ours runs as it is.
+The bound is the clairvoyant at our attainment: more of the true rate until it attains as much.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,13 +125,14 @@ def _workload(
             "knobs in hindsight: "
             + (", ".join(f"{name} {cost:.2f}" for name, cost in cells) or "nobody gets there")
         )
-        drawn = frontiers | {"clairvoyant": [bound], "penstock": sweep(store, SECTION, load, "penstock")}
+        drawn = frontiers | {"clairvoyant": sweep(store, SECTION, load, "clairvoyant"), "penstock": [ours]}
         plot_frontiers(store.directory / f"frontier-{workload.name.replace(' ', '-')}.png", load.name, drawn)
     goal = SMOOTH_BOUND if workload.smooth else BURSTY_BOUND
-    ratio = ours.replica_hours / bound.replica_hours
+    needed = cost_at(sweep(store, SECTION, load, "clairvoyant"), ours.attainment)
+    ratio = math.nan if needed is None else ours.replica_hours / needed
     return [
-        Figure("(b) traces", f"{load.name}: ours over clairvoyant, at {100 * ours.attainment:.1f} % "
-               f"against {100 * bound.attainment:.1f} %", ratio, "x", SIMULATION, (Goal.AT_MOST, goal)),
+        Figure("(b) traces", f"{load.name}: ours over the bound, at our {100 * ours.attainment:.1f} %",
+               ratio, "x", SIMULATION, (Goal.AT_MOST, goal)),
     ]  # fmt: skip
 
 

@@ -3,7 +3,8 @@
     n(t) = max over [t, t + start-up] of N(true rate), N from the capacity table of the true lengths
 
 It orders exactly a start-up ahead and lets go at once. Rates are those of a minute around each instant, in
-requests of mean weight: bursts shorter than that no count of replicas follows.
+requests of mean weight: bursts shorter than that no count of replicas follows, `ratio` above 1 leaves room
+for them.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ class Clairvoyant:
     name = "clairvoyant"
     interval_seconds = STEP_SECONDS
 
-    def __init__(self, scenario: Scenario, *, percentile: float = 0.95) -> None:
+    def __init__(self, scenario: Scenario, *, percentile: float = 0.95, ratio: float = 1.0) -> None:
         table = table_of(scenario, percentile=percentile)
         rates = true_rates(scenario, window_seconds=WINDOW_SECONDS, step_seconds=STEP_SECONDS)
         start_up = scenario.start_up
         longest = start_up.p90_seconds or start_up.median_seconds
         ahead = math.ceil(longest / STEP_SECONDS) + 1
-        needed = np.array([table.replicas_for(rate) for rate in rates.tolist()])
+        needed = np.array([table.replicas_for(rate) for rate in (ratio * rates).tolist()])
         padded = np.concatenate([needed, np.repeat(needed[-1:], ahead)])
         self._wanted = np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
 

@@ -197,4 +197,5 @@ KNOBS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "skyserve": ("ratio", (1.2, 1.0, 0.8, 0.65, 0.5)),
     "kthena": ("share", (1.0, 0.8, 0.6, 0.4)),
     "static-peak": ("ratio", (0.6, 0.8, 1.0)),
+    "clairvoyant": ("ratio", (1.0, 1.1, 1.25, 1.5, 2.0)),
 }
