@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,17 +102,34 @@ def test_an_unknown_profile_is_refused_before_the_first_line(tmp_path: Path) -> 
     assert "llama-3.1-8b-h200x" in result.stderr
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    replayed(chat(), b"", tmp_path)  # writes the service
-    process = subprocess.Popen(
-        [sys.executable, "-m", "penstock.cli.main", "replay", "-f", str(tmp_path / "service.yaml")],
+def started(directory: Path) -> subprocess.Popen[bytes]:
+    """A replay as a process of its own, whose input is still open."""
+    replayed(chat(), b"", directory)  # writes the service
+    command = "from penstock.cli.main import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", command, "replay", "-f", str(directory / "service.yaml")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    process = started(tmp_path)
     assert process.stdout is not None
     process.stdout.close()
-    _, said = process.communicate(
-        stream(*(line(15.0 * index, load={"arrival_rate": None}) for index in range(200))), timeout=60
-    )
+    lost = {"arrival_rate": None}
+    _, said = process.communicate(stream(*(line(15.0 * each, load=lost) for each in range(200))), timeout=60)
     assert (process.returncode, said) == (0, b"")
+
+
+def test_an_interrupt_ends_it_with_130_after_the_decisions_made(tmp_path: Path) -> None:
+    process = started(tmp_path)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(stream(line(load={"arrival_rate": None})) + b"\n")
+    process.stdin.flush()
+    assert orjson.loads(process.stdout.readline())["replicas"]["reason"] == "MetricsMissing"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"interrupted\n")

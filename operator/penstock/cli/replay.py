@@ -125,6 +125,7 @@ def _replay(spec: ServiceSpec, path: Path, times: LoopTimes, observations: IO[by
                 recorded.seen.at, name, decided.replicas, decided.admission, decided.fallback
             )
             out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            out.flush()  # a stream that goes on for hours is answered line by line
             count += 1
             elapsed = time.monotonic() - began
             if elapsed > said + QUIET_SECONDS:
