@@ -99,6 +99,21 @@ async def test_an_adopted_canary_that_passed_is_handed_over_to_its_owner() -> No
     assert world.route.plan.canary is None
 
 
+async def test_a_canary_whose_template_the_target_was_given_is_scaled_in_and_not_tried_again() -> None:
+    world = CanaryWorld(adopted(), *two_deployments(BETTER))
+    await world.until(lambda: world.phase == "Promoted", within=1500)
+    given = template(BETTER, app="chat", track="stable")
+    world.cluster.put({"kind": "Deployment", "metadata": {"name": "chat"}, "spec": {"template": given}})
+    await world.until(lambda: world.phase == "Idle", within=300)
+    await world.seconds(30)
+    assert (world.weight, world.cluster.cut) == (0, [])
+    assert (world.cluster.replicas("chat"), world.cluster.replicas("chat-next")) == (2, 0)
+    # Who looks into it afterwards may start a pod of it.
+    world.cluster.put({"kind": "Deployment", "metadata": {"name": "chat-next"}, "spec": {"replicas": 1}})
+    await world.seconds(30)
+    assert (world.phase, world.cluster.replicas("chat-next")) == ("Idle", 1)
+
+
 async def test_without_a_test_a_changed_template_takes_over_when_it_is_ready() -> None:
     world = CanaryWorld({**owned(), "canary": None})
     await world.until(lambda: world.healthy[1] == "NothingToTry", within=120)

@@ -34,7 +34,7 @@ def canary_plan(s: Situation) -> CanaryPlan:
     """Return what is to be done now."""
     memory = s.memory
     if memory.phase is CanaryPhase.IDLE:
-        return CanaryPlan(CanaryPhase.IDLE)
+        return CanaryPlan(CanaryPhase.IDLE, canary_replicas=memory.replicas)
     weight = memory.weight_percent
     if weight:  # also while nothing is decided: endpoints are never frozen
         weight = min(weight, _bearable(s))
@@ -84,10 +84,10 @@ def _promoting(memory: CanaryMemory) -> bool:
 def _replicas(s: Situation) -> int | None:
     memory, pool = s.memory, s.seen.canary
     asked = memory.replicas
-    if memory.phase is CanaryPhase.ROLLED_BACK:
+    if memory.phase in (CanaryPhase.IDLE, CanaryPhase.ROLLED_BACK):
         # Scaled in once; afterwards whoever looks into it may start a pod of it.
         return None if asked is None or (pool is not None and pool.target == 0) else 0
-    if memory.phase in (CanaryPhase.IDLE, CanaryPhase.ROLLING_BACK):
+    if memory.phase is CanaryPhase.ROLLING_BACK:
         return asked
     if memory.phase is CanaryPhase.PROMOTED and s.owned:
         return None  # it is the stable arm now, and the replica decision's

@@ -45,9 +45,20 @@ def moved(event: Event, phase: CanaryPhase, s: Situation) -> CanaryMemory:
         return _promoted(memory, s)
     if phase is CanaryPhase.IDLE:
         return CanaryMemory(
-            since=s.now, rejected=memory.rejected, promoted=memory.promoted, obeyed=memory.obeyed
+            since=s.now,
+            replicas=_left(s),
+            rejected=memory.rejected,
+            promoted=memory.promoted,
+            obeyed=memory.obeyed,
         )
     return memory
+
+
+def _left(s: Situation) -> int | None:
+    """Return the replicas of a second workload whose run is over: none, unless it goes on or is not ours."""
+    # Those of an owned revision go with its Deployment; a handed-over canary kept three for ever.
+    ours = not s.owned and s.memory.replicas is not None and s.seen.refusal is None
+    return 0 if ours and not s.to_be_tried() else None
 
 
 def _new_run(s: Situation) -> CanaryMemory:
