@@ -126,7 +126,7 @@ def _workload(
             + (", ".join(f"{name} {cost:.2f}" for name, cost in cells) or "nobody gets there")
         )
         drawn = frontiers | {"clairvoyant": sweep(store, SECTION, load, "clairvoyant"), "penstock": [ours]}
-        plot_frontiers(store.directory / f"frontier-{workload.name.replace(' ', '-')}.png", load.name, drawn)
+        plot_frontiers(store.directory / f"frontier-{workload.name.replace(' ', '-')}.svg", load.name, drawn)
     goal = SMOOTH_BOUND if workload.smooth else BURSTY_BOUND
     needed = cost_at(sweep(store, SECTION, load, "clairvoyant"), ours.attainment)
     ratio = math.nan if needed is None else ours.replica_hours / needed
