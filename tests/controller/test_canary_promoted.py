@@ -85,8 +85,8 @@ async def test_an_adopted_canary_that_passed_is_handed_over_to_its_owner() -> No
     await world.until(lambda: world.phase == "Promoted", within=1500)
     assert world.healthy[:2] == ("True", "HandOver")
     assert world.healthy[2].endswith(
-        "of Deployment/chat-next passed and keeps 50 %: set workload.targetRef.name: chat-next and remove "
-        "spec.canary, or give Deployment/chat the pod template of Deployment/chat-next"
+        "of Deployment/chat-next passed and keeps 50 %: give Deployment/chat its pod template; or, if the "
+        "Service selects the pods of both, set workload.targetRef.name: chat-next and remove spec.canary"
     )
     await world.seconds(60)
     assert world.weight == 50

@@ -71,10 +71,9 @@ def test_an_adopted_canary_that_passed_keeps_its_share_until_its_owner_has_hande
     plan = world.ticks(100)
     assert (plan.phase, plan.weight_percent, plan.canary_replicas, plan.judged) == (P.PROMOTED, 50, 4, True)
     assert message(world) == (
-        f"HandOver: revision {NEW} of Deployment/chat-canary passed and keeps 50 %: set "
-        "workload.targetRef.name: chat-canary and remove spec.canary, or give Deployment/chat the "
-        "pod template of "
-        "Deployment/chat-canary"
+        f"HandOver: revision {NEW} of Deployment/chat-canary passed and keeps 50 %: give "
+        "Deployment/chat its pod template; or, if the Service selects the pods of both, set "
+        "workload.targetRef.name: chat-canary and remove spec.canary"
     )
     assert status(world) is Status.TRUE
     world.stable = NEW

@@ -156,9 +156,9 @@ def _promoted(s: Situation, plan: CanaryPlan) -> Said:
         said = "without a verdict" if memory.by_command else "by the evidence"
         return how, f"revision {memory.revision} is the stable one, {said}"
     message = (
-        f"revision {memory.revision} of {canary} passed and keeps {plan.weight_percent} %: set "
-        f"workload.targetRef.name: {canary.name} and remove spec.canary, or give {s.spec.target} the pod "
-        f"template of {canary}"
+        f"revision {memory.revision} of {canary} passed and keeps {plan.weight_percent} %: give "
+        f"{s.spec.target} its pod template; or, if the Service selects the pods of both, set "
+        f"workload.targetRef.name: {canary.name} and remove spec.canary"
     )
     return RolloutReason.HAND_OVER, message
 
