@@ -1,11 +1,12 @@
 """(e) What goes wrong: scrapes, Prometheus, starts, a replica, the profile; ours and the best-known peers.
 
 On the published llm-d profile. Goal: no run of ours loses more attainment against static peak sizing than the
-peers lose. Prometheus is gone for five minutes from a minute before the steepest step of the load on.
+median peer does. Prometheus is gone for five minutes from a minute before the steepest step of the load on.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -74,10 +75,11 @@ def measure(store: Store, *, quick: bool) -> list[Figure]:
         static = run("static-peak")
         rows.append((each.load.name, [_cell(result) for result in results.values()]))
         behind = {name: 100 * (static.attainment - r.attainment) for name, r in results.items()}
-        worst = max(by for name, by in behind.items() if name not in ("penstock", "static-peak"))
-        what = f"{each.load.name}: points behind static peak (the worst peer {worst:.1f})"
+        others = [by for name, by in behind.items() if name not in ("penstock", "static-peak")]
+        median = statistics.median(others)
+        what = f"{each.load.name}: points behind static peak (the best peer {min(others):.1f})"
         figures.append(
-            Figure("(e) adversity", what, behind["penstock"], "points", SIMULATION, (Goal.AT_MOST, worst))
+            Figure("(e) adversity", what, behind["penstock"], "points", SIMULATION, (Goal.AT_MOST, median))
         )
     print_grid("(e) SLO met %, average replicas", ("penstock", *peers), rows)
     return figures
