@@ -111,3 +111,15 @@ def test_a_deleted_services_canary_gets_nothing_while_its_route_is_kept() -> Non
     assert kept.plan.canary is not None
     assert kept.plan.canary.weight_percent == 0
     assert [each.pod for each in (*kept.endpoints, *kept.canary_endpoints)] == ["chat-0", "canary-0"]
+
+
+def test_a_service_whose_target_no_service_selects_any_more_is_served_as_before() -> None:
+    endpoints = EndpointCache()
+    endpoints.see_service(service("chat"))
+    endpoints.see(slice_of("chat", "chat-0"))
+    departed = DepartedRoutes(endpoints)
+    departed.beside({"prod": [RouteState(stored(), ())]}, served=[CHAT], unreadable=(), now=0.0)
+    for now in (1.0, 1000.0):
+        [kept] = departed.beside({}, served=[CHAT], unreadable=(), now=now)["prod"]
+        assert kept.plan == stored()
+        assert [each.pod for each in kept.endpoints] == ["chat-0"]

@@ -29,6 +29,7 @@ class Request:
     made: int = 0  # output tokens
     held: int = 0  # tokens whose KV is computed
     blocks: int = 0
+    decodes: bool = False  # else a token that is left to compute belongs to the prompt, or to what was known
     first: float = math.nan
     last: float = math.nan
     shed: bool = False
@@ -59,6 +60,7 @@ class Replica:
                 victim = self.running.pop()
                 self.free += victim.blocks
                 victim.blocks = victim.held = 0
+                victim.decodes = False
                 self.waiting.appendleft(victim)
                 self.preemptions += 1
                 preempted = True
@@ -86,7 +88,7 @@ class Replica:
         prefill = decoding = kv = 0
         pairs = 0.0
         for request, chunk in work:
-            if request.made and chunk == 1:
+            if request.decodes:
                 decoding += 1
                 kv += request.held
             else:
@@ -110,6 +112,7 @@ class Replica:
             if request.held < request.prompt + request.made:
                 continue
             request.made += 1
+            request.decodes = True
             if request.made == 1:
                 request.first = now
             if request.made >= request.output:

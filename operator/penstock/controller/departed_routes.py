@@ -1,8 +1,9 @@
-"""Routes of services that are gone or cannot be read: gateways keep them while clients still come.
+"""Routes of services that are gone, cannot be read or lead nowhere: gateways keep them while clients come.
 
 A deleted service's Service is led past the gateways at once, but nodes learn of it over seconds, and keep-
 alive connections end later still: without its listener they would be refused. An edit that made a spec
-unreadable freezes its route until it is mended.
+unreadable freezes its route until it is mended. So does one after which the Service in front of the target
+cannot be told: when a canary's workload became the target, which no Service selected, all requests failed.
 """
 
 from __future__ import annotations
@@ -40,10 +41,7 @@ class DepartedRoutes:
         unreadable: Collection[ServiceKey],
         now: float,
     ) -> dict[str, list[RouteState]]:
-        """Return the routes to keep beside `routes`, by group; `now` is Unix seconds.
-
-        A service in `served` without a route has none to keep: what it leads to is missing.
-        """
+        """Return the routes to keep beside `routes`, by group; `now` is Unix seconds."""
         for group, states in routes.items():
             for route in states:
                 self._last[route.plan.key] = _Last(group, route, now)
@@ -51,10 +49,10 @@ class DepartedRoutes:
         for key, last in list(self._last.items()):
             if last.seen_at == now:
                 continue
-            if key in unreadable:
+            if key in unreadable or key in served:
                 self._last[key] = replace(last, seen_at=now)
                 kept.setdefault(last.group, []).append(self._now(last.route))
-            elif key in served or now - last.seen_at > KEPT_SECONDS:
+            elif now - last.seen_at > KEPT_SECONDS:
                 del self._last[key]
             else:
                 # Nobody decides its limit any more.
