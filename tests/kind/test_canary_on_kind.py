@@ -78,7 +78,7 @@ def replicas_of(cluster: Cluster, namespace: str, revision: str) -> int:
     return int(cluster.get("deployment", f"chat-{revision}", namespace)["spec"]["replicas"])
 
 
-def tested(cluster: Cluster, namespace: str) -> None:
+def under_test(cluster: Cluster, namespace: str) -> None:
     """Wait until the canary has half of the requests."""
     cluster.wait(
         "the canary has its share",
@@ -95,7 +95,7 @@ def test_a_good_revision_is_promoted_and_no_request_fails(cluster: Cluster) -> N
         old = canary(cluster, namespace)["stableRevision"]
         cluster.apply(loaded(namespace, "8:110", tokens=10))
         cluster.apply(owned(namespace, "--seed=2"))
-        tested(cluster, namespace)
+        under_test(cluster, namespace)
         in_phase(cluster, namespace, "Promoted", seconds=120)
         new = canary(cluster, namespace)["stableRevision"]
         assert new != old
@@ -119,7 +119,7 @@ def test_a_slow_revision_is_taken_back_and_no_request_fails(cluster: Cluster) ->
         old = canary(cluster, namespace)["stableRevision"]
         cluster.apply(loaded(namespace, "4:110", tokens=20))
         cluster.apply(owned(namespace, "--slow-factor=4"))
-        tested(cluster, namespace)
+        under_test(cluster, namespace)
         bad = in_phase(cluster, namespace, "RolledBack", seconds=100)
         assert bad["stableRevision"] == old
         assert bad["rejectedRevision"] == bad["revision"]
@@ -164,7 +164,7 @@ def test_a_restarted_operator_continues_in_the_middle_of_a_step(cluster: Cluster
         serves(cluster, namespace)
         cluster.apply(loaded(namespace, "3:100", tokens=20))
         cluster.apply(owned(namespace, "--seed=2"))
-        tested(cluster, namespace)
+        under_test(cluster, namespace)
 
         def counted() -> int:
             rows = canary(cluster, namespace).get("rows") or []
@@ -198,7 +198,7 @@ def test_a_service_deleted_in_the_middle_leaves_its_stable_arm_serving(cluster: 
         cluster.apply(*own, tried, with_canary(body, targetRef=target))
         serves(cluster, namespace)
         cluster.apply(loaded(namespace, "3:75", tokens=20))
-        tested(cluster, namespace)
+        under_test(cluster, namespace)
         cluster.kubectl("delete", "psvc", "chat", "-n", namespace)
 
         def handed_back() -> bool:

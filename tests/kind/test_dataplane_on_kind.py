@@ -120,7 +120,7 @@ def test_a_scale_down_cuts_no_stream(cluster: Cluster) -> None:
         plan = routed(namespace, replicas={"min": 1, "max": 4, "scaleDownWindow": "10s"})
         cluster.apply(*deployment(namespace, replicas=4), plan)
         wait_for_gateways(cluster, namespace)
-        cluster.apply(loaded(namespace, "1:120", tokens=250))
+        cluster.apply(loaded(namespace, "1:120", tokens=150))
         cluster.wait(
             "fewer replicas", lambda: cluster.replicas(namespace) <= 2, namespace=namespace, seconds=110
         )
