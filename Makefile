@@ -42,8 +42,7 @@ test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node i
 .PHONY: test-core test-slow test-on-kind
 REQUIRED_HERE = PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE))
 test-core: venv
-	@$(REQUIRED_HERE) $(BIN)/python -m pytest -m 'not kind and not slow' \
-	--numprocesses 2 --dist loadfile $(PYTEST_ARGS) || [ $$? = 5 ]
+	@$(REQUIRED_HERE) $(BIN)/python -m pytest -m 'not kind and not slow' $(PYTEST_ARGS) || [ $$? = 5 ]
 
 # Engines and the demo in real time: one after the other, they share the cores with nothing.
 test-slow: venv
