@@ -29,9 +29,20 @@ class Drainer:
         self._scale = scale
 
     async def step(
-        self, outcome: Outcome, state: ServiceState, selector: str, wanted: int, now: float
+        self,
+        outcome: Outcome,
+        state: ServiceState,
+        selector: str,
+        wanted: int,
+        now: float,
+        *,
+        acknowledged: bool,
     ) -> bool:
-        """Close, wait or remove; whether the target was lowered."""
+        """Close, wait or remove; whether the target was lowered.
+
+        `acknowledged`: every gateway has the endpoints that were published last. One on a busy node that
+        has not may still send to a victim, which answers 503 once it is told to end.
+        """
         gateway, pool, spec = state.gateway, outcome.seen.pool, outcome.spec
         assert pool is not None  # noqa: S101 - a scale-down has seen the pool
         try:
@@ -54,7 +65,7 @@ class Drainer:
         except KubeError as error:
             log.warning("victims cannot be marked", service=str(spec.key), error=error.message)
             return False
-        if not (step.remove and marked):
+        if not (step.remove and marked and (acknowledged or step.overdue)):
             return False
         if step.overdue:
             log.warning("streams outlive the drain deadline", service=str(spec.key), pods=step.overdue)

@@ -99,7 +99,9 @@ class TrafficTask:
                 undecided.add(group)
                 continue
             if not self._parts.dry_run:
-                await self._drain(spec, state, now)
+                told = before.get(group)
+                acknowledged = told is not None and told.acknowledged(key)
+                await self._drain(spec, state, now, acknowledged=acknowledged)
             try:
                 route = self._route(group, spec, state, now)
             except NoPortError as error:
@@ -125,7 +127,7 @@ class TrafficTask:
                     state.gateway.memory, reading, window_seconds=self._parts.window_seconds
                 )
 
-    async def _drain(self, spec: ServiceSpec, state: ServiceState, now: float) -> None:
+    async def _drain(self, spec: ServiceSpec, state: ServiceState, now: float, *, acknowledged: bool) -> None:
         outcome = state.outcome
         pool = outcome.seen.pool if outcome else None
         workload = self._parts.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
@@ -137,7 +139,7 @@ class TrafficTask:
                 return
             wanted = pool.target
         selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
-        await self._parts.drainer.step(outcome, state, selector, wanted, now)
+        await self._parts.drainer.step(outcome, state, selector, wanted, now, acknowledged=acknowledged)
 
     def _route(self, group: str, spec: ServiceSpec, state: ServiceState, now: float) -> RouteState | None:
         """Return the route of a service; None where it has no Service or no port yet. Raises NoPortError."""
