@@ -24,6 +24,21 @@ def routed(namespace: str, *, routing: dict[str, Any] | None = None, **spec: Any
     return body
 
 
+def failures(cluster: Cluster, namespace: str) -> list[str]:
+    """Return why requests failed, as the gateways count it: what a 503 alone does not tell."""
+    pods = cluster.kubectl("get", "pods", "-n", namespace, "-o", "name").stdout.split()
+    told = re.compile(
+        r"^envoy_cluster_(?:\w*(?:none_healthy|overflow|connect_fail|connect_timeout|rx_reset|destroy_remote_with"
+        r"_active_rq|ejections_total|retry|upstream_rq)|upstream_rq_xx)\{.*\} [1-9].*$",
+        re.MULTILINE,
+    )
+    found = []
+    for name in (each for each in pods if each.startswith("pod/penstock-gateway-")):
+        path = f"/api/v1/namespaces/{namespace}/pods/{name.removeprefix('pod/')}:9902/proxy/stats/prometheus"
+        found += told.findall(cluster.kubectl("get", "--raw", path, check=False).stdout)
+    return found
+
+
 def wait_for_gateways(cluster: Cluster, namespace: str) -> None:
     """Wait until two gateway pods serve the route and all engines are there."""
 
@@ -125,7 +140,8 @@ def test_a_scale_down_cuts_no_stream(cluster: Cluster) -> None:
             "fewer replicas", lambda: cluster.replicas(namespace) <= 2, namespace=namespace, seconds=110
         )
         measured = report(cluster, namespace, seconds=150)
-    assert measured["errors"] == {}, measured
+        why = failures(cluster, namespace) if measured["errors"] else []
+    assert measured["errors"] == {}, (measured, why)
     assert measured["requests"]["completed"] > 80, measured
 
 
