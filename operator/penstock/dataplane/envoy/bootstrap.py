@@ -143,10 +143,11 @@ def _xds_cluster(*, xds_host: str, xds_port: int, agent_port: int) -> dict[str, 
         },
         "health_checks": [
             {
-                "timeout": "1s",
+                # An operator that is only slow stays the one who knows which pods drain: its agent does not.
+                "timeout": "2s",
                 "interval": "1s",
                 "no_traffic_interval": "1s",
-                "unhealthy_threshold": 2,
+                "unhealthy_threshold": 3,
                 "healthy_threshold": 1,
                 "http_health_check": {"path": XDS_HEALTH_PATH},
             }
