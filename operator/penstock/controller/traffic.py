@@ -99,8 +99,8 @@ class TrafficTask:
                 undecided.add(group)
                 continue
             if not self._parts.dry_run:
-                told = before.get(group)
-                acknowledged = told is not None and told.acknowledged(key)
+                gateways = before.get(group)
+                acknowledged = gateways is not None and gateways.acknowledged(key)
                 await self._drain(spec, state, now, acknowledged=acknowledged)
             try:
                 route = self._route(group, spec, state, now)
