@@ -27,11 +27,21 @@ from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RouteState
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that was free a moment ago, and was not given before.
+
+    Envoy's listeners share a port without a word: a route that had the port of the statistics answered 404.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def from_files(resource: Any, directory: Path) -> Any:
