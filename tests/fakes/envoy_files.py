@@ -26,7 +26,6 @@ from penstock.dataplane.envoy.snapshot import ProxyShare, Snapshot, render
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RouteState
 
-
 _given: set[int] = set()
 
 
