@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from fakes.xds_gateways import EnvoyProcess, PlaneServer
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import Backend, Endpoint, FallbackPlan, FleetLimit, RoutePlan, RouteState
+from penstock.sandbox.child_process import free_port
 
 GROUP = "bench"
 OPEN = FleetLimit(1000, 1000)
@@ -63,11 +63,7 @@ async def light_upstream() -> AsyncIterator[Upstream]:
 
 def free_ports(count: int) -> list[int]:
     """Return so many different ports that were free a moment ago."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    return [free_port() for _ in range(count)]
 
 
 def stream_path(tokens: int, gap_milliseconds: float) -> str:

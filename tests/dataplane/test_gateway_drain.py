@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from fakes.envoy_files import free_port
 from fakes.envoy_gateway import CHAT, UNLIMITED, gateway, plan
 from fakes.streaming_upstream import StreamingUpstream
 from penstock.cli.drain import drain as drain_command
 from penstock.dataplane.envoy.lame_duck import Drained, active_requests, drain
+from penstock.sandbox.child_process import free_port
 
 
 def waited(admin_port: int, *, deadline: float, least: float = 0.2) -> asyncio.Task[Drained]:

@@ -18,7 +18,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from fakes.envoy_files import free_port
 from fakes.envoy_gateway import backend, plan, to_small
 from fakes.streaming_upstream import StreamingUpstream
 from fakes.xds_gateways import EnvoyProcess, PlaneServer
@@ -34,6 +33,7 @@ from penstock.dataplane.envoy.server import serve
 from penstock.dataplane.envoy.stored import store_plans
 from penstock.kube.api import ENDPOINT_SLICES, Forbidden, Object, Resource
 from penstock.model.traffic import FleetLimit, RoutePlan, RouteState
+from penstock.sandbox.child_process import free_port
 from penstock.sandbox.fake_api import FakeApi
 
 SETTINGS = AgentSettings(Path("plans.json"), "prod", "gateway-0")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,22 +24,7 @@ from penstock.dataplane.envoy.bootstrap import POLLED_STATS_PATH, READY_PATH, bo
 from penstock.dataplane.envoy.snapshot import ProxyShare, Snapshot, render
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RouteState
-
-_given: set[int] = set()
-
-
-def free_port() -> int:
-    """Return a port of loopback that was free a moment ago, and was not given before.
-
-    Envoy's listeners share a port without a word: a route that had the port of the statistics answered 404.
-    """
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
-            return port
+from penstock.sandbox.child_process import free_port
 
 
 def from_files(resource: Any, directory: Path) -> Any:

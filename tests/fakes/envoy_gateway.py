@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from fakes.envoy_files import EnvoyOnFiles, free_port
+from fakes.envoy_files import EnvoyOnFiles
 from fakes.streaming_upstream import StreamingUpstream
 from penstock.dataplane.envoy.names import REASON, SERVED_BY
 from penstock.dataplane.envoy.snapshot import ProxyShare
@@ -27,6 +27,7 @@ from penstock.model.traffic import (
     RoutePlan,
     RouteState,
 )
+from penstock.sandbox.child_process import free_port
 
 CHAT = ServiceKey("prod", "chat")
 SMALL = ServiceKey("prod", "chat-small")

@@ -14,11 +14,11 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from fakes.envoy_files import free_port
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.dataplane.envoy.binary import find_envoy
 from penstock.dataplane.envoy.bootstrap import READY_PATH, bootstrap
 from penstock.dataplane.envoy.server import serve
+from penstock.sandbox.child_process import free_port
 
 GROUP, TOKEN = "prod", "let-me-in"
 

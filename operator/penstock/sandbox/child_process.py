@@ -80,9 +80,18 @@ class ChildProcess:
         self._tether = -1
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free now; another process may still take it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port of 127.0.0.1 that is free now and was not given before; another process may take it.
+
+    Envoy's listeners share a port without a word: a route that had the port of the statistics answered 404.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port

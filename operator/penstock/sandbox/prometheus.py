@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,8 @@ from types import TracebackType
 from typing import Self
 
 import yaml
+
+from penstock.sandbox.child_process import free_port
 
 READY_WITHIN_SECONDS = 30.0
 STOP_WITHIN_SECONDS = 10.0
@@ -95,7 +96,7 @@ class PrometheusProcess:
         home = self._home()
         self._write_configuration(home)
         for _ in range(START_ATTEMPTS):
-            chosen = self.port or _free_port()
+            chosen = self.port or free_port()
             self._spawn(home, chosen)
             if self._wait_until_ready(chosen):
                 self.port = chosen
@@ -262,13 +263,6 @@ def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 124, "", f"{command[0]} took more than 180 s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _last_line(text: str) -> str:
