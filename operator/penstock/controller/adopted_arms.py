@@ -60,7 +60,7 @@ def adopted_services(
                 "add a matchLabels of its own",
             )
         if other is not None and workload.selector.items() <= other.pod_labels.items():
-            labels = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
+            labels = workload.label_selector
             theirs = spec.canary.target if arm is Arm.STABLE else spec.target
             return (
                 "ArmsOverlap",

@@ -47,14 +47,7 @@ def workload_of(cache: FleetCache, spec: ServiceSpec, target: TargetRef | None) 
 def canary_pool(cache: FleetCache, spec: ServiceSpec, state: CanaryState, revision: str) -> Pool | None:
     """Return the canary's pool; what we wrote counts until the watch has caught up."""
     workload = workload_of(cache, spec, canary_target(spec, revision))
-    if workload is None:
-        return None
-    if state.written is not None and _not_older(workload.resource_version, state.written_version):
-        state.written = None
-    stuck = state.stuck
-    return workload.pool(
-        target=state.written, stuck=stuck.stuck, unschedulable=stuck.unschedulable, cause=stuck.cause
-    )
+    return None if workload is None else workload.pool_since(state)
 
 
 def stable_backend(spec: ServiceSpec, front: Backend, endpoints: EndpointCache) -> Backend:
@@ -128,8 +121,3 @@ def _named(pods: frozenset[str], target: TargetRef | None) -> frozenset[str]:
     if target is None:
         return frozenset()
     return frozenset(pod for pod in pods if pod.startswith(f"{target.name}-"))
-
-
-def _not_older(version: str, than: str) -> bool:
-    """Whether a resourceVersion is at least another; versions of one kind are ordered numbers."""
-    return version.isdigit() and than.isdigit() and int(version) >= int(than)

@@ -185,7 +185,7 @@ class CanaryActions:
         if now - max(canary.unready_since, canary.pods_listed_at) < LOOK_AT_PODS_AFTER_SECONDS:
             return
         canary.pods_listed_at = now
-        selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
+        selector = workload.label_selector
         try:
             bodies = await self._parts.kube.list(PODS, spec.key.namespace, label_selector=selector)
         except KubeError as error:

@@ -282,7 +282,7 @@ class ControlLoop:
         workload = self._workload(outcome.spec)
         if workload is None or not workload.selector:
             return
-        selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
+        selector = workload.label_selector
         try:
             async with gate:
                 state.stuck = stuck_pods(await self._parts.scale.list_pods(outcome.spec, selector))

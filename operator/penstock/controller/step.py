@@ -9,7 +9,6 @@ from operator import is_
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.canary_step import CanaryStep
 from penstock.controller.fallbacks import Fallbacks
-from penstock.controller.pod_state import NONE_STUCK
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.tables import CapacityTables
 from penstock.model.conditions import Finding, Status
@@ -62,16 +61,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
 def pool_of(cache: FleetCache, spec: ServiceSpec, state: ServiceState) -> Pool | None:
     """Return the target's pool; what we wrote counts until the watch has caught up."""
     workload = cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
-    if workload is None:
-        return None
-    if state.written is not None and _not_older(workload.resource_version, state.written_version):
-        state.written = None
-    stuck = state.stuck
-    if state.written is None and stuck is NONE_STUCK:
-        return workload.as_reported
-    return workload.pool(
-        target=state.written, stuck=stuck.stuck, unschedulable=stuck.unschedulable, cause=stuck.cause
-    )
+    return None if workload is None else workload.pool_since(state)
 
 
 def step(
@@ -206,8 +196,3 @@ def _traffic_findings(
             fallback_finding(fallback, problem=problem),
         )
     return state.traffic_findings
-
-
-def _not_older(version: str, than: str) -> bool:
-    """Whether a resourceVersion is at least another; versions of one kind are ordered numbers."""
-    return version.isdigit() and than.isdigit() and int(version) >= int(than)

@@ -138,7 +138,7 @@ class TrafficTask:
             if not state.gateway.drain.victims:
                 return
             wanted = pool.target
-        selector = ",".join(f"{name}={value}" for name, value in sorted(workload.selector.items()))
+        selector = workload.label_selector
         await self._parts.drainer.step(outcome, state, selector, wanted, now, acknowledged=acknowledged)
 
     def _route(self, group: str, spec: ServiceSpec, state: ServiceState, now: float) -> RouteState | None:

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from penstock.controller.pod_state import NONE_STUCK, StuckPods
 from penstock.model.observation import Pool
 
 Object = Mapping[str, Any]
+
+
+class WrittenTarget(Protocol):
+    """What is remembered of a target: `written` until the watch has shown `written_version`; stuck pods."""
+
+    written: int | None
+    written_version: str
+    stuck: StuckPods
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,22 @@ class Workload:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "as_reported", self.pool())
+
+    @property
+    def label_selector(self) -> str:
+        """Return the selector as a list of pods is asked for."""
+        return ",".join(f"{name}={value}" for name, value in sorted(self.selector.items()))
+
+    def pool_since(self, state: WrittenTarget) -> Pool:
+        """Return the pool; what we wrote counts until the watch has caught up, then `state` forgets it."""
+        if state.written is not None and _not_older(self.resource_version, state.written_version):
+            state.written = None
+        stuck = state.stuck
+        if state.written is None and stuck is NONE_STUCK:
+            return self.as_reported
+        return self.pool(
+            target=state.written, stuck=stuck.stuck, unschedulable=stuck.unschedulable, cause=stuck.cause
+        )
 
     def pool(
         self, *, target: int | None = None, stuck: int = 0, unschedulable: int = 0, cause: str = ""
@@ -80,3 +105,8 @@ def read_workload(body: Object) -> Workload:
         generation=int((body.get("metadata") or {}).get("generation") or 0),
         refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
     )
+
+
+def _not_older(version: str, than: str) -> bool:
+    """Whether a resourceVersion is at least another; versions of one kind are ordered numbers."""
+    return version.isdigit() and than.isdigit() and int(version) >= int(than)

@@ -98,7 +98,7 @@ class Renderer:
         resources: list[tuple[str, Mapping[str, Resource]]] = [
             (names.CDS, _clusters(structure)),
             (names.LDS, {name: _listener(structure, self._listen_address)}),
-            (names.RDS, {name: _route(plan, room(state, share, *pools))}),
+            (names.RDS, {name: route_configuration(plan, room(state, share, *pools))}),
             (names.EDS, dict(_endpoints(state))),
         ]
         if plan.tls_secret:
@@ -199,10 +199,6 @@ def _clusters(structure: RoutePlan) -> Mapping[str, Resource]:
 @lru_cache(maxsize=4096)
 def _listener(structure: RoutePlan, address: str) -> Resource:
     return listener(structure, address)
-
-
-def _route(plan: RoutePlan, room: Room) -> Resource:
-    return route_configuration(plan, room)
 
 
 @lru_cache(maxsize=8192)
