@@ -58,7 +58,7 @@ class Beside(Penstock):
         pool = Pool(seen.target, seen.ready + seen.starting, seen.ready)
         key = (self.spec.key.namespace, self.spec.target.kind, self.spec.target.name)
         cache: Any = SimpleNamespace(
-            workloads={key: SimpleNamespace(as_reported=pool)}, conflict=lambda *_: ""
+            workloads={key: SimpleNamespace(pool_since=lambda _: pool)}, conflict=lambda *_: ""
         )
         tables: Any = SimpleNamespace(get=sizing.solved, failure=lambda _: "")
         state, load = self.state, load_of(seen, self.spec.slo, self.times, self.frontend_seconds)
