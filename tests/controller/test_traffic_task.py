@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from fakes.gateway_world import CHAT, GatewayWorld, closed, routed_chat
+from penstock.model.traffic import RouteState
 
 
 async def test_nothing_is_told_before_the_first_decision() -> None:
@@ -131,6 +134,23 @@ async def test_a_pod_that_turns_unready_before_the_target_falls_loses_no_stream(
     await world.seconds(5)
     assert world.target < target
     assert all(world.streams.get(pod.name, 0.0) == 0 for pod in world.gone)
+
+
+async def test_survivors_serve_between_the_lowered_target_and_the_next_decision() -> None:
+    world = await drained_world()
+    world.streams.clear()
+    target, victims = world.target, closed([world.gateways.route])
+    ever_closed: set[str] = set()
+    publish = world.gateways.publish
+
+    def noted(group: str, routes: Sequence[RouteState]) -> None:
+        ever_closed.update(closed(routes))
+        publish(group, routes)
+
+    world.gateways.publish = noted  # type: ignore[method-assign]
+    await world.seconds(15)  # one tick, and then seconds by what it saw: more replicas than there are now
+    assert world.target == target - len(victims)
+    assert ever_closed == victims
 
 
 async def test_load_that_returns_reopens_the_victims() -> None:

@@ -133,6 +133,10 @@ class TrafficTask:
         workload = self._parts.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
         if outcome is None or pool is None or workload is None:
             return
+        if workload.pool_since(state).target != pool.target:
+            # Lowered a moment ago, or by another hand: victims counted from what the tick saw would be the
+            # survivors, all of them where half were to go.
+            return
         wanted = replicas_to_write(outcome, state)
         if wanted is None or wanted >= pool.target:
             if not state.gateway.drain.victims:
