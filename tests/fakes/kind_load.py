@@ -31,7 +31,13 @@ def report(cluster: Cluster, namespace: str, *, name: str = "load", seconds: flo
         status = cluster.get("job", name, namespace)["status"]
         return bool(status.get("succeeded") or status.get("failed"))
 
+    def reported() -> bool:
+        nonlocal text
+        text = cluster.kubectl("logs", f"job/{name}", "-n", namespace, check=False).stdout
+        return "{" in text
+
+    text = ""
     cluster.wait("the load ends", ended, namespace=namespace, seconds=seconds)
-    text = cluster.kubectl("logs", f"job/{name}", "-n", namespace).stdout
-    assert "{" in text, f"the load was not reported: {text}"
+    # A busy kubelet gives the log of a container that has just ended up to some earlier line.
+    cluster.wait("the load's report is in its log", reported, namespace=namespace, seconds=15)
     return dict(json.loads(text[text.index("{") :]))
