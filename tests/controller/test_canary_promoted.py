@@ -124,3 +124,19 @@ async def test_without_a_test_a_changed_template_takes_over_when_it_is_ready() -
     await world.seconds(60)
     assert (world.failed, world.cluster.cut, world.least_ready) == (0, [], 2)
     assert deployments(world) == [0, 2]
+
+
+async def test_under_less_load_the_first_step_is_passed_and_only_the_last_one_promotes() -> None:
+    """20 % on one replica beside two is half of their load each; 50 % is as much."""
+    world = await serving()
+    world.change(workload={"template": template(BETTER)})
+    seen = []
+    while world.phase != "Promoting" and len(seen) < 1500:
+        await world.seconds(1)
+        (state,) = world.loop.states.values()
+        verdict, plan = state.canary.evidence.verdict, state.canary.plan
+        seen.append((plan.step, plan.weight_percent, verdict.kind.value if verdict else ""))
+    kinds = [kind for _, _, kind in seen]
+    assert seen[kinds.index("NextStep")][:2] == (1, 33)  # the tick that ends the first step
+    assert (1, 50, "NextStep") in seen
+    assert seen[kinds.index("Promote")][:2] == (1, 100)  # the tick that ends the last

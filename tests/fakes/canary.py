@@ -54,12 +54,14 @@ def said(
     """A verdict on so many requests of the canary; `leaning` is evidence against it, 1 being a rollback."""
     reasons = {
         VerdictKind.PROMOTE: CanaryReason.NO_WORSE,
+        VerdictKind.NEXT_STEP: CanaryReason.NO_WORSE_AT_LESS_LOAD,
         VerdictKind.ROLLBACK: CanaryReason.TTFT_REGRESSED,
         VerdictKind.CONTINUE: CanaryReason.GATHERING,
         VerdictKind.INSUFFICIENT: CanaryReason.TOO_LITTLE_TRAFFIC,
     }
     words = {
         VerdictKind.PROMOTE: "no worse than 15 %",
+        VerdictKind.NEXT_STEP: "no worse so far",
         VerdictKind.ROLLBACK: "31 % more requests above 250 ms",
         VerdictKind.CONTINUE: "640 more requests at this rate",
         VerdictKind.INSUFFICIENT: "0.2 requests/s are too few",
@@ -77,6 +79,7 @@ def missing(reason: CanaryReason = CanaryReason.CANARY_METRICS_MISSING) -> Verdi
 GATHERING = said(VerdictKind.CONTINUE)
 GOOD = said(VerdictKind.PROMOTE)
 BAD = said(VerdictKind.ROLLBACK)
+SO_FAR_GOOD = said(VerdictKind.NEXT_STEP)  # under less load per replica
 
 
 def looked_at(**fields: object) -> CanaryObservation:

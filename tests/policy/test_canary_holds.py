@@ -12,6 +12,7 @@ from fakes.canary import (
     NEW,
     OLD,
     OTHER,
+    SO_FAR_GOOD,
     adopted,
     looked_at,
     missing,
@@ -81,6 +82,9 @@ STAYS = {
         None,
         P.TESTING,
         now=BEGAN + 60 + 1200,
+    ),
+    "the last step, and all in its favour was seen under less load": Case(
+        at(P.TESTING, **LAST), FOUR | {"verdict": SO_FAR_GOOD}, None, P.TESTING
     ),
     "its time is over, with 19 requests": Case(
         at(P.TESTING),

@@ -15,6 +15,7 @@ from penstock.policy.canary_latency import (
     empty_state,
     log_latency_against,
     log_latency_for,
+    log_latency_for_alike,
     place_bets,
 )
 
@@ -39,14 +40,25 @@ def bets(state: LatencyState, margin: float = 1.15, expected: float = 1.0):
     return place_bets(state, EDGES, margin=margin, expected_ratio=expected, stable_per_canary=nine)
 
 
-def after(minutes: float, slower: float, *, expected: float = 1.0) -> LatencyState:
+def after(
+    minutes: float,
+    slower: float,
+    *,
+    expected: float = 1.0,
+    alike: bool = True,
+    before: LatencyState | None = None,
+) -> LatencyState:
     """The state after minutes at 5 requests/s with exactly the expected counts."""
-    state = known()
+    state = before or known()
     for at in range(int(minutes * 4)):
         counts = SlowCounts(
-            675 * share_above(), np.asarray(675.0), 75 * share_above(slower), np.asarray(75.0)
+            675 * share_above(),
+            np.asarray(675.0),
+            75 * share_above(slower),
+            np.asarray(75.0),
+            np.asarray(alike),
         )
-        weight = 0.9 if at == 0 else 0.0
+        weight = 0.9 if at == 0 and before is None else 0.0
         state = advance_latency(state, bets(state, expected=expected), counts, weight, 15.0)
     return state
 
@@ -80,6 +92,24 @@ def test_a_canary_that_load_makes_slower_is_excused_as_far_as_the_model_says() -
     excused = after(10, 1.2, expected=1.2)
     assert float(log_latency_against(excused)) < 0
     assert float(log_latency_for(excused)) > np.log(20)
+
+
+def test_what_is_counted_under_less_load_passes_steps_and_promotes_nothing() -> None:
+    flattered = after(8, 1.0, alike=False)
+    assert float(log_latency_for(flattered)) > np.log(20)
+    assert float(log_latency_for_alike(flattered)) == 0
+    assert (float(flattered.begun_alike), float(flattered.pending_alike)) == (0.0, 0.9)
+
+
+def test_evidence_for_a_promotion_begins_with_the_first_block_at_like_load() -> None:
+    only_alike = after(8, 1.0)
+    later = after(8, 1.0, before=after(4, 0.7, alike=False))
+    assert float(log_latency_for_alike(later)) == pytest.approx(float(log_latency_for_alike(only_alike)))
+    assert float(log_latency_for(later)) > float(log_latency_for(only_alike)) + np.log(20)
+
+
+def test_a_canary_that_is_slower_with_less_load_is_slower() -> None:
+    assert float(log_latency_against(after(5, 1.2, alike=False))) > np.log(31)
 
 
 def test_what_load_excuses_may_not_be_used_up_by_a_regression() -> None:

@@ -12,6 +12,7 @@ from fakes.canary import (
     NEW,
     OLD,
     OTHER,
+    SO_FAR_GOOD,
     adopted,
     looked_at,
     missing,
@@ -113,6 +114,7 @@ FORWARD = {
         at(P.TESTING), {"command": CanaryCommand.PROMOTE}, E.PROMOTE_ADOPTED, P.PROMOTED, adopted()
     ),
     "a step passed by evidence": Case(at(P.TESTING), {"verdict": GOOD}, E.STEP_PASSED, P.TESTING),
+    "a step passed under less load": Case(at(P.TESTING), {"verdict": SO_FAR_GOOD}, E.STEP_PASSED, P.TESTING),
     "a step whose time is over": Case(
         at(P.TESTING), {"verdict": GATHERING}, E.STEP_PASSED, P.TESTING, now=BEGAN + 60 + 1200
     ),

@@ -7,14 +7,15 @@ Who counts errors is chosen once a run: two counters would count some requests t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import structlog
 
 from penstock.controller.canary_state import CanaryState, Evidence
 from penstock.metrics_source.arms import ArmsRead, ErrorSource
 from penstock.model.canary import CanaryPhase, CanaryPlan
-from penstock.model.canary_counts import ArmIncrement, Increments, Metric
+from penstock.model.canary_counts import LATENCY_METRICS, ArmIncrement, Increments, Metric
 from penstock.model.canary_spec import CanarySpec, CheckType
 from penstock.model.canary_verdict import CanaryReason, JudgeLimits, ThresholdCheck, Verdict
 from penstock.model.spec import RoutingType, ServiceSpec
@@ -47,7 +48,9 @@ def error_source(spec: ServiceSpec) -> ErrorSource:
     return ErrorSource.GATEWAY if spec.routing.type is RoutingType.ENVOY else ErrorSource.ENGINE
 
 
-def judge_limits(spec: ServiceSpec, canary: CanarySpec, *, deadline_seconds: float | None) -> JudgeLimits:
+def judge_limits(
+    spec: ServiceSpec, canary: CanarySpec, *, deadline_seconds: float | None, load: LoadSeen
+) -> JudgeLimits:
     """Return what counts as worse for a service."""
     increase, stop_loss = error_limits(spec.slo.availability_ratio)
     return JudgeLimits(
@@ -55,6 +58,9 @@ def judge_limits(spec: ServiceSpec, canary: CanarySpec, *, deadline_seconds: flo
         max_regression_ratio=1.0 + canary.max_regression_percent / 100.0,
         error_increase=increase,
         error_stop_loss=stop_loss,
+        expected_ratio=load.expected_ratio,
+        unlike=load.unlike,
+        load_ratio=load.ratio,
         counter_checks=tuple(each.name for each in canary.checks if each.type is CheckType.COUNTERS),
         threshold_checks=tuple(
             ThresholdCheck(each.name, each.at_least, each.at_most, each.failures_allowed)
@@ -65,6 +71,25 @@ def judge_limits(spec: ServiceSpec, canary: CanarySpec, *, deadline_seconds: flo
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LoadSeen:
+    """What the loads of both arms mean for a block, in the terms of JudgeLimits."""
+
+    ratio: float | None
+    unlike: frozenset[Metric]
+    expected_ratio: Mapping[Metric, float]
+
+
+def _load_seen(state: CanaryState, began: float) -> LoadSeen:
+    """Return what is known of the loads of a block that `began` then (Unix seconds).
+
+    Right after a restart nothing is: no block counts in favour until the load has been looked at.
+    """
+    alike = (metric for metric, since in state.alike_from.items() if began >= since)
+    expected = {metric: each.expected_ratio for metric, each in state.compared.items()}
+    return LoadSeen(state.load_ratio, frozenset(LATENCY_METRICS).difference(alike), expected)
+
+
 def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict | None:
     """Let the judge see what came since the last tick; return its verdict on the run under way.
 
@@ -73,7 +98,7 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
     plan, evidence = state.plan, state.evidence
     if spec.canary is not None and plan is None and evidence.run and evidence.verdict is None:
         # A new process: what was counted before says what it said then.
-        limits = judge_limits(spec, spec.canary, deadline_seconds=None)
+        limits = judge_limits(spec, spec.canary, deadline_seconds=None, load=_load_seen(state, now))
         evidence.verdict, _ = _judged(spec, evidence, Increments(now, 0.0, NOTHING, NOTHING), limits, now)
     if spec.canary is None or plan is None or not plan.run:
         return evidence.verdict if plan is None and evidence.run else None
@@ -90,7 +115,8 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
     if added is not None:
         _count(evidence, increments.at, added)
     left = None if plan.deadline_at is None else max(0.0, plan.deadline_at - now)
-    limits = judge_limits(spec, spec.canary, deadline_seconds=left)
+    load = _load_seen(state, increments.at - increments.seconds)
+    limits = judge_limits(spec, spec.canary, deadline_seconds=left, load=load)
     if plan.judged:
         verdict, evidence.judge = _judged(spec, evidence, increments, limits, now)
         evidence.verdict = None if verdict is None else _with_cause(verdict, read)

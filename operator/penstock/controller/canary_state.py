@@ -13,9 +13,11 @@ from typing import Any
 from penstock.controller.pod_state import NONE_STUCK, StuckPods
 from penstock.metrics_source.arms import ArmsRead, ErrorSource
 from penstock.model.canary import NO_CANARY_MEMORY, CanaryMemory, CanaryPhase, CanaryPlan
+from penstock.model.canary_counts import Metric
 from penstock.model.canary_verdict import Verdict
 from penstock.policy.canary_counts import CountsMemory
 from penstock.policy.canary_judge import JudgeMemory
+from penstock.policy.canary_load import Comparison
 from penstock.policy.canary_memory import restored_canary
 
 Problem = tuple[str, str]  # reason, message
@@ -52,6 +54,11 @@ class CanaryState:
     evidence: Evidence = field(default_factory=Evidence)
     plan: CanaryPlan | None = None  # of the last tick
     read: ArmsRead | None = None  # both arms, as of this tick
+    # Of the load that the plan gives the arms: its ratio, what it means for each latency, and from when on
+    # (Unix seconds) counters show nothing but like load; no such time: it is not alike.
+    load_ratio: float | None = None
+    compared: Mapping[Metric, Comparison] = field(default_factory=dict)
+    alike_from: dict[Metric, float] = field(default_factory=dict)
     # Revisions: the stable one of an owned workload; both of an adopted canary, as its templates say.
     stable: str = ""
     wanted: str = ""

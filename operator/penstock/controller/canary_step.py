@@ -39,7 +39,11 @@ from penstock.policy.admission import Admission
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.canary import decide_canary
 from penstock.policy.canary_conditions import CANARY_HEALTHY, canary_finding
+from penstock.policy.canary_load import ArmsLoad, compare
 from penstock.policy.lead_time import lead_seconds
+
+# Counters of a scrape ago are of requests that began under the load before: two scrapes, 30 s at 15 s.
+SETTLING_SCRAPES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,27 @@ class CanaryStep:
         )
         decision, canary.memory = decide_canary(spec, observation, memory, now)
         canary.plan = decision.value
+        load = ArmsLoad(_weight_ratio(decision.value), canary_ready, stable_ready)
+        self._compare(spec, state, load, seen.load, now)
         return decision
+
+    def _compare(
+        self, spec: ServiceSpec, state: ServiceState, load: ArmsLoad, seen: Load, now: float
+    ) -> None:
+        """Note what the load of each arm means for the evidence that comes until the next tick."""
+        canary = state.canary
+        assert canary is not None  # noqa: S101 - as in decide
+        offered = seen.offered_rate.value
+        rate = seen.arrival_rate.value if offered is None else offered
+        canary.load_ratio = load.ratio
+        canary.compared = compare(spec.slo.objectives, load, state.table, rate)
+        settled = now + SETTLING_SCRAPES * self.scrape_interval_seconds
+        last = _at_last_step(spec, canary.plan)
+        canary.alike_from = {
+            metric: canary.alike_from.get(metric, settled)
+            for metric, each in canary.compared.items()
+            if each.alike or last
+        }
 
     def finding(self, spec: ServiceSpec, state: ServiceState, decision: Decision[CanaryPlan]) -> Finding:
         """Return the condition; what hinders the arms' objects or the gateways is said first."""
@@ -200,6 +224,18 @@ class CanaryStep:
             now=now,
             tick_seconds=self.times.tick_seconds,
         )
+
+
+def _weight_ratio(plan: CanaryPlan | None) -> float:
+    return 0.0 if plan is None else plan.weight_percent / 100.0
+
+
+def _at_last_step(spec: ServiceSpec, plan: CanaryPlan | None) -> bool:
+    """Whether the canary has all that it gets before a promotion: no more like load is to come."""
+    if spec.canary is None or plan is None:
+        return False
+    steps = spec.canary.step_percents
+    return plan.step >= len(steps) - 1 and plan.weight_percent >= steps[-1]
 
 
 def _acknowledged(state: ServiceState, arms: ArmsSeen | None, now_there: ArmsTold) -> bool | None:

@@ -13,7 +13,8 @@ class VerdictKind(StrEnum):
     """What the evidence allows."""
 
     CONTINUE = "Continue"  # undecided, and the evidence comes soon enough
-    PROMOTE = "Promote"  # every judged metric is shown to be no worse than the margin
+    PROMOTE = "Promote"  # every judged metric is shown to be no worse than the margin, at like load
+    NEXT_STEP = "NextStep"  # the same at the load it has had, which flatters it: not for a promotion
     ROLLBACK = "Rollback"
     INSUFFICIENT = "InsufficientEvidence"  # undecided, and at this rate it will stay so
 
@@ -22,6 +23,7 @@ class CanaryReason(StrEnum):
     """Why; CamelCase as conditions and Events want it."""
 
     NO_WORSE = "NoWorse"
+    NO_WORSE_AT_LESS_LOAD = "NoWorseAtLessLoad"
     ERRORS_REGRESSED = "ErrorsRegressed"  # more errors than the stable arm
     ERROR_STOP_LOSS = "ErrorStopLoss"  # too many errors whatever the stable arm does
     TTFT_REGRESSED = "TTFTRegressed"
@@ -42,7 +44,8 @@ class Evidence:
 
     `ratio` is the canary's share of failures over the stable arm's, with a 95 % interval; None: not known.
     `log10_against` is evidence that the canary is worse than allowed (rollback), `log10_for` that it is
-    not (promotion); each decides at its own threshold. A missing metric has `missing` set and no numbers.
+    not (promotion), `log10_for_step` the same at whatever load (next step); each decides at its own
+    threshold. A missing metric has `missing` set and no numbers.
     """
 
     metric: str
@@ -55,6 +58,7 @@ class Evidence:
     ratio_high: float | None = None
     log10_against: float = 0.0
     log10_for: float = 0.0
+    log10_for_step: float = 0.0
     against_threshold: float = 0.0
     for_threshold: float = 0.0
     edge_seconds: float | None = None
@@ -96,7 +100,9 @@ class JudgeLimits:
     one that is worse than allowed. `error_increase` is the increase of the
     error share that promotion must exclude, `error_stop_loss` the share that ends a canary whatever the
     stable arm does: policy.canary_errors derives both from an availability objective.
-    `expected_ratio` is latency canary / stable that the model expects from their different load.
+    `expected_ratio` is latency canary / stable that the model expects of equal revisions: above 1 where a
+    few replicas have longer queues than many at the same load each. `unlike` are the latencies of which the
+    arms' loads per replica, `load_ratio` canary / stable, make no comparison in favour: less load flatters.
     `deadline_seconds`: time left for a verdict; None: any.
     """
 
@@ -107,6 +113,8 @@ class JudgeLimits:
     error_increase: float = 0.0025
     error_stop_loss: float = 0.05
     expected_ratio: Mapping[Metric, float] = field(default_factory=dict)
+    unlike: frozenset[Metric] = frozenset()
+    load_ratio: float | None = None  # not known
     counter_checks: tuple[str, ...] = ()
     threshold_checks: tuple[ThresholdCheck, ...] = ()
     deadline_seconds: float | None = None

@@ -27,6 +27,7 @@ from penstock.policy.canary_latency import (
     LEAST_LEVEL_REQUESTS,
     log_latency_against,
     log_latency_for,
+    log_latency_for_alike,
     nearest_allowed,
 )
 from penstock.policy.canary_observe import USUAL_STABLE_PER_CANARY, bets_of
@@ -146,7 +147,8 @@ def _latency_row(
             metric, against_threshold=thresholds[0], for_threshold=thresholds[1], missing=NO_CANARY
         )
         return Row(row)
-    against, in_favour = float(log_latency_against(memory.state)), float(log_latency_for(memory.state))
+    against, in_favour = float(log_latency_against(memory.state)), float(log_latency_for_alike(memory.state))
+    for_step = float(log_latency_for(memory.state)) / math.log(10)
     bets = bets_of(memory, metric, limits)
     tally = memory.whole
     if against > NOTHING_AGAINST:
@@ -159,6 +161,7 @@ def _latency_row(
     else:
         seen = (float(memory.whole.stable_total.max()), 0.0, float(memory.whole.canary_total.max()), 0.0)
         row = _counted(metric, seen, against=against, in_favour=in_favour, decides=decides)
+        row = replace(row, log10_for_step=for_step)
         if not memory.state.level_total:
             row = replace(row, missing=NO_STABLE)
         elif not row.missing and memory.state.level_total >= LEAST_LEVEL_REQUESTS:
@@ -178,6 +181,7 @@ def _latency_row(
         decides=decides,
         edge=memory.edges[edge],
     )
+    row = replace(row, log10_for_step=for_step)
     return Row(row, _latency_needed(row, memory, edge, metric, limits))
 
 
@@ -246,6 +250,7 @@ def _counted(
         ratio_high=high,
         log10_against=against / math.log(10),
         log10_for=in_favour / math.log(10),
+        log10_for_step=in_favour / math.log(10),
         against_threshold=decides.against(name) / math.log(10),
         for_threshold=decides.promotion / math.log(10),
         edge_seconds=edge,

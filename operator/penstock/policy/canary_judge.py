@@ -45,8 +45,8 @@ def judge(
     memory = observe(memory, increments, limits)
     rows = rows_of(memory, limits, thresholds(limits))
     found = _regressed(rows, memory, limits) or _missing(increments, rows, memory)
-    found = found or _promoted(rows, memory, limits) or _undecided(rows, memory, limits)
-    return found, memory
+    found = found or _promoted(rows, memory, limits) or _so_far_good(rows, memory, limits)
+    return found or _undecided(rows, memory, limits), memory
 
 
 def _regressed(rows: tuple[Row, ...], memory: JudgeMemory, limits: JudgeLimits) -> Verdict | None:
@@ -94,25 +94,42 @@ def _missing(increments: Increments, rows: tuple[Row, ...], memory: JudgeMemory)
 
 
 def _promoted(rows: tuple[Row, ...], memory: JudgeMemory, limits: JudgeLimits) -> Verdict | None:
-    tested = [row.evidence for row in rows if row.evidence.for_threshold > 0]
-    against = [(row.against, row.evidence.against_threshold) for row in rows]
-    in_favour = [row.log10_for * math.log(10) for row in tested]
-    good = bool(tested) and bool(may_promote(in_favour, against, thresholds(limits).promotion))
-    passing = all(
-        memory.checks[check.name].readings > 0 and memory.checks[check.name].in_a_row == 0
-        for check in limits.threshold_checks
-    )
-    if not good or not passing:
+    tested = _tested(rows)
+    if not _good(rows, [row.log10_for for row in tested], memory, limits):
         return None
     message = canary_words.promotion(tested, limits)
     return _verdict(VerdictKind.PROMOTE, CanaryReason.NO_WORSE, message, rows, needed=0.0, seconds=0.0)
 
 
+def _so_far_good(rows: tuple[Row, ...], memory: JudgeMemory, limits: JudgeLimits) -> Verdict | None:
+    """Say that it is good at the load it has had: enough for the next step, which shows it under more."""
+    if not _good(rows, [row.log10_for_step for row in _tested(rows)], memory, limits):
+        return None
+    needed, seconds = _time_needed(rows, memory)
+    say = canary_words.so_far_good(limits, needed, seconds)
+    kind, reason = VerdictKind.NEXT_STEP, CanaryReason.NO_WORSE_AT_LESS_LOAD
+    return _verdict(kind, reason, say, rows, needed=needed, seconds=seconds)
+
+
+def _tested(rows: tuple[Row, ...]) -> list[Evidence]:
+    return [row.evidence for row in rows if row.evidence.for_threshold > 0]
+
+
+def _good(rows: tuple[Row, ...], log10_for: list[float], memory: JudgeMemory, limits: JudgeLimits) -> bool:
+    """Whether `log10_for` of every metric is enough, checks pass, and nothing speaks against it now."""
+    against = [(row.against, row.evidence.against_threshold) for row in rows]
+    in_favour = [each * math.log(10) for each in log10_for]
+    passing = all(
+        memory.checks[check.name].readings > 0 and memory.checks[check.name].in_a_row == 0
+        for check in limits.threshold_checks
+    )
+    good = bool(in_favour) and bool(may_promote(in_favour, against, thresholds(limits).promotion))
+    return good and passing
+
+
 def _undecided(rows: tuple[Row, ...], memory: JudgeMemory, limits: JudgeLimits) -> Verdict:
-    worst = _worst(rows)
-    needed = _needed(rows, worst)
-    rate = memory.rate
-    seconds = needed / rate if needed is not None and rate else None
+    worst, rate = _worst(rows), memory.rate
+    needed, seconds = _time_needed(rows, memory)
     say = canary_words.gathering(
         memory.requests,
         rate,
@@ -131,6 +148,12 @@ def _undecided(rows: tuple[Row, ...], memory: JudgeMemory, limits: JudgeLimits) 
         kind, reason = VerdictKind.INSUFFICIENT, CanaryReason.TOO_SLOW
         say = f"no verdict is to be expected in the {wording.span(deadline)} left; {say}"
     return _verdict(kind, reason, say, rows, needed=needed, seconds=seconds)
+
+
+def _time_needed(rows: tuple[Row, ...], memory: JudgeMemory) -> tuple[float | None, float | None]:
+    """Return how many more canary requests a verdict takes, and how long that is at the present rate."""
+    needed, rate = _needed(rows, _worst(rows)), memory.rate
+    return needed, needed / rate if needed is not None and rate else None
 
 
 def _worst(rows: tuple[Row, ...]) -> Row | None:

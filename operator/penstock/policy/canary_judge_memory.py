@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -64,14 +64,8 @@ class LatencyMemory:
         """Return a memory without counts; `begun` of the evidence's weight is spent."""
         count = len(edges)
         state = canary_latency.empty_state(count)
-        state = LatencyState(
-            state.level_slow,
-            state.level_total,
-            state.log_against,
-            state.log_for,
-            np.asarray(begun),
-            np.asarray(pending),
-        )
+        due = np.asarray(begun + pending)
+        state = replace(state, begun=np.asarray(begun), pending=np.asarray(pending), pending_alike=due)
         return cls(tuple(edges), state, Tally.empty(count), Tally.empty(count))
 
 
@@ -188,6 +182,8 @@ def _latency_to_status(memory: LatencyMemory) -> dict[str, Any]:
         "against": _plain(state.log_against[kept]),
         "for": _plain(state.log_for[kept]),
         "weight": _plain([state.begun, state.pending]),
+        "forAlike": _plain(state.log_for_alike[kept]),
+        "weightAlike": _plain([state.begun_alike, state.pending_alike]),
         "whole": [_plain(column) for column in memory.whole.at(kept).columns()],
         "since": [_plain(column) for column in memory.since.at(kept).columns()],
     }
@@ -197,6 +193,9 @@ def _latency_from_status(status: Mapping[str, Any]) -> LatencyMemory:
     edges = tuple(float(edge) for edge in status["edges"])
     count = len(edges)
     begun, pending = _array(status["weight"], (2,))
+    # A status of before there were two kinds: what was in favour then counts for steps only.
+    begun_alike, pending_alike = _array(status.get("weightAlike", [0.0, begun + pending]), (2,))
+    nothing = [[None] * canary_latency.AS_GOOD.size] * count
     state = LatencyState(
         _array(status["level"][:-1], (count,)),
         _array(status["level"][-1], ()),
@@ -204,6 +203,9 @@ def _latency_from_status(status: Mapping[str, Any]) -> LatencyMemory:
         _array(status["for"], (count, canary_latency.AS_GOOD.size)),
         np.asarray(begun),
         np.asarray(pending),
+        _array(status.get("forAlike", nothing), (count, canary_latency.AS_GOOD.size)),
+        np.asarray(begun_alike),
+        np.asarray(pending_alike),
     )
     whole, since = (
         Tally(*(_array(column, (count,)) for column in status[key])) for key in ("whole", "since")

@@ -4,6 +4,7 @@ Null hypotheses, at the edge in use: the canary's share is at most r times the s
 rollback), and at least r times (rejected: promotion). r = maximum regression ratio, times
 S(edge / l) / S(edge) where load alone makes the canary l times as slow; S is the stable arm's share above.
 Where r times is less than one request in a hundred more, the bound is p_s + 0.01 instead.
+Evidence in favour is kept twice: of all blocks, and of those in which both arms had like load.
 Bets: the stable share of the last minute or so, and S(edge / l k) for a canary k times as slow, S a
 straight line of log time on the normal scale between two edges (exact for a log-normal).
 The evidence that begins in a minute is bet on the edge where a canary 1.2 times as slow shows most per
@@ -14,7 +15,7 @@ them with none, the benchmark with 2,000 canaries.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,16 +56,23 @@ class LatencyState:
     log_for: FloatArray  # (..., edges, AS_GOOD)
     begun: FloatArray  # (...): weight of the evidence that has begun
     pending: FloatArray  # (...): due to begin with the next block that can be bet on
+    log_for_alike: FloatArray  # as log_for, of blocks at like load only; it begins with the first of them
+    begun_alike: FloatArray
+    pending_alike: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlowCounts:
-    """Requests of a block slower than each edge (..., edges), and all (...)."""
+    """Requests of a block slower than each edge (..., edges), and all (...).
+
+    `alike` (...): whether both arms had like load per replica, so that the block counts for a promotion.
+    """
 
     stable_slow: FloatArray
     stable_total: FloatArray
     canary_slow: FloatArray
     canary_total: FloatArray
+    alike: NDArray[np.bool_] = field(default_factory=lambda: np.ones((), dtype=bool))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +93,9 @@ def empty_state(edges: int, batch: tuple[int, ...] = ()) -> LatencyState:
         np.zeros((*batch, edges)),
         np.zeros(batch),
         np.full((*batch, edges, SLOWER.size), -np.inf),
+        np.full((*batch, edges, AS_GOOD.size), -np.inf),
+        np.zeros(batch),
+        np.zeros(batch),
         np.full((*batch, edges, AS_GOOD.size), -np.inf),
         np.zeros(batch),
         np.zeros(batch),
@@ -148,10 +159,11 @@ def advance_latency(
 ) -> LatencyState:
     """Return the state after a block of `seconds`, with evidence of `new_weight` that is due to begin."""
     both = (counts.stable_total > 0) & (counts.canary_total > 0)
-    pending = state.pending + new_weight
-    now = np.where(both & bets.best.any(axis=-1), pending, 0.0)
-    with np.errstate(divide="ignore"):
-        begins = np.log(bets.best * now[..., None])[..., None]
+    alike = both & counts.alike
+    known = bets.best.any(axis=-1)
+    pending, pending_alike = state.pending + new_weight, state.pending_alike + new_weight
+    now, now_alike = np.where(both & known, pending, 0.0), np.where(alike & known, pending_alike, 0.0)
+    begins, begins_alike = _beginning(bets, now), _beginning(bets, now_alike)
     totals = (counts.stable_total[..., None, None], counts.canary_total[..., None, None])
     block = Block(totals[0], counts.stable_slow[..., None], totals[1], counts.canary_slow[..., None])
     stable, bound = bets.stable[..., None], bets.bound[..., None]
@@ -167,16 +179,28 @@ def advance_latency(
     against = np.logaddexp(state.log_against, begins + LOG_SLOWER_WEIGHT)
     in_favour = np.logaddexp(state.log_for, begins + LOG_AS_GOOD_WEIGHT)
     against = against + gain(bets.slower, (bets.slower > bound) & np.isfinite(against))
-    in_favour = in_favour + gain(bets.as_good, (bets.as_good < bound) & np.isfinite(in_favour))
+    in_favour_alike = np.logaddexp(state.log_for_alike, begins_alike + LOG_AS_GOOD_WEIGHT)
+    begun = np.isfinite(in_favour) | np.isfinite(in_favour_alike)
+    better = gain(bets.as_good, (bets.as_good < bound) & begun)
     kept = 0.5 ** (seconds / LEVEL_HALF_LIFE_SECONDS)
     return LatencyState(
         kept * state.level_slow + counts.stable_slow,
         kept * state.level_total + counts.stable_total,
         against,
-        in_favour,
+        in_favour + better,
         state.begun + now,
         pending - now,
+        in_favour_alike + np.where(alike[..., None, None], better, 0.0),
+        state.begun_alike + now_alike,
+        pending_alike - now_alike,
     )
+
+
+def _beginning(bets: Bets, weight: FloatArray) -> FloatArray:
+    """Return ln of the weight that begins at each edge (..., edges, 1): all of it at the best one."""
+    with np.errstate(divide="ignore"):
+        result: FloatArray = np.log(bets.best * weight[..., None])[..., None]
+    return result
 
 
 def log_latency_against(state: LatencyState) -> FloatArray:
@@ -185,8 +209,13 @@ def log_latency_against(state: LatencyState) -> FloatArray:
 
 
 def log_latency_for(state: LatencyState) -> FloatArray:
-    """Return ln of the evidence that it is not (...)."""
+    """Return ln of the evidence that it is not (...), at whatever load: it may pass a step."""
     return _log_evidence(state.log_for, state.begun)
+
+
+def log_latency_for_alike(state: LatencyState) -> FloatArray:
+    """Return ln of the evidence that it is not, of blocks at like load (...): it may promote."""
+    return _log_evidence(state.log_for_alike, state.begun_alike)
 
 
 def _log_evidence(log_parts: FloatArray, begun: FloatArray) -> FloatArray:

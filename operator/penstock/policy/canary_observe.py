@@ -21,7 +21,6 @@ from penstock.policy.canary_judge_memory import JudgeMemory, LatencyMemory, Tall
 from penstock.policy.canary_latency import (
     LEAST_LEVEL_REQUESTS,
     Bets,
-    LatencyState,
     SlowCounts,
     advance_latency,
     place_bets,
@@ -163,6 +162,7 @@ def _advance(
         np.asarray(stable.total if stable else 0.0),
         _slow(canary, memory.edges),
         np.asarray(canary.total if canary else 0.0),
+        np.asarray(metric not in limits.unlike),
     )
     state = advance_latency(memory.state, bets, counts, weight, tick.seconds)
     if not counts.stable_total or not counts.canary_total:
@@ -215,31 +215,36 @@ def _slow(histogram: Histogram | None, edges: tuple[float, ...]) -> FloatArray:
 
 def _due(memory: LatencyMemory, weight: float) -> LatencyMemory:
     """Return the memory where nothing was counted: evidence that was to begin waits."""
-    return replace(memory, state=replace(memory.state, pending=memory.state.pending + weight))
+    state = memory.state
+    state = replace(state, pending=state.pending + weight, pending_alike=state.pending_alike + weight)
+    return replace(memory, state=state)
 
 
 def _carried(memory: LatencyMemory | None, edges: tuple[float, ...]) -> LatencyMemory:
     """Return the memory on another bucket layout: evidence at edges that stay is kept, the level is not."""
     if memory is None:
         return LatencyMemory.empty(edges)
-    fresh = LatencyMemory.empty(edges, float(memory.state.begun), float(memory.state.pending))
+    before = memory.state
+    fresh = LatencyMemory.empty(edges, float(before.begun), float(before.pending))
     where = {edge: index for index, edge in enumerate(memory.edges)}
     against, in_favour = fresh.state.log_against.copy(), fresh.state.log_for.copy()
+    alike = fresh.state.log_for_alike.copy()
     whole = [column.copy() for column in fresh.whole.columns()]
     since = [column.copy() for column in fresh.since.columns()]
     for index, edge in enumerate(edges):
         if (old := where.get(edge)) is None:
             continue
-        against[index], in_favour[index] = memory.state.log_against[old], memory.state.log_for[old]
+        against[index], in_favour[index] = before.log_against[old], before.log_for[old]
+        alike[index] = before.log_for_alike[old]
         for columns, tally in ((whole, memory.whole), (since, memory.since)):
-            for column, before in zip(columns, tally.columns(), strict=True):
-                column[index] = before[old]
-    state = LatencyState(
-        fresh.state.level_slow,
-        fresh.state.level_total,
-        against,
-        in_favour,
-        fresh.state.begun,
-        fresh.state.pending,
+            for column, counted in zip(columns, tally.columns(), strict=True):
+                column[index] = counted[old]
+    state = replace(
+        fresh.state,
+        log_against=against,
+        log_for=in_favour,
+        log_for_alike=alike,
+        begun_alike=before.begun_alike,
+        pending_alike=before.pending_alike,
     )
     return LatencyMemory(edges, state, Tally(*whole), Tally(*since))

@@ -157,14 +157,13 @@ class Situation:
         return verdict is not None and verdict.kind is VerdictKind.ROLLBACK
 
     def passed(self) -> bool:
-        """Whether the evidence is for the canary, and the step has been seen for its least time."""
+        """Whether the evidence is for the canary, and the step has been seen for its least time.
+
+        Gathered under less load per replica than the stable arm's, it passes every step but the last.
+        """
         verdict = self.seen.verdict
-        return (
-            verdict is not None
-            and verdict.kind is VerdictKind.PROMOTE
-            and self.measured()
-            and self.step_seen()
-        )
+        enough = (VerdictKind.PROMOTE,) if self.last_step else (VerdictKind.PROMOTE, VerdictKind.NEXT_STEP)
+        return verdict is not None and verdict.kind in enough and self.measured() and self.step_seen()
 
     def step_seen(self) -> bool:
         """Whether the share of the step has been in force for its least time, the warm-up not counted."""

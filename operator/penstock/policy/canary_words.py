@@ -10,6 +10,7 @@ from penstock.model.canary_verdict import Evidence, JudgeLimits, ThresholdCheck
 from penstock.policy import wording
 from penstock.policy.canary_judge_memory import ThresholdMemory
 from penstock.policy.canary_latency import LEAST_INCREASE
+from penstock.policy.canary_load import LEAST_LOAD_RATIO
 
 
 def regression(row: Evidence, limits: JudgeLimits) -> str:
@@ -48,7 +49,13 @@ def promotion(rows: Sequence[Evidence], limits: JudgeLimits) -> str:
     if any(row.metric not in LATENCY_METRICS for row in rows):
         excluded.append(f"{100 * limits.error_increase:.2g} points more errors")
     sure = f"excluded at {100 * (1 - limits.beta):.3g} %: {' and '.join(excluded)}"
-    return f"no worse than the stable arm; {'; '.join(parts)}; {sure}"
+    return f"no worse than the stable arm{_less_load(limits)}; {'; '.join(parts)}; {sure}"
+
+
+def so_far_good(limits: JudgeLimits, needed: float | None, seconds: float | None) -> str:
+    """Say that a step is passed, and what a promotion still takes."""
+    good = f"no worse than the stable arm so far{_less_load(limits)}"
+    return f"{good}: enough for the next step; {more(needed, seconds)} at like load"
 
 
 def gathering(
@@ -76,6 +83,13 @@ def more(needed: float | None, seconds: float | None) -> str:
         return "a verdict is near"
     time = "" if seconds is None else f", {wording.span(_rounded(seconds))}"
     return f"a verdict takes about {_count(_rounded(needed))} more{time}"
+
+
+def _less_load(limits: JudgeLimits) -> str:
+    """Say that a canary replica has less load than a stable one, which flatters it."""
+    if limits.load_ratio is None or limits.load_ratio >= LEAST_LOAD_RATIO:
+        return ""
+    return f" at {wording.percent(limits.load_ratio)} of its load per replica"
 
 
 def _rounded(value: float) -> float:
