@@ -15,9 +15,10 @@ BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
 POLICIES_ARGS ?=#   bench-policies: --quick, or sections: a b c e
 DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulated overload
 CANARY_ARGS ?=#     bench-canary: --quick, --cells TEXT, --rates 5,20, --plot FILE
+KEDA_ARGS ?=#       bench-keda: --runs 1, --concurrency 3, --keep
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
-.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-forecast bench-dataplane bench-canary bench-policies image kind-up kind-down lock venv clean
+.PHONY: help demo test test-kind lint generate bench bench-accuracy bench-simulation bench-forecast bench-dataplane bench-canary bench-policies bench-keda image kind-up kind-down lock venv clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +83,10 @@ bench-dataplane: venv ## Overload, changes, latency on real Envoy, beside peers 
 
 bench-canary: venv ## Judges of canaries on the same simulated streams (CANARY_ARGS=--quick)
 	@$(BIN)/python tests/bench/canary.py $(CANARY_ARGS)
+
+bench-keda: venv ## A real KEDA and Penstock in turn on a kind cluster, half an hour (KEDA_ARGS)
+	@testbed/prepare kind
+	@$(BIN)/python tests/bench/keda.py $(KEDA_ARGS)
 
 image: ## Build penstock:dev (operator and stand-in engine) and penstock-gateway:dev (with Envoy)
 	@testbed/build-image

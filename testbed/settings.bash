@@ -6,6 +6,7 @@ ETCD=${ETCD:-v3.6.5}
 COREDNS=${COREDNS:-v1.12.1}
 PROMETHEUS=${PROMETHEUS:-v3.15.0}
 GATEWAY_API=${GATEWAY_API:-v1.4.0}
+KEDA=${KEDA:-v2.21.0}
 # What kind v0.30.0 itself takes by default; used where images can be pulled.
 PULLED_NODE=kindest/node:v1.34.0@sha256:7416a61b42b1662ca6ca89f02028ac133a309a2a30ba309614e8ec94d976dc5a
 BUILT_NODE=${BUILT_NODE:-kindest/node:$K8S}

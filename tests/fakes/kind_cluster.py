@@ -60,12 +60,29 @@ class Cluster:
     def apply(self, *objects: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
-    def install(self) -> None:
-        """Install the chart; a newer image of the same tag restarts the operator."""
+    def prepare(self, *values: str) -> None:
+        """Install Prometheus and the chart; the operator's namespace refuses what is not restricted."""
+        self.kubectl("apply", "-f", "manifests/kind/prometheus.yaml")
+        restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": restricted}}
+        )
+        self.available("deploy/coredns", "kube-system")
+        self.available("deploy/prometheus", MONITORING)
+        self.install(*values)
+
+    def available(self, what: str, namespace: str, *, seconds: int = 90) -> None:
+        """Wait until an object says that it is available."""
+        words = ("wait", "-n", namespace, "--for=condition=Available", what, f"--timeout={seconds}s")
+        self.run("kubectl", *words, seconds=seconds + 30)
+
+    def install(self, *values: str) -> None:
+        """Install the chart, `values` as KEY=VALUE; a newer image of the same tag restarts the operator."""
         image = self.run("docker", "image", "inspect", "-f", "{{.Id}}", "penstock:dev").stdout.strip()
         self.run(
             *("helm", "upgrade", "--install", "penstock", "charts/penstock", "-n", SYSTEM),
             *("-f", "manifests/kind/values.yaml", "--set-string", f"podAnnotations.image={image}"),
+            *(word for value in values for word in ("--set", value)),
             *("--wait", "--timeout", "120s"),
             seconds=150,
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes.kind_cluster import CACHE, MONITORING, ROOT, SYSTEM, Cluster
+from fakes.kind_cluster import CACHE, ROOT, Cluster
 
 KEEP = bool(os.environ.get("PENSTOCK_KEEP_CLUSTER"))
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -38,27 +38,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     found = Cluster(NAME, kubeconfig)
     found.run(str(ROOT / "testbed" / "kind-up"), NAME, seconds=400)
     try:
-        _install(found)
+        found.prepare()
         yield found
     finally:
         if not KEEP:
             found.run(str(ROOT / "testbed" / "kind-down"), NAME, check=False)
-
-
-def _install(cluster: Cluster) -> None:
-    """Install Prometheus and the chart; the operator's namespace refuses what is not restricted."""
-    cluster.kubectl("apply", "-f", "manifests/kind/prometheus.yaml")
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": SYSTEM, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-        }
-    )
-    cluster.kubectl(
-        "wait", "-n", "kube-system", "--for=condition=Available", "deploy/coredns", "--timeout=90s"
-    )
-    cluster.kubectl(
-        "wait", "-n", MONITORING, "--for=condition=Available", "deploy/prometheus", "--timeout=90s"
-    )
-    cluster.install()

@@ -188,3 +188,42 @@ def test_an_old_python_is_refused_with_what_to_do(machine: Machine, tmp_path: Pa
     done = machine.run(str(root / "testbed" / "venv"))
     assert done.returncode == 1
     assert done.stderr == ("venv: no Python 3.11 or later found: install one, or name it with PYTHON=...\n")
+
+
+KEDA = ("ghcr.io/kedacore/keda:2.21.0", "ghcr.io/kedacore/keda-metrics-apiserver:2.21.0")
+# What kustomize makes of KEDA's config/minimal, as far as the script changes it.
+KUSTOMIZED = """\
+        image: ghcr.io/kedacore/keda:main
+        imagePullPolicy: Always
+---
+        image: ghcr.io/kedacore/keda-metrics-apiserver:main
+        imagePullPolicy: Always
+"""
+
+
+def test_where_images_can_be_pulled_keda_is_the_official_one(machine: Machine) -> None:
+    (machine.root / "module" / "config" / "minimal").mkdir(parents=True)
+    machine.script("go", '#!/bin/bash\nprintf \'\\t"Dir": "%s",\\n\' "$MACHINE/module"\n')
+    machine.script("kubectl", f"#!/bin/bash\ncat <<'E'\n{KUSTOMIZED}E\n")
+    machine.write("registry", *KEDA)
+    done = machine.run("keda-image")
+    manifest = machine.root / "cache" / "keda-v2.21.0.yaml"
+    assert (done.returncode, done.stdout) == (0, f"{manifest}\n"), done.stderr
+    assert manifest.read_text() == KUSTOMIZED.replace(":main", ":2.21.0").replace("Always", "IfNotPresent")
+    assert not [call for call in machine.calls("docker") if call.startswith("build")]
+
+
+def test_keda_that_is_there_is_neither_pulled_nor_built_and_needs_no_go(machine: Machine) -> None:
+    manifest = machine.root / "cache" / "keda-v2.21.0.yaml"
+    manifest.parent.mkdir()
+    manifest.write_text("        image: keda:from-source\n")
+    machine.write("images", "keda:from-source")
+    done = machine.run("keda-image")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{manifest}\n", "")
+    machine.write("images")
+    done = machine.run("keda-image")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "keda-image: no KEDA v2.21.0 with its images: install Go 1.24 or later, and its module, which has "
+        "the manifest, is downloaded\n"
+    )
