@@ -208,13 +208,13 @@ async def test_cancelled_it_keeps_what_was_measured():
         limits = LoadLimits(60)
         generator = LoadGenerator(targets, RequestShape(), limits)
         running = asyncio.create_task(generator.run(plan(2000, gap=0.02, tokens=5)))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
     report = summarize(generator.result, limits, LoadObjectives(ttft_seconds=30))
     assert report["interrupted"] is True
-    assert 0.4 < report["period_seconds"] < 5
+    assert 0.9 < report["period_seconds"] < 5
     assert report["requests"]["completed"] > 3
     assert report["requests"]["failed"] == 0
     assert report["slo"]["ttft_attained_ratio"] == 1  # those under way did not miss

@@ -249,11 +249,11 @@ async def test_secrets_are_in_no_text(adapter: Adapter) -> None:
 
 
 async def test_queries_run_side_by_side(adapter: Adapter) -> None:
-    with MisbehavingServer(Reply(body=vector(), delay_seconds=0.3)) as server:
+    with MisbehavingServer(Reply(body=vector(), delay_seconds=0.8)) as server:
         async with opened(adapter, server.url) as source:
             began = time.monotonic()
             await asyncio.gather(source.instant("a", 1.0), source.instant("b", 1.0))
-            assert time.monotonic() - began < 0.55
+            assert time.monotonic() - began < 1.5
 
 
 @pytest.mark.prometheus
