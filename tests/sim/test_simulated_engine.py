@@ -13,7 +13,7 @@ from fakes import engine_des
 from fakes.sim_scenarios import TENTH, scenario
 from penstock.model.profiles import profile_named
 from penstock.queueing.step_law import StepLaw
-from penstock.sim.fleet import LEAST_REQUESTS, Span, advance
+from penstock.sim.fleet import LEAST_REQUESTS, NO_LIMIT, Span, advance
 from penstock.sim.run import Run
 from penstock.sim.scenario import Scenario
 from penstock.sim.series import (
@@ -152,7 +152,7 @@ def engine_of(drawn: Scenario) -> tuple[Fleet, Span]:
     )
     place(fleet.replicas, 0, drawn.profile, None, np.inf)
     row = np.zeros(1, np.int64)
-    return fleet, Span(row, row, np.zeros(0, np.int64), LEAST_REQUESTS, 0, 0, 15.0)
+    return fleet, Span(row, row, np.zeros(0, np.int64), LEAST_REQUESTS, NO_LIMIT, 0, 0.0, 15.0)
 
 
 @settings(max_examples=40, deadline=None)

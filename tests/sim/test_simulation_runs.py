@@ -34,7 +34,7 @@ class ByQueue:
         return seen.target + (1 if seen.waiting > 1 else -1)
 
 
-def wild(seed: int) -> Run:
+def wild(seed: int, **changes: Any) -> Run:
     """A run in which everything happens: bursts, failures, missed scrapes, shedding."""
     random = np.random.default_rng(5)
     arrivals = np.sort(np.concatenate([random.uniform(0, 600, 4000), random.uniform(200, 260, 2500)]))
@@ -45,12 +45,17 @@ def wild(seed: int) -> Run:
             arrivals,
             random.integers(1, 3000, arrivals.size),
             random.integers(1, 400, arrivals.size),
-            profile=profile,
-            start_up=StartUp(30.0, 50.0, failed_ratio=0.2),
-            scraping=Scraping(missed_ratio=0.1, delay_seconds=2.0),
-            admission=admission,
-            fallback=Fallback(profile, 1, admission),
-            routing=Routing.POWER_OF_TWO,
+            **(
+                {
+                    "profile": profile,
+                    "start_up": StartUp(30.0, 50.0, failed_ratio=0.2),
+                    "scraping": Scraping(missed_ratio=0.1, delay_seconds=2.0),
+                    "admission": admission,
+                    "fallback": Fallback(profile, 1, admission),
+                    "routing": Routing.POWER_OF_TWO,
+                }
+                | changes
+            ),
         ),
         ByQueue(),
         seed,
@@ -69,10 +74,14 @@ def quantiles(values: np.ndarray) -> list[float]:
     return [round(float(value), 6) for value in np.nanquantile(values, [0.5, 0.95, 1.0])]
 
 
-def test_a_run_is_what_it_was():
-    run = wild(1)
+@pytest.mark.parametrize(
+    ("golden", "changes"),
+    [("wild_run.json", {}), ("open_run.json", {"admission": None, "fallback": None})],
+)
+def test_a_run_is_what_it_was(golden: str, changes: dict[str, Any]):
+    run = wild(1, **changes)
     assert_golden(
-        Path(__file__).parent / "golden" / "wild_run.json",
+        Path(__file__).parent / "golden" / golden,
         {
             "ttft_seconds": quantiles(run.ttft_seconds),
             "tpot_seconds": quantiles(run.tpot_seconds),

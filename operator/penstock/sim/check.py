@@ -21,8 +21,6 @@ def check_scenario(scenario: Scenario) -> None:
     _check_fleet(scenario)
     if scenario.fallback is not None:
         _check_fits(scenario, scenario.fallback.profile, "fallback.profile")
-        if scenario.admission is None:
-            raise InvalidParameter("fallback", "needs an admission limit: nothing else spills to it")
         if not 1 <= scenario.fallback.replicas <= LARGEST_FLEET:
             raise InvalidParameter("fallback.replicas", f"must be 1 to {LARGEST_FLEET}")
 

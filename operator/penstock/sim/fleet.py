@@ -26,6 +26,7 @@ ROUTINGS = {
     Routing.LEAST_TOKENS: LEAST_TOKENS,
 }
 SERVED, FELL_BACK, SHED, UNAVAILABLE = range(4)  # RequestStatus
+NO_LIMIT = -1
 
 
 class Span(NamedTuple):
@@ -35,8 +36,9 @@ class Span(NamedTuple):
     alive: IntArray  # rows that have work or may have: ready, draining, fallback
     fallback: IntArray  # rows
     routing: int
-    places: int  # in flight per ready replica; 0: no limit
-    fallback_places: int
+    places: int  # in flight in all ready rows together; NO_LIMIT: everything passes
+    fallback_places: int  # in flight in the fallback
+    planned_ratio: float  # of all requests, to the fallback while it has room
     scrape_interval: float
 
 
@@ -90,14 +92,21 @@ def _scrape(fleet: Fleet, row: int) -> None:
 def _arrive(fleet: Fleet, span: Span, number: int) -> None:
     request = fleet.requests[number]
     fleet.offered[0] += 1
-    if span.ready.size and _has_room(fleet.replicas, span.ready, span.places):
-        row = _choose(fleet, span.ready, span.routing, request)
-        request.status = SERVED
-    elif span.fallback.size and _has_room(fleet.replicas, span.fallback, span.fallback_places):
+    own = span.ready.size > 0 and _has_room(fleet.replicas, span.ready, span.places)
+    away = not own or request.diverting < span.planned_ratio
+    if away and span.fallback.size > 0 and _has_room(fleet.replicas, span.fallback, span.fallback_places):
         row = _choose(fleet, span.fallback, LEAST_REQUESTS, request)
         request.status = FELL_BACK
+        fleet.spilled[0] += 1
+    elif own:
+        row = _choose(fleet, span.ready, span.routing, request)
+        request.status = SERVED
+    elif span.ready.size:
+        request.status = SHED
+        fleet.shed[0] += 1
+        return
     else:
-        request.status = SHED if span.ready.size else UNAVAILABLE
+        request.status = UNAVAILABLE
         return
     replica = fleet.replicas[row]
     queue_request(fleet.requests, replica, number)
@@ -107,12 +116,12 @@ def _arrive(fleet: Fleet, span: Span, number: int) -> None:
 
 @compiled
 def _has_room(replicas: Records, rows: IntArray, places: int) -> bool:
-    if places == 0:
+    if places == NO_LIMIT:
         return True
     in_flight = 0
     for row in rows:
         in_flight += replicas[row].present
-    return in_flight < places * rows.size
+    return in_flight < places
 
 
 @compiled

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from penstock.policy.gateway_load import GatewayRates
 from penstock.queueing.domain import FloatArray
 
 
@@ -140,6 +141,7 @@ class Signals:
     counters: EngineCounts | None  # since the start, replicas that left included
     rate_window_seconds: float
     range_queries: RangeQueries
+    gateway: GatewayRates | None = None  # as its counters say; None for a policy that does not steer it
 
     def rates(self, window_seconds: float) -> WindowRates | None:
         """Return the engines' rates over the last `window_seconds`; None without two samples."""

@@ -9,6 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.model.traffic import FleetLimit
 from penstock.queueing.domain import FloatArray
 from penstock.sim.scenario import Objectives
 
@@ -42,6 +43,14 @@ class PoolTimeline:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitChange:
+    """The admission limit of the whole pool from `at` on; None: none."""
+
+    at: float
+    limit: FleetLimit | None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One policy on one scenario. Per request, in order of arrival: seconds, NaN where it was refused.
 
@@ -58,6 +67,7 @@ class Run:
     timeline: PoolTimeline
     scale_events: tuple[ScaleEvent, ...]
     preemptions: int
+    limit_changes: tuple[LimitChange, ...] = ()  # where the policy steers the gateways
 
     def replica_seconds(self, until: float | None = None) -> float:
         """Return what was paid for from the start to `until` (default the end): start-up and drain too."""

@@ -11,13 +11,15 @@ import math
 
 import numpy as np
 
+from penstock.queueing.errors import InvalidParameter
 from penstock.sim.check import check_scenario
 from penstock.sim.fleet import ROUTINGS, Span, advance
+from penstock.sim.gate import SteersTraffic, gate_of
 from penstock.sim.metrics import Prometheus
 from penstock.sim.policy_port import ScalingPolicy, Signals
 from penstock.sim.pool import ROWS, Pool
 from penstock.sim.run import Run
-from penstock.sim.scenario import Admission, Scenario
+from penstock.sim.scenario import Scenario
 from penstock.sim.state import new_fleet
 
 
@@ -27,6 +29,8 @@ def simulate(scenario: Scenario, policy: ScalingPolicy, seed: int) -> Run:
     Raises InvalidParameter for a scenario that cannot be run.
     """
     check_scenario(scenario)
+    if scenario.fallback is not None and scenario.admission is None and not isinstance(policy, SteersTraffic):
+        raise InvalidParameter("fallback", "needs an admission limit: nothing else spills to it")
     return _Simulation(scenario, policy, seed).run()
 
 
@@ -44,6 +48,7 @@ class _Simulation:
         )
         self.pool = Pool(scenario, self.fleet.replicas, starts)
         self.prometheus = Prometheus(scenario.scraping, scrapes)
+        self.gate = gate_of(scenario, policy, self.fleet, self.pool.fallback_rows)
         self.span = self._new_span()
 
     def run(self) -> Run:
@@ -55,7 +60,7 @@ class _Simulation:
         decisions = scrapes = 0
         while True:
             decide_at, scrape_at = decisions * self.policy.interval_seconds, scrapes * interval
-            following = min(decide_at, scrape_at, self.pool.next_ready())
+            following = min(decide_at, scrape_at, self.pool.next_ready(), self.gate.next_step())
             if following > end:
                 break
             now = max(now, following)
@@ -66,7 +71,11 @@ class _Simulation:
             self.pool.become_ready(now)
             if decide_at <= now:
                 self.pool.scale(now, self.policy.decide(self._signals(now)))
+                if isinstance(self.policy, SteersTraffic):
+                    self.gate.follow(self.policy.traffic())
                 decisions += 1
+            if self.gate.next_step() <= now:
+                self.gate.step(now, self.pool.ready_rows())
             self._renew(now)
         self._advance(math.nextafter(end, math.inf))  # an arrival at the end still counts
         self._answer_the_rest()
@@ -115,18 +124,18 @@ class _Simulation:
             counters=prometheus.counters(now),
             rate_window_seconds=window,
             range_queries=prometheus,
+            gateway=self.gate.rates(now),
         )
 
     def _new_span(self) -> Span:
         scenario, pool = self.scenario, self.pool
-        fallback = scenario.fallback
+        ready = pool.ready_rows()
         return Span(
-            ready=pool.ready_rows(),
+            ready=ready,
             alive=pool.alive_rows(),
             fallback=pool.fallback_rows,
             routing=ROUTINGS[scenario.routing],
-            places=_places(scenario.admission),
-            fallback_places=_places(None if fallback is None else fallback.admission),
+            **self.gate.limits(ready)._asdict(),
             scrape_interval=float(scenario.scraping.interval_seconds),
         )
 
@@ -147,11 +156,8 @@ class _Simulation:
             timeline=self.pool.timeline(),
             scale_events=tuple(self.pool.scale_events),
             preemptions=int(requests["preemptions"].sum()),
+            limit_changes=self.gate.changes,
         )
-
-
-def _places(admission: Admission | None) -> int:
-    return 0 if admission is None else admission.running_limit + admission.queue_limit
 
 
 def _seeds(seed: int) -> list[np.random.SeedSequence]:

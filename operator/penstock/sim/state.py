@@ -45,6 +45,7 @@ class Request(Protocol):
     leaves_after: int  # others whose last token is made by the same step
     leaves_before: int
     chance: FloatArray  # two uniform numbers, for the balancer
+    diverting: float  # a uniform number, for the planned share of the fallback
 
 
 class Replica(Protocol):
@@ -85,7 +86,7 @@ REQUEST = np.dtype(
             "after", "before", "leaves_after", "leaves_before",
         )
     ]
-    + [("chance", np.float64, (2,))],
+    + [("chance", np.float64, (2,)), ("diverting", np.float64)],
     align=True,
 )  # fmt: skip
 REPLICA = np.dtype(
@@ -114,6 +115,8 @@ class Fleet(NamedTuple):
     replicas: Records  # of REPLICA
     leaving: NDArray[np.int32]  # [row, step mod size]: first of the requests that leave with that step
     offered: IntArray  # [1]: requests that came to the gateway
+    shed: IntArray  # [1]: of these, answered 429
+    spilled: IntArray  # [1]: of these, sent to the fallback
     next_request: IntArray  # [1]
     turn: IntArray  # [1]: of round robin
     scrapes: IntArray  # [1]: how many are in the three below
@@ -133,6 +136,7 @@ def new_fleet(
         requests[name] = NOBODY
     requests["arrival"], requests["prompt"], requests["output"] = arrivals, prompts, outputs
     requests["chance"] = random.random((arrivals.size, 2))
+    requests["diverting"] = random.random(arrivals.size)
     replicas = np.zeros(rows, REPLICA)
     for name in ("ends", "next_scrape"):
         replicas[name] = np.inf
@@ -145,6 +149,8 @@ def new_fleet(
         replicas=replicas,
         leaving=np.full((rows, ring), NOBODY, np.int32),
         offered=np.zeros(1, np.int64),
+        shed=np.zeros(1, np.int64),
+        spilled=np.zeros(1, np.int64),
         next_request=np.zeros(1, np.int64),
         turn=np.zeros(1, np.int64),
         scrapes=np.zeros(1, np.int64),
@@ -163,9 +169,14 @@ def place(
         law.base_seconds, law.weights_seconds, law.per_token_seconds, law.per_token_pair_seconds,
         law.per_kv_token_seconds, law.per_sequence_seconds, law.experts_seconds, law.experts_tokens,
     )  # fmt: skip
-    slots = min(profile.max_sequences, profile.step_token_budget)
+    slots = engine_slots(profile)
     replica["slots"] = slots if running_limit is None else min(slots, running_limit)
     replica["blocks"] = replica["free_blocks"] = int(profile.kv_capacity_tokens) // BLOCK_TOKENS
     replica["step_budget"] = profile.step_token_budget
     replica["series"], replica["emptied_at"] = 0.0, 0.0
     replica["next_scrape"] = next_scrape
+
+
+def engine_slots(profile: EngineProfile) -> int:
+    """Return how many sequences an engine runs at most by itself."""
+    return min(profile.max_sequences, profile.step_token_budget)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from penstock.model.decision import Decision
 from penstock.model.observation import Histogram, Load, Observation, Pool
 from penstock.model.reading import Absence, Reading
 from penstock.model.spec import (
@@ -27,9 +26,11 @@ from penstock.policy import beliefs
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
+from penstock.policy.decisions import ALONE, Decided, Surroundings, decide
 from penstock.policy.estimate import Estimate
+from penstock.policy.gateway_load import offered_reading
 from penstock.policy.memory import ServiceMemory
-from penstock.policy.replicas import acknowledge, decide_replicas
+from penstock.policy.replicas import acknowledge
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.sim.policies.sizing import balancer_of, slo_of, solved
 from penstock.sim.policy_port import Buckets, Signals
@@ -125,13 +126,18 @@ class Penstock:
         self.engine = Engine(settings.profile or scenario.profile)
         self.memory = ServiceMemory()
         self._frontend_seconds = scenario.profile.frontend_seconds
-        self.decision: Decision[int] | None = None
+        self.decided: Decided | None = None
         self.estimate: Estimate | None = None
         self._table: tuple[CapacityProblem, CapacityTable] | None = None
 
     def decide(self, seen: Signals) -> int:
         """Return the target the operator would write, or the one in force where it would write nothing."""
         load = load_of(seen, self.spec.slo, self.times, self._frontend_seconds)
+        if seen.gateway is not None:
+            window = self.times.rate_window_seconds
+            load = replace(
+                load, offered_rate=offered_reading(seen.gateway, self.spec.slo, window_seconds=window)
+            )
         pool = Pool(target=seen.target, current=seen.ready + seen.starting, ready=seen.ready)
         observation = Observation(at=seen.at, load=load, pool=pool)
         memory = self.remember(beliefs.observe(self.spec, self.engine, observation, self.memory, self.times))
@@ -139,12 +145,17 @@ class Penstock:
         believed = self.believe(
             beliefs.estimate(self.spec, self.engine, observation, memory, table, self.times)
         )
-        decision, replicas = decide_replicas(self.spec, observation, believed, memory.replicas, seen.at)
-        wanted = seen.target if decision.value is None else decision.value
+        decided = decide(self.spec, observation, believed, memory, self.surroundings(seen))
+        value, replicas = decided.replicas.value, decided.memory.replicas
+        wanted = seen.target if value is None else value
         if wanted != seen.target:
             replicas = acknowledge(replicas, written=wanted, before=seen.target, now=seen.at)
-        self.memory, self.decision, self.estimate = memory.with_replicas(replicas), decision, believed
+        self.memory, self.decided, self.estimate = decided.memory.with_replicas(replicas), decided, believed
         return wanted
+
+    def surroundings(self, seen: Signals) -> Surroundings:
+        """Return what is around the service beside its load: nothing."""
+        return ALONE
 
     def remember(self, memory: ServiceMemory) -> ServiceMemory:
         """Return what is remembered of a tick: everything."""
