@@ -9,7 +9,7 @@ import pytest
 
 from fakes.builders import pool
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
-from penstock.policy.speed import SpeedMemory, observe_speed
+from penstock.policy.speed import SpeedMemory, is_due, observe_speed
 from penstock.policy.stabilization import WindowMemory, forget, highest, recommend
 
 TICK = 15.0
@@ -71,6 +71,22 @@ def test_a_uniformly_slower_engine_is_found_and_noise_does_not_move_the_ratio() 
         in_force.append(memory.in_force)
     assert in_force[-1] == pytest.approx(1.3, rel=0.05)
     assert len(set(in_force[20:])) <= 2
+
+
+def test_services_that_began_together_compare_their_speed_a_share_at_each_tick() -> None:
+    """100 services, one tick in 15 s, each compared once a minute: a quarter of them at a tick."""
+    last = dict.fromkeys(range(100), -math.inf)
+    due_at: list[int] = []
+    for tick in range(13):
+        at = 1_000_000.0 + 15 * tick
+        due = [
+            each
+            for each, before in last.items()
+            if is_due(SpeedMemory(at=before), at, every_seconds=60.0, turn_seconds=0.6 * each)
+        ]
+        last |= dict.fromkeys(due, at)
+        due_at.append(len(due))
+    assert due_at == [100] + [25] * 12
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,11 @@ from penstock.policy.mean_latency import (
 )
 from penstock.policy.memory import NO_DEMAND, ServiceMemory
 from penstock.policy.saturation import saturation_rule
-from penstock.policy.speed import SpeedMemory, observe_speed
+from penstock.policy.speed import SPEED_EVERY_SECONDS, SpeedMemory, is_due, observe_speed
 from penstock.policy.step_factors import StepFactors, with_factors
 from penstock.policy.token_work import cell_work, measured_work
 
 SHORTEST_DRAIN_SECONDS = 60.0
-# Asking the step law costs 30 microseconds; once a minute follows any engine's speed.
-SPEED_EVERY_SECONDS = 60.0
 MOST_WAITING = 0.5  # requests a replica, beyond which TTFT is that of the queue
 
 
@@ -80,7 +78,8 @@ def observe(
             cell_seconds=times.cell_seconds,
             tokens_per_request=measured_work(load, engine.output_weight) if engine.profile else None,
         )
-        due = seen.at - memory.speed.at >= min(SPEED_EVERY_SECONDS, 4 * times.tick_seconds)
+        every, turn = min(SPEED_EVERY_SECONDS, 4 * times.tick_seconds), demand.offset_seconds
+        due = is_due(memory.speed, seen.at, every_seconds=every, turn_seconds=turn)
         if due and pool is not None and pool.ready and lengths.cell is not None:
             speed, calibration = _calibrated(spec, engine, seen, pool, lengths.cell, memory)
     partial_since = None
