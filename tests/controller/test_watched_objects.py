@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from penstock.controller.cache import FleetCache
-from penstock.controller.loop import ambiguity
 from penstock.controller.pod_state import DELETION_COST, choose_victims, read_pod, stuck_pods
+from penstock.controller.selectors import ambiguity
 from penstock.controller.workloads import read_workload
 from penstock.model.spec import ServiceKey, TargetRef
 

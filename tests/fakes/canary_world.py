@@ -117,6 +117,7 @@ class CanaryWorld(PlayedRequests):
             self.cluster.feed(self.cache, self.endpoints)
             if int(self.now) % int(TICK) == 0:
                 await self.loop.tick(self.now)
+                await self.loop.statuses.settled()
                 await self.shown.events.settled()
                 self.cluster.feed(self.cache, self.endpoints)
             await self.traffic.once(self.now)

@@ -87,6 +87,7 @@ class GatewayWorld(World):
                 self._flow()
                 self._watch()
                 await self.loop.tick(self.now)
+                await self.loop.statuses.settled()
                 await self.tables.settled()
             self._serve(1.0)
             self._watch()

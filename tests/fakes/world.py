@@ -126,6 +126,7 @@ class World:
             self._watch()
             await self.loop.tick(self.now)
             await self.tables.settled()
+            await self.loop.statuses.settled()
             await self.shown.events.settled()
             self.now += TICK
 

@@ -253,6 +253,7 @@ class Operator:
             states,
             dry_run=settings.dry_run,
         )
+        self._stack.push_async_callback(self._loop.statuses.close)
         self._weights = RouteWeights(HttpRoutes(kube), self._cache, states, asked)
         if gateways is not None:
             self._traffic = await gateways.start(

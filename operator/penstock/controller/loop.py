@@ -1,4 +1,4 @@
-"""One loop for the whole fleet: collect, then for each service observe, estimate, decide, then apply.
+"""One loop for the whole fleet: collect, then for each service observe, estimate, decide, set the target.
 
 Ticks follow absolute times. A tick that takes longer than its interval delays the next one, and says
 so; two ticks never overlap, so a service has one writer at a time.
@@ -23,8 +23,10 @@ from penstock.controller.recording import Recorder, Seen
 from penstock.controller.restore import DAY_SECONDS, HISTORY_SECONDS, restored_memory, with_history
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.sample import sample_of
+from penstock.controller.selectors import ambiguity
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
+from penstock.controller.status_outbox import PendingStatus, StatusOutbox
 from penstock.controller.step import StepContext, prepare, replicas_to_write, step
 from penstock.controller.tick_writes import TickWrites, Writers
 from penstock.controller.workloads import Workload
@@ -77,6 +79,7 @@ class ControlLoop:
         self._clock = clock
         # Shared with the task that tells gateways what was decided here.
         self.states: dict[ServiceKey, ServiceState] = {} if states is None else states
+        self.statuses = StatusOutbox(parts.status)
         self.succeeded_at: float | None = None  # monotonic, as the next one
         self.targets_set_at = 0.0  # in the last tick
 
@@ -90,7 +93,7 @@ class ControlLoop:
         interval, metrics = self._parts.context.times.tick_seconds, self._parts.metrics
         due, garbage = time.monotonic(), GarbageCollection()
         while True:
-            began = time.monotonic()
+            began, began_cpu = time.monotonic(), time.process_time()
             metrics.tick_lag_seconds.set(max(0.0, began - due))
             try:
                 await self.tick(self._clock())
@@ -109,6 +112,7 @@ class ControlLoop:
                 "tick",
                 seconds=round(seconds, 4),
                 targets_seconds=round(targets, 4),
+                cpu_seconds=round(time.process_time() - began_cpu, 4),
                 services=len(self.states),
             )
             garbage.between_ticks()
@@ -116,7 +120,7 @@ class ControlLoop:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def tick(self, now: float) -> None:
-        """Look at every service once and write what changed."""
+        """Look at every service once and set the targets that moved; what is to be shown follows behind."""
         known = list(self.cache.services.values())
         states = await self._follow(known, now)
         if self._parts.context.fallbacks is not None:
@@ -128,7 +132,7 @@ class ControlLoop:
         writers = Writers(
             parts.scale, parts.status, parts.metrics, drains=parts.gateways_serve, dry_run=self._dry_run
         )
-        writes, recorded = TickWrites(writers, now), list[Seen]()
+        writes, recorded, to_show = TickWrites(writers, now), list[Seen](), list[PendingStatus]()
         try:
             for index, (each, state) in enumerate(zip(known, states, strict=True)):
                 outcome = None
@@ -140,7 +144,9 @@ class ControlLoop:
                     if parts.recorder is not None:
                         recorded.append(Seen(remembered, state.memory, state.solved, outcome))
                 if outcome is None or self._has_changed(each, state, outcome, now):
-                    writes.begin(each, state, outcome, self._version(each, state))
+                    to_show.append(PendingStatus(each, state, outcome, now))
+                    if outcome is not None:
+                        writes.begin(state, outcome, self._version(each, state))
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             if parts.canaries is not None:
@@ -151,7 +157,10 @@ class ControlLoop:
                 parts.recorder.take(recorded)
             await writes.targets_set()
             self.targets_set_at = time.monotonic()
-            await writes.shown()
+            for pending in to_show:
+                self.statuses.put(pending)
+            parts.metrics.statuses_waiting.set(self.statuses.waiting)
+        self.statuses.raise_defect()
         await self._look_at_pods(now)
         self._parts.metrics.tables_pending.set(self._parts.context.tables.pending)
 
@@ -282,21 +291,13 @@ class ControlLoop:
         workload = self._workload(outcome.spec)
         if workload is None or not workload.selector:
             return
-        selector = workload.label_selector
         try:
             async with gate:
-                state.stuck = stuck_pods(await self._parts.scale.list_pods(outcome.spec, selector))
+                pods = await self._parts.scale.list_pods(outcome.spec, workload.label_selector)
+                state.stuck = stuck_pods(pods)
         except KubeError as error:
             log.warning("pods cannot be listed", service=str(outcome.spec.key), error=error.message)
 
 
 def _verdict(state: ServiceState) -> Verdict | None:
     return None if state.canary is None else state.canary.evidence.verdict
-
-
-def ambiguity(spec: ServiceSpec, found: Sequence[str]) -> str:
-    """Say why the default Service cannot be told."""
-    if not found:
-        return f"no Service selects the pods of {spec.target}: create one, or name it in workload.serviceRef"
-    listed = ", ".join(found)
-    return f"several Services select the pods of {spec.target} ({listed}): name one in workload.serviceRef"

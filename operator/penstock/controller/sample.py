@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.controller.canary_sample import canary_sample
 from penstock.controller.decision_counts import reasons_of
 from penstock.controller.service_state import Outcome, ServiceState
-from penstock.controller.show import utilization
+from penstock.controller.shown_numbers import utilization
 from penstock.model.traffic import GatewayReading
 from penstock.policy.conditions import measured
 from penstock.telemetry.fleet_metrics import ServiceSample

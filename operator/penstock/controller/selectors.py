@@ -8,8 +8,10 @@ the one that the fewest others use: ``app=chat-17``, not ``part-of=fleet``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from penstock.model.spec import ServiceSpec
 
 Selector = Mapping[str, str]
 Label = tuple[str, str, str]  # namespace, key, value
@@ -58,3 +60,11 @@ class ServiceSelectors:
 
 
 _NONE: Mapping[str, Selector] = {}
+
+
+def ambiguity(spec: ServiceSpec, found: Sequence[str]) -> str:
+    """Say why the default Service cannot be told."""
+    if not found:
+        return f"no Service selects the pods of {spec.target}: create one, or name it in workload.serviceRef"
+    listed = ", ".join(found)
+    return f"several Services select the pods of {spec.target} ({listed}): name one in workload.serviceRef"

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import structlog
 
 from penstock.controller.cache import KnownService
-from penstock.controller.canary_shown import canary_numbers, canary_shown, has_moved
+from penstock.controller.canary_shown import canary_shown, has_moved
 from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.shown_numbers import have_moved, shown_numbers, utilization
 from penstock.controller.status_pace import StatusPace
 from penstock.controller.traffic_shown import (
     admission_shown,
@@ -31,14 +32,9 @@ from penstock.model.resource_status import (
     latency_progress,
 )
 from penstock.model.spec import Mode
-from penstock.model.status_change import (
-    MOVED_RATIO,
-    meaningful_change,
-    status_patch,
-)
+from penstock.model.status_change import meaningful_change, status_patch
 from penstock.policy.conditions import measured, not_accepted
 from penstock.policy.lead_time import measured_starts
-from penstock.policy.memory import NO_ADMISSION
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
@@ -80,18 +76,26 @@ class StatusWriter:
         if not self._pace.is_due(known.key, state.shown_at, now):
             return False
         state.shown_at = now
-        if not _moved(_numbers(outcome, state), state.shown_numbers):
+        if not have_moved(shown_numbers(outcome, state.canary), state.shown_numbers):
             return False
         self._pace.spend()
         return True
 
     async def show(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> None:
-        """Write the status if it tells something new, and an Event for each new trouble."""
+        """Write the status if it tells something new, and an Event for each new trouble.
+
+        What is noted as shown is of this `outcome`: a newer tick may decide while the write is under way.
+        """
         if outcome.decision is not state.shown_decision:
             state.decided_at = now
             self._metrics.decisions.labels("replicas", outcome.decision.reason.value).inc()
         values = status_values(known, state, outcome, now)
-        await self._write(known, state, values, outcome.findings, now)
+        numbers = shown_numbers(outcome, state.canary)
+        remembered = None if state.canary is None else state.canary.memory
+        if await self._write(known, state, values, outcome.findings, now):
+            state.shown_numbers = numbers
+            if state.canary is not None and remembered is not None:
+                state.canary.shown = remembered
         state.shown_decision = outcome.decision
 
     async def show_invalid(self, known: KnownService, state: ServiceState, now: float) -> None:
@@ -129,7 +133,8 @@ class StatusWriter:
         values: StatusValues,
         found: tuple[Finding, ...],
         now: float,
-    ) -> None:
+    ) -> bool:
+        """Write what is worth it, and tell troubles; whether status holds all of `values` that is news."""
         status = build_status(values)
         news = [each for each in found if each not in (state.shown_findings or ()) and _is_trouble(each)]
         fresh = _essence(news) - _essence(state.shown_findings or _stored(known))
@@ -145,16 +150,13 @@ class StatusWriter:
                     subresource="status",
                 )
             except NotFound:
-                return  # deleted meanwhile
+                return False  # deleted meanwhile
             except (Conflict, KubeError) as error:
                 log.warning("status cannot be written", service=str(known.key), error=error.message)
-                return
+                return False
             self._metrics.status_writes.inc()
             state.written_status_at = now
         state.shown_findings, state.shown_at, state.shown_generation = found, now, known.generation
-        state.shown_numbers = _numbers(state.outcome, state) if state.outcome is not None else ()
-        if state.canary is not None:
-            state.canary.shown = state.canary.memory
         for each in news:
             if (each.type, each.status, each.reason) not in fresh:
                 continue
@@ -170,6 +172,7 @@ class StatusWriter:
                 each.message,
                 each.type,
             )
+        return True
 
     def _record(
         self, namespace: str, name: str, uid: str, kind: EventType, reason: str, message: str, action: str
@@ -208,65 +211,6 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         fallback=fallback_shown(outcome),
         canary=canary_shown(outcome, state.canary),
     )
-
-
-def utilization(outcome: Outcome) -> float | None:
-    """Return offered load over what the ready replicas carry at saturation; None where unknown."""
-    believed, pool = outcome.estimate, outcome.seen.pool
-    if believed.demand is None or believed.capacity is None or pool is None or not pool.ready:
-        return None
-    return believed.demand.offered_per_second / (pool.ready * believed.capacity.saturation_rate_per_second)
-
-
-def _numbers(outcome: Outcome, state: ServiceState) -> tuple[float | None, ...]:
-    """Return the numbers of the whole status."""
-    found = numbers(outcome)
-    return found if state.canary is None else (*found, *canary_numbers(outcome, state.canary))
-
-
-def numbers(outcome: Outcome) -> tuple[float | None, ...]:
-    """Return the numbers that status shows, None for those that are not known."""
-    seen, believed = outcome.seen, outcome.estimate
-    pool, load, offered = seen.pool, seen.load, offered_shown(outcome)
-    limit, shed, sent = _traffic_numbers(outcome)
-    return (
-        pool.ready if pool else None,
-        pool.current if pool else None,
-        load.arrival_rate.value if offered is None else offered,
-        limit,
-        shed,
-        sent,
-        None if believed.capacity is None else 1.0,  # utilization is known
-        *(
-            reading.value
-            for objective in outcome.spec.slo.objectives
-            if (reading := measured(load, objective)) is not None
-        ),
-    )
-
-
-def _traffic_numbers(outcome: Outcome) -> tuple[float | None, float | None, float | None]:
-    """Return limit, shed ratio and fallback ratio as far as they are known."""
-    admission = admission_shown(outcome, NO_ADMISSION)
-    fallback = fallback_shown(outcome)
-    return (
-        None if admission is None else admission.in_flight_limit,
-        None if admission is None else admission.shed_ratio,
-        None if fallback is None else fallback.ratio,
-    )
-
-
-def _moved(new: tuple[float | None, ...], old: tuple[float | None, ...]) -> bool:
-    """Whether a number came, went, or moved by more than the ratio that status shows."""
-    if len(new) != len(old):
-        return True
-    for after, before in zip(new, old, strict=True):
-        if after is None or before is None:
-            if after is not before:
-                return True
-        elif abs(after - before) > MOVED_RATIO * abs(before):
-            return True
-    return False
 
 
 def _differ(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:

@@ -25,7 +25,7 @@ class OperatorMetrics:
         self.leader = Gauge("penstock_leader", "1 while this replica holds the Lease", registry=registry)
         self.tick_seconds = Histogram(
             "penstock_tick_duration_seconds",
-            "Duration of one tick: collect, decide, apply",
+            "Duration of one tick: collect, decide, set targets",
             buckets=_TICK_BUCKETS,
             registry=registry,
         )
@@ -53,6 +53,9 @@ class OperatorMetrics:
         )
         self.scale_writes = Counter(
             "penstock_scale_writes", "Writes to /scale", ["direction"], registry=registry
+        )
+        self.statuses_waiting = Gauge(
+            "penstock_statuses_waiting", "Services still to be shown when a tick ends", registry=registry
         )
         self.status_writes = Counter("penstock_status_writes", "Writes to status", registry=registry)
         self.events = Counter("penstock_events", "Events by reason", ["reason"], registry=registry)
