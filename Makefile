@@ -33,21 +33,23 @@ else
 endif
 
 test: venv ## All tests this machine can run; what was skipped is listed at the end of each of the three parts
-	@$(MAKE) --no-print-directory --keep-going test-core test-slow test-on-kind
+	@$(MAKE) --no-print-directory --keep-going test-core test-timed test-on-kind
 
 test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node image and the images
 	@testbed/prepare kind
 	@PENSTOCK_REQUIRE=kind $(MAKE) --no-print-directory test-on-kind
 
 # Arguments such as -k may leave a part without a test: pytest says so by 5.
-.PHONY: test-core test-slow test-on-kind
-REQUIRED_HERE = PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE))
+.PHONY: test-core test-timed test-on-kind
 test-core: venv
-	@$(REQUIRED_HERE) $(BIN)/python -m pytest -m 'not kind and not slow' $(PYTEST_ARGS) || [ $$? = 5 ]
+	@PENSTOCK_REQUIRE=$(findstring api,$(PENSTOCK_REQUIRE)) \
+	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus)' --numprocesses auto --maxprocesses 4 --dist loadfile \
+	$(PYTEST_ARGS) || [ $$? = 5 ]
 
-# Engines and the demo in real time: one after the other, they share the cores with nothing.
-test-slow: venv
-	@$(REQUIRED_HERE) $(BIN)/python -m pytest -m 'slow and not kind' $(PYTEST_ARGS) || [ $$? = 5 ]
+# Engines, scrapes and demos in real time: one after the other, they share the cores with nothing.
+test-timed: venv
+	@PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE)) \
+	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' $(PYTEST_ARGS) || [ $$? = 5 ]
 
 # Mostly waiting: two clusters at a time, each with the tests of whole files.
 test-on-kind: venv
