@@ -37,7 +37,7 @@ class Outcome:
         """Return shares and means of the scrapes at which verdicts came."""
         found = (rolled_back < NEVER) & (rolled_back >= cell.onset)
         passed = promoted < NEVER
-        minutes = _mean_minutes(rolled_back[found] - cell.onset)
+        minutes = mean_minutes(rolled_back[found] - cell.onset)
         return cls(
             cell,
             judge,
@@ -46,7 +46,7 @@ class Outcome:
             promoted=float(passed.mean()),
             minutes=minutes,
             requests=minutes * 60 * cell.rate,
-            promoted_minutes=_mean_minutes(promoted[passed & (promoted < NEVER - 1)]),
+            promoted_minutes=mean_minutes(promoted[passed & (promoted < NEVER - 1)]),
         )
 
     def __str__(self) -> str:
@@ -67,7 +67,8 @@ class Outcome:
         return f"{passed}; held {100 * held:.1f} %"
 
 
-def _mean_minutes(scrapes: FloatArray) -> float:
+def mean_minutes(scrapes: FloatArray) -> float:
+    """Return the mean time until a verdict after these scrapes (from 0); NaN for none."""
     return float(((scrapes + 1) * SCRAPE_SECONDS / 60).mean()) if scrapes.size else float("nan")
 
 

@@ -88,8 +88,8 @@ class Stream:
 def simulate(cell: Cell, runs: int, seed: int) -> Stream:
     """Return the counts of `runs` canaries; the same for the same cell and seed."""
     random = np.random.default_rng([seed, zlib.crc32(f"{cell.name}@{cell.rate}".encode())])
-    wave = _wander(random, runs, WAVE_SD if cell.waves else 0.0, WAVE_MEMORY_SECONDS)
-    noise = _wander(random, runs, cell.noise_sd, NOISE_MEMORY_SECONDS)[1:]
+    wave = wander(random, SCRAPES + 1, runs, WAVE_SD if cell.waves else 0.0, WAVE_MEMORY_SECONDS)
+    noise = wander(random, SCRAPES + 1, runs, cell.noise_sd, NOISE_MEMORY_SECONDS)[1:]
     bad = (np.arange(SCRAPES) >= cell.onset)[:, None]
     slower = np.where(bad, np.log(cell.slower), 0.0)
     errors = np.where(bad, cell.errors, GOOD_ERRORS)
@@ -97,12 +97,15 @@ def simulate(cell: Cell, runs: int, seed: int) -> Stream:
     return Stream(stable, _arm(random, cell.rate, wave[1:] + noise + slower, errors))
 
 
-def _wander(random: np.random.Generator, runs: int, sd: float, memory_seconds: float) -> FloatArray:
+def wander(
+    random: np.random.Generator, scrapes: int, runs: int, sd: float, memory_seconds: float
+) -> FloatArray:
+    """Return AR(1) paths (scrapes, runs) of this standard deviation and memory."""
     kept = np.exp(-SCRAPE_SECONDS / memory_seconds)
-    steps = random.normal(size=(SCRAPES + 1, runs))
+    steps = random.normal(size=(scrapes, runs))
     values = np.empty(steps.shape)
     values[0] = steps[0]
-    for at in range(1, SCRAPES + 1):
+    for at in range(1, scrapes):
         values[at] = kept * values[at - 1] + np.sqrt(1 - kept**2) * steps[at]
     return sd * values
 
@@ -110,11 +113,16 @@ def _wander(random: np.random.Generator, runs: int, sd: float, memory_seconds: f
 def _arm(random: np.random.Generator, rate: float, log_slower: FloatArray, errors: FloatArray) -> Arm:
     requests = random.poisson(rate * SCRAPE_SECONDS, size=log_slower.shape)
     normal = (np.log(EDGES / MEDIAN_SECONDS) - log_slower[..., None]) / SIGMA
-    above = ndtr(-normal)
+    slow = slow_requests(random, requests, ndtr(-normal))
+    failed = random.binomial(requests, np.broadcast_to(errors, requests.shape))
+    return Arm(requests.astype(np.float64), failed.astype(np.float64), slow)
+
+
+def slow_requests(random: np.random.Generator, requests: FloatArray, above: FloatArray) -> FloatArray:
+    """Return how many of the requests (...) exceed each edge, by the shares above (..., edges)."""
     slow = np.empty(above.shape)
     left, previous = requests, np.ones(requests.shape)
     for edge in range(EDGES.size):
         left = random.binomial(left, np.minimum(1.0, above[..., edge] / previous))
         slow[..., edge], previous = left, above[..., edge]
-    failed = random.binomial(requests, np.broadcast_to(errors, requests.shape))
-    return Arm(requests.astype(np.float64), failed.astype(np.float64), slow)
+    return slow

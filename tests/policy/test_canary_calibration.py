@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from bench.canary_judged import judged
+from bench.canary_load_law import law
+from bench.canary_load_run import LOAD_CELLS, SMALL, Rule, endings
 from bench.canary_ours import evidence
 from bench.canary_peers import NEVER, kayenta, per_minute, threshold_judge
 from bench.canary_streams import LAWS, Arm, simulate
 from penstock.model.canary_verdict import VerdictKind
+from penstock.queueing.balancer import Balancer
 
 RUNS, SEED = 100, 20_261
 LN_10 = np.log(10)
@@ -92,3 +95,23 @@ def test_peers_on_a_canary_that_fails_half_of_its_requests() -> None:
     assert threshold_judge(bad, 5).tolist() == [19, 19, 19]
     assert kayenta(bad).tolist() == [39, 39, 39]  # its first look, after ten minutes
     assert kayenta(stream).tolist() == [NEVER] * 3
+
+
+@pytest.mark.slow
+def test_latency_of_a_loaded_pool_rises_with_load_and_slowness_and_falls_with_replicas() -> None:
+    above = [law(SMALL, count, Balancer.LEAST_REQUESTS) for count in (1, 4)]
+    loads, same = np.array([0.1, 0.33, 0.7, 0.85]), np.ones(4)
+    one, four = (each.above(loads, same) for each in above)
+    assert np.all(np.diff(one[:, 2:5], axis=0) >= 0)
+    assert np.all(above[0].above(loads, 1.2 * same)[:, 2:5] > one[:, 2:5])
+    assert np.all(four[2:, 2:5] < one[2:, 2:5])
+
+
+@pytest.mark.slow
+def test_a_slower_canary_that_little_load_flatters_is_not_promoted_and_a_good_one_is() -> None:
+    (good, slow), runs = LOAD_CELLS[:2], 40
+    back, promoted = endings(slow, Rule.BY_LOAD, runs, SEED)
+    assert ((promoted < NEVER).sum(), (back < NEVER).sum()) == (0, runs)
+    back, promoted = endings(good, Rule.BY_LOAD, runs, SEED)
+    assert (back < NEVER).sum() <= 1
+    assert (promoted < NEVER).sum() >= runs - 3

@@ -31,7 +31,7 @@ from penstock.policy.canary_bets import (
     nearest_with_difference,
     nearest_with_ratio,
 )
-from penstock.queueing.domain import FloatArray
+from penstock.queueing.domain import FloatArray, FloatOrArray
 
 # Where hardly a request is slower than an edge, 1.15 times of nothing is nothing: one in a hundred more is
 # allowed at every edge. Excluding that takes 300 canary requests, excluding 1.15 times of 0.1 % takes 10^6.
@@ -106,7 +106,7 @@ def place_bets(
     state: LatencyState,
     edges: FloatArray,
     margin: float,
-    expected_ratio: float,
+    expected_ratio: FloatOrArray,
     stable_per_canary: FloatArray,
 ) -> Bets:
     """Return the bets of the next block. `edges`: finite upper edges in seconds, ascending."""
@@ -115,11 +115,12 @@ def place_bets(
     normal = -ndtri(stable)
     slope = np.diff(normal, axis=-1) / np.diff(at)
     slope = np.concatenate([slope[..., :1], slope], axis=-1)  # the lowest edge has none below
-    expected = inside(ndtr(-(normal - slope * np.log(expected_ratio))))
+    times = np.asarray(expected_ratio, dtype=np.float64)[..., None]
+    expected = inside(ndtr(-(normal - slope * np.log(times))))
     absolute = expected + LEAST_INCREASE > margin * expected
     bound = np.where(absolute, expected + LEAST_INCREASE, margin * expected)
-    slower = _share_when_slower(normal, slope, SLOWER * expected_ratio)
-    as_good = _share_when_slower(normal, slope, AS_GOOD * expected_ratio)
+    slower = _share_when_slower(normal, slope, SLOWER * times[..., None])
+    as_good = _share_when_slower(normal, slope, AS_GOOD * times[..., None])
     totals = (np.broadcast_to(stable_per_canary[..., None], stable.shape), np.ones_like(stable))
     first = (stable, slower[..., 0])
     growth = log_growth(first, first, nearest_allowed(first, totals, bound, absolute), totals[0])
