@@ -16,6 +16,7 @@ from penstock.model.canary_status import CanaryShown
 from penstock.model.canary_verdict import Evidence
 from penstock.model.conditions import Finding, Status, set_conditions
 from penstock.model.decision import Decision, Reason
+from penstock.model.objective_counts import Counted
 from penstock.model.observation import Load, Pool
 from penstock.model.reading import Absence, Reading
 from penstock.model.resource_status import (
@@ -52,7 +53,7 @@ VALUES = StatusValues(
     load=LOAD,
     utilization_ratio=0.7812,
     objectives=(
-        latency_progress(TTFT, Reading(0.3104), 0.931),
+        latency_progress(TTFT, Reading(0.3104), 0.931, {20_777: Counted(1000.0, 3.45)}),
         availability_progress(0.995, 0.99987, 0.42),
     ),
     learned=Learned(
@@ -160,7 +161,13 @@ def test_status_shows_every_value() -> None:
             "memory": '{"canary":{"phase":"Testing"},"judge":{}}',
         },
         "objectives": [
-            {"name": "ttft.p95", "target": "500ms", "measured": "310ms", "budgetRemainingPercent": 93},
+            {
+                "name": "ttft.p95",
+                "target": "500ms",
+                "measured": "310ms",
+                "budgetRemainingPercent": 93,
+                "days": ["2026-11-20: 3.45 of 1000"],
+            },
             {"name": "availability", "target": "99.5%", "measured": "99.99%", "budgetRemainingPercent": 42},
         ],
         "budgetRemainingPercent": 42,
@@ -279,6 +286,8 @@ WITHIN_A_MINUTE = [
     ("load.tpotP95", None),
     ("objectives.0.measured", "250ms"),
     ("objectives.0.budgetRemainingPercent", 80),
+    ("objectives.0.days", ["2026-11-20: 3.45 of 1000", "2026-11-21: 0 of 120"]),
+    ("objectives.0.days", None),
     ("objectives.1", None),
     ("learned.speedRatio", "1.3"),
     ("learned.inputTokens", 1400),
@@ -306,6 +315,7 @@ NEVER = [
     ("load.utilizationPercent", 71),
     ("load.ttftP95", "340ms"),
     ("objectives.0.budgetRemainingPercent", 90),
+    ("objectives.0.days", ["2026-11-20: 3.45 of 1000", "2026-11-21: 0 of 80"]),
     ("admission.maxInFlight", 400),
     ("fallback.percent", 13),
     ("canary.memory", '{"canary":{"phase":"Testing"},"judge":{"n":1}}'),

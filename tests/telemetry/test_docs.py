@@ -10,7 +10,7 @@ from penstock.model.conditions import ConditionType
 from penstock.model.decision import Reason, RolloutReason, TrafficReason
 from penstock.model.reading import Absence
 from penstock.telemetry.canary_metrics import FAMILIES
-from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, GAUGES
+from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, COUNTED_BY_OBJECTIVE, GAUGES
 from penstock.telemetry.metrics import OperatorMetrics
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,7 +25,8 @@ def test_every_metric_is_documented_and_no_other() -> None:
         family.name + ("_total" if family.type == "counter" else "")
         for family in OperatorMetrics().registry.collect()
     }
-    fleet = {f"penstock_service_{name}" for name in (*GAUGES, *BY_OBJECTIVE, "decision", "requests_total")}
+    counters = ("requests_total", *(f"{name}_total" for name in COUNTED_BY_OBJECTIVE))
+    fleet = {f"penstock_service_{name}" for name in (*GAUGES, *BY_OBJECTIVE, "decision", *counters)}
     assert documented == process | fleet | {f"penstock_canary_{name}" for name in FAMILIES}
 
 

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.model.canary_verdict import VerdictKind
 from penstock.model.decision import Reason, TrafficReason
-from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, GAUGES, ServiceSample
+from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, COUNTED_BY_OBJECTIVE, GAUGES, ServiceSample
 from penstock.telemetry.health import Probe, health_app
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -19,6 +19,8 @@ CHAT = ServiceSample(
     offered_per_second=17.25,
     measured_seconds={"ttft.p95": 0.31},
     objective_seconds={"ttft.p95": 0.5},
+    budget_remaining_ratio={"ttft.p95": -0.25},
+    objective_missed={"ttft.p95": 12.5},
     reasons={"admission": "WithinLimit"},
 )
 
@@ -46,7 +48,11 @@ async def test_a_service_shows_what_is_known_and_no_zero_for_what_is_not() -> No
         (where | {"kind": "replicas", "reason": "LatencyObjective"}, 1),
         (where | {"kind": "admission", "reason": "WithinLimit"}, 1),
     ]
-    assert families["penstock_service_measured_seconds"] == [(where | {"objective": "ttft.p95"}, 0.31)]
+    objective = where | {"objective": "ttft.p95"}
+    assert families["penstock_service_measured_seconds"] == [(objective, 0.31)]
+    assert families["penstock_service_budget_remaining_ratio"] == [(objective, -0.25)]
+    assert families["penstock_service_objective_missed"] == [(objective, 12.5)]
+    assert families["penstock_service_objective_requests"] == []
 
 
 async def test_every_declared_gauge_is_a_field_and_every_field_is_exposed() -> None:
@@ -58,7 +64,7 @@ async def test_every_declared_gauge_is_a_field_and_every_field_is_exposed() -> N
         "requests",
         "canary",
     }
-    assert fields == set(GAUGES) | set(BY_OBJECTIVE)
+    assert fields == set(GAUGES) | set(BY_OBJECTIVE) | set(COUNTED_BY_OBJECTIVE)
 
 
 async def test_requests_are_counted_by_class_and_outcome() -> None:

@@ -11,7 +11,9 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -21,6 +23,7 @@ from aiohttp import web
 
 from penstock.controller.adopted_arms import AdoptedArms
 from penstock.controller.apply import ScaleWriter
+from penstock.controller.budgets import Budgets
 from penstock.controller.cache import FleetCache
 from penstock.controller.canaries import Canaries
 from penstock.controller.canary_actions import CanaryActions, CanaryParts
@@ -96,7 +99,7 @@ class Operator:
         self._loop: ControlLoop | None = None
         self._relister: Relister | None = None
         self._traffic: TrafficTask | None = None
-        self._weights: RouteWeights | None = None
+        self._parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}  # that begin when all is listed
         self._began = time.monotonic()
         self._lease_known = not settings.leader_election
         # A standby finds out too, before it is needed.
@@ -136,14 +139,12 @@ class Operator:
         await self._build_loop(kube, has_keda=await _has_keda(kube))
         assert self._relister is not None  # noqa: S101 - built just now
         # Before kopf starts: it cancels every task created after it.
-        ours = [
-            asyncio.create_task(self._relister.run(self._settings.relist_seconds), name="relist"),
-            asyncio.create_task(self._tick_when_listed(), name="ticks"),
-            asyncio.create_task(self._weigh_routes_when_listed(), name="routes"),
-        ]
+        ours = [asyncio.create_task(self._relister.run(self._settings.relist_seconds), name="relist")]
         if self._traffic is not None:
             await label_leader(kube, leads="true")
-            ours.append(asyncio.create_task(self._tell_gateways_when_listed(), name="gateways"))
+        ours += [
+            asyncio.create_task(self._when_listed(part), name=name) for name, part in self._parts.items()
+        ]
         ends = [asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(lost.wait(), name="lost")]
         end_watches, watching = asyncio.Event(), asyncio.Event()
         signals = asyncio.create_task(take_signals_back(watching, stop), name="signals")
@@ -254,7 +255,12 @@ class Operator:
             dry_run=settings.dry_run,
         )
         self._stack.push_async_callback(self._loop.statuses.close)
-        self._weights = RouteWeights(HttpRoutes(kube), self._cache, states, asked)
+        weights = RouteWeights(HttpRoutes(kube), self._cache, states, asked)
+        self._parts = {
+            "ticks": self._loop.run,
+            "routes": partial(weights.run, settings.tick_seconds),
+            "budgets": Budgets(source, series, states).run,
+        }
         if gateways is not None:
             self._traffic = await gateways.start(
                 self._cache,
@@ -264,6 +270,7 @@ class Operator:
                 window_seconds=series.rate_window_seconds,
                 dry_run=settings.dry_run,
             )
+            self._parts["gateways"] = self._traffic.run
 
     def _recorder(self, times: LoopTimes) -> Recorder | None:
         """Return what writes records; None where none are wanted."""
@@ -273,26 +280,11 @@ class Operator:
         self._stack.push_async_callback(asyncio.to_thread, recorder.close)
         return recorder
 
-    async def _tick_when_listed(self) -> None:
-        """Begin to tick when the cache is complete: half a fleet is not a fleet."""
+    async def _when_listed(self, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a part once the cache is complete: half a fleet is none, a service missed loses its route."""
         assert self._relister is not None  # noqa: S101 - built before
-        assert self._loop is not None  # noqa: S101
         await self._relister.complete.wait()
-        await self._loop.run()
-
-    async def _tell_gateways_when_listed(self) -> None:
-        """Begin to tell gateways when the cache is complete: a service missed now would lose its route."""
-        assert self._relister is not None  # noqa: S101 - built before
-        assert self._traffic is not None  # noqa: S101
-        await self._relister.complete.wait()
-        await self._traffic.run()
-
-    async def _weigh_routes_when_listed(self) -> None:
-        """Keep the weights of users' HTTPRoutes; without such services this costs a look at the cache."""
-        assert self._relister is not None  # noqa: S101 - built before
-        assert self._weights is not None  # noqa: S101
-        await self._relister.complete.wait()
-        await self._weights.run(self._settings.tick_seconds)
+        await part()
 
     async def _serve_health(self) -> None:
         app = health_app(

@@ -20,7 +20,13 @@ from penstock.controller.decision_counts import count_changes, count_verdict
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
 from penstock.controller.recording import Recorder, Seen
-from penstock.controller.restore import DAY_SECONDS, HISTORY_SECONDS, restored_memory, with_history
+from penstock.controller.restore import (
+    DAY_SECONDS,
+    HISTORY_SECONDS,
+    restored_budget,
+    restored_memory,
+    with_history,
+)
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.sample import sample_of
 from penstock.controller.selectors import ambiguity
@@ -185,6 +191,7 @@ class ControlLoop:
                 state = self.states[each.key] = ServiceState(
                     uid=each.uid,
                     memory=restored_memory(each.status, now),
+                    budget=restored_budget(each.status),
                     # What is there was written by our predecessor, perhaps a moment ago.
                     written_status_at=now if each.status else 0.0,
                 )

@@ -10,12 +10,14 @@ from typing import Any
 
 from penstock.model.conditions import ConditionType, read_conditions
 from penstock.model.decision import Decision, Reason
+from penstock.model.objective_counts import parse_days
 from penstock.model.spec import Mode, ServiceSpec
 from penstock.model.traffic import FleetLimit
 from penstock.policy.admission import AdmissionMemory
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.calibration import CalibrationMemory
 from penstock.policy.demand import begun_demand, observe_rate
+from penstock.policy.error_budget import BudgetMemory
 from penstock.policy.forecast import ForecastMemory
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds
 from penstock.policy.memory import ServiceMemory
@@ -48,6 +50,15 @@ def restored_memory(status: Mapping[str, Any], now: float) -> ServiceMemory:
     return ServiceMemory(
         lead=lead, speed=speed, replicas=replicas, admission=_admission(status), calibration=calibration
     )
+
+
+def restored_budget(status: Mapping[str, Any]) -> BudgetMemory:
+    """Read back what the error budgets were counted from."""
+    found = {
+        (str(each.get("name")), str(each.get("target"))): parse_days(each.get("days") or ())
+        for each in status.get("objectives") or ()
+    }
+    return BudgetMemory({key: days for key, days in found.items() if days})
 
 
 def with_history(

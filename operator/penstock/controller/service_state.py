@@ -14,6 +14,7 @@ from penstock.metrics_source.identity import Watched
 from penstock.model.canary import CanaryPlan
 from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
+from penstock.model.objective_counts import Counted
 from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
 from penstock.model.value import value
@@ -22,6 +23,7 @@ from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
 from penstock.policy.decisions import Surroundings
+from penstock.policy.error_budget import NO_BUDGET, BudgetMemory
 from penstock.policy.estimate import Estimate
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.gateway_load import GatewayRates
@@ -55,6 +57,8 @@ class ServiceState:
 
     uid: str
     memory: ServiceMemory = field(default_factory=ServiceMemory)
+    budget: BudgetMemory = NO_BUDGET
+    counted: dict[str, Counted] = field(default_factory=dict)  # by objective, since this process began
     generation: int = -1
     engine: Engine | None = None
     refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain

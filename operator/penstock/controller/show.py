@@ -24,6 +24,7 @@ from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, 
 from penstock.kube.event_outbox import EventOutbox, PendingEvent
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
 from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
+from penstock.model.objective_counts import Days
 from penstock.model.resource_status import (
     Floor,
     Learned,
@@ -31,9 +32,10 @@ from penstock.model.resource_status import (
     build_status,
     latency_progress,
 )
-from penstock.model.spec import Mode
+from penstock.model.spec import Mode, Objective
 from penstock.model.status_change import meaningful_change, status_patch
 from penstock.policy.conditions import measured, not_accepted
+from penstock.policy.error_budget import remaining_ratio
 from penstock.policy.lead_time import measured_starts
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -76,7 +78,7 @@ class StatusWriter:
         if not self._pace.is_due(known.key, state.shown_at, now):
             return False
         state.shown_at = now
-        if not have_moved(shown_numbers(outcome, state.canary), state.shown_numbers):
+        if not have_moved(shown_numbers(outcome, state), state.shown_numbers):
             return False
         self._pace.spend()
         return True
@@ -90,7 +92,7 @@ class StatusWriter:
             state.decided_at = now
             self._metrics.decisions.labels("replicas", outcome.decision.reason.value).inc()
         values = status_values(known, state, outcome, now)
-        numbers = shown_numbers(outcome, state.canary)
+        numbers = shown_numbers(outcome, state)
         remembered = None if state.canary is None else state.canary.memory
         if await self._write(known, state, values, outcome.findings, now):
             state.shown_numbers = numbers
@@ -199,7 +201,10 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         load=seen.load,
         offered_per_second=offered_shown(outcome),
         utilization_ratio=utilization(outcome),
-        objectives=tuple(latency_progress(each, measured(seen.load, each)) for each in spec.slo.objectives),
+        objectives=tuple(
+            latency_progress(each, measured(seen.load, each), *_budget(state.budget.of(each), each))
+            for each in spec.slo.objectives
+        ),
         learned=Learned(
             warm,
             new_node,
@@ -211,6 +216,10 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         fallback=fallback_shown(outcome),
         canary=canary_shown(outcome, state.canary),
     )
+
+
+def _budget(days: Days, objective: Objective) -> tuple[float | None, Days]:
+    return remaining_ratio(days, objective.percentile), days
 
 
 def _differ(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:

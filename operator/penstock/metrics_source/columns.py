@@ -100,7 +100,7 @@ class ServiceIndex:
     def quantiles(self, samples: Samples, percentiles: Sequence[float]) -> dict[float, Column]:
         """Return each percentile of the service's summed buckets; None where it has no buckets."""
         columns: dict[float, Column] = {each: [None] * self.size for each in percentiles}
-        for row, buckets in self._buckets(samples).items():
+        for row, buckets in self.buckets(samples).items():
             for percentile, column in columns.items():
                 column[row] = histogram_quantile(percentile, buckets)
         return {percentile: self._shared(column) for percentile, column in columns.items()}
@@ -109,13 +109,13 @@ class ServiceIndex:
         """Return the length histogram of each service that is in the samples and had requests."""
         column: list[Histogram | None] = [None] * self.size
         sums: dict[int, float] = {}
-        for row, buckets in self._buckets(samples, sums).items():
+        for row, buckets in self.buckets(samples, sums).items():
             column[row] = length_histogram(buckets, sums.get(row))
         for row, first in self.twins:
             column[row] = column[first]
         return column
 
-    def _buckets(
+    def buckets(
         self, samples: Samples, sums: dict[int, float] | None = None
     ) -> dict[int, dict[float, float]]:
         """Add up cumulative buckets by row and upper bound; `sums` gets the sums of the observed values."""

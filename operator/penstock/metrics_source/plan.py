@@ -90,19 +90,17 @@ def _plan(series: EngineSeries, services: tuple[Watched, ...], settings: SeriesS
 
 def _with_lengths(plan: EnginePlan, settings: SeriesSettings, turn: int) -> EnginePlan:
     """Return the plan with the lengths of this turn's shard, asked for first: they take longest."""
-    writer, shard = QueryWriter(plan.series, settings), _matching(plan.services, settings, turn)
+    writer, services = QueryWriter(plan.series, settings), shard_of(plan.services, settings, turn)
+    shard = WHOLE_FLEET if len(services) == len(plan.services) else matching(services, settings)
     lengths = {query: writer.write(query, shard=shard) for query in LENGTHS}
     return replace(plan, queries={**lengths, **plan.queries})
 
 
-def _matching(services: Sequence[Watched], settings: SeriesSettings, turn: int) -> Shard:
-    """Return matchers that cover the turn's shard; more series may match, they find no row."""
-    shard = shard_of(services, settings, turn)
-    if len(shard) == len(services):
-        return WHOLE_FLEET
-    namespaces = tuple(sorted({each.key.namespace for each in shard}))
+def matching(services: Sequence[Watched], settings: SeriesSettings) -> Shard:
+    """Return matchers that cover the services; more series may match, they find no row."""
+    namespaces = tuple(sorted({each.key.namespace for each in services}))
     if settings.identify_by is IdentifyBy.SERVICE:
-        label, names = settings.service_label, {each.label_value for each in shard}
+        label, names = settings.service_label, {each.label_value for each in services}
     else:
-        label, names = settings.pod_label, {pod for each in shard for pod in each.pods}
+        label, names = settings.pod_label, {pod for each in services for pod in each.pods}
     return Shard({settings.namespace_label: namespaces, label: tuple(sorted(names))})

@@ -68,6 +68,11 @@ class QueryWriter:
             case _:
                 return self._percentiles(self.series.histograms[signal], percentiles)
 
+    def increases(self, histogram: str, seconds: float, shard: Shard) -> str:
+        """Return the query for the increase of each bucket within the last `seconds`."""
+        buckets = self._of(histogram + "_bucket", shard)
+        return f"sum by ({self._by}, le) (increase({buckets}[{duration(seconds)}]))"
+
     @property
     def _by_pod(self) -> bool:
         return self.settings.identify_by is IdentifyBy.POD

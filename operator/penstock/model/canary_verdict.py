@@ -58,11 +58,11 @@ class Evidence:
     ratio_high: float | None = None
     log10_against: float = 0.0
     log10_for: float = 0.0
-    log10_for_step: float = 0.0
     against_threshold: float = 0.0
     for_threshold: float = 0.0
     edge_seconds: float | None = None
     missing: str = ""
+    log10_for_step: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.model.canary_status import CanaryShown, canary_status
 from penstock.model.conditions import Condition, timestamp, truncated
 from penstock.model.decision import Decision
 from penstock.model.duration import format_duration
+from penstock.model.objective_counts import Days, format_days
 from penstock.model.observation import Load, Pool
 from penstock.model.reading import Reading
 from penstock.model.spec import Mode, Objective
 
 SIGNIFICANT_DIGITS = 3
+NO_DAYS: Days = {}
 _MOST_REPLICAS = 1_000_000
 _MOST_IN_FLIGHT = 1_000_000_000
 _LARGEST_NUMBER = 1e9  # a rate beyond it is a broken query, and does not fit the field
@@ -32,6 +34,7 @@ class ObjectiveProgress:
     target: str
     measured: str | None = None
     budget_remaining_ratio: float | None = None
+    days: Days = field(default_factory=dict)  # what the budget is counted from
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +105,15 @@ class StatusValues:
 
 
 def latency_progress(
-    objective: Objective, measured: Reading | None, budget_remaining_ratio: float | None = None
+    objective: Objective,
+    measured: Reading | None,
+    budget_remaining_ratio: float | None = None,
+    days: Days = NO_DAYS,
 ) -> ObjectiveProgress:
     """Return the progress of a latency objective."""
     seconds = measured.value if measured is not None else None
-    return ObjectiveProgress(
-        objective.name, format_duration(objective.seconds), _duration(seconds), budget_remaining_ratio
-    )
+    target = format_duration(objective.seconds)
+    return ObjectiveProgress(objective.name, target, _duration(seconds), budget_remaining_ratio, days)
 
 
 def availability_progress(
@@ -212,6 +217,7 @@ def _objective(progress: ObjectiveProgress) -> dict[str, Any]:
         target=progress.target,
         measured=progress.measured,
         budgetRemainingPercent=_percent(progress.budget_remaining_ratio, lowest=-10_000, highest=100),
+        days=list(format_days(progress.days)) or None,
     )
 
 

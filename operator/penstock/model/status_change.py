@@ -15,6 +15,7 @@ from typing import Any
 
 from penstock.model.conditions import differ, read_conditions
 from penstock.model.duration import parse_duration
+from penstock.model.objective_counts import parse_days, total
 
 NUMBERS_EVERY_SECONDS = 60.0
 MOVED_RATIO = 0.1
@@ -96,6 +97,10 @@ def _numbers(status: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         for name in ("measured", "budgetRemainingPercent"):
             if name in objective:
                 yield f"objectives.{objective['name']}.{name}", _value(objective[name])
+        if "days" in objective:
+            # A restart costs a tenth of the requests that a budget was counted from, at most.
+            requests = total(parse_days(objective["days"])).requests
+            yield f"objectives.{objective['name']}.requests", requests
 
 
 def _value(published: object) -> float:

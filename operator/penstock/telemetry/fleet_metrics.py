@@ -45,6 +45,10 @@ class ServiceSample:
     requests: Mapping[tuple[str, str], float] = field(default_factory=dict)
     measured_seconds: Mapping[str, float] = field(default_factory=dict)
     objective_seconds: Mapping[str, float] = field(default_factory=dict)
+    budget_remaining_ratio: Mapping[str, float] = field(default_factory=dict)
+    # Counted since the operator started, by objective.
+    objective_requests: Mapping[str, float] = field(default_factory=dict)
+    objective_missed: Mapping[str, float] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     canary: CanarySample | None = None
 
@@ -68,7 +72,15 @@ GAUGES = {
 BY_OBJECTIVE = {
     "measured_seconds": "Measured percentile",
     "objective_seconds": "Objective of the percentile",
+    "budget_remaining_ratio": "What is left of the error budget over slo.windowDays; negative: overspent",
 }
+COUNTED_BY_OBJECTIVE = {
+    "objective_requests": "Requests that the objective is about, counted every five minutes",
+    "objective_missed": "Of these, requests that missed the objective",
+}
+_FAMILIES_BY_OBJECTIVE = [(name, "") for name in BY_OBJECTIVE] + [
+    (name, "_total") for name in COUNTED_BY_OBJECTIVE
+]
 REQUESTS = "Requests at the gateways by class and outcome: admitted, shed (429) or spilled to the fallback"
 DECISION = "1 for the reason in force of the decision on replicas, admission, fallback or canary"
 
@@ -84,6 +96,11 @@ async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
         f"# HELP penstock_service_requests_total {REQUESTS}",
         "# TYPE penstock_service_requests_total counter",
     ]
+    for name, text in COUNTED_BY_OBJECTIVE.items():
+        lines[name] = [
+            f"# HELP penstock_service_{name}_total {text}",
+            f"# TYPE penstock_service_{name}_total counter",
+        ]
     canaries = new_families()
     for index, sample in enumerate(samples):
         labels = f'{{namespace="{sample.namespace}",name="{sample.name}"'
@@ -99,14 +116,9 @@ async def fleet_exposition(samples: Iterable[ServiceSample]) -> bytes:
             lines["requests_total"].append(
                 f'penstock_service_requests_total{labels},class="{name}",outcome="{outcome}"}} {count}'
             )
-        for which, seconds in sample.measured_seconds.items():
-            lines["measured_seconds"].append(
-                f'penstock_service_measured_seconds{labels},objective="{which}"}} {seconds}'
-            )
-        for which, seconds in sample.objective_seconds.items():
-            lines["objective_seconds"].append(
-                f'penstock_service_objective_seconds{labels},objective="{which}"}} {seconds}'
-            )
+        for name, suffix in _FAMILIES_BY_OBJECTIVE:
+            for which, value in getattr(sample, name).items():
+                lines[name].append(f'penstock_service_{name}{suffix}{labels},objective="{which}"}} {value}')
         if index % SLICE == SLICE - 1:
             await asyncio.sleep(0)
     text = "\n".join(line for family in (*lines.values(), *canaries.values()) for line in family)

@@ -1,0 +1,100 @@
+"""Error budgets of a running service: counted beside the ticks, shown, and kept over a restart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakes.world import World, chat
+from penstock.controller.budgets import EVERY_SECONDS, Budgets
+from penstock.metrics_source.base import DEFAULT_LIMITS, ErrorKind, QueryError, QueryLimits, QueryResult
+from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
+
+SETTINGS = SeriesSettings(identify_by=IdentifyBy.SERVICE)
+
+
+class Histograms:
+    """A Prometheus in which `slow` of 1,000 requests take longer than every objective."""
+
+    def __init__(self) -> None:
+        self.slow = 0.0
+        self.up = True
+        self.asked: list[str] = []
+
+    async def instant(self, query: str, at: float, limits: QueryLimits = DEFAULT_LIMITS) -> QueryResult:
+        self.asked.append(query)
+        if not self.up:
+            raise QueryError(ErrorKind.UNAVAILABLE, query, "cannot reach Prometheus")
+        labels = {"namespace": "prod", "service": "chat"}
+        fast = 1000.0 - self.slow
+        return QueryResult([(labels | {"le": "0.001"}, fast), (labels | {"le": "+Inf"}, 1000.0)])
+
+
+class Counting:
+    """A world whose budgets are counted every five minutes."""
+
+    def __init__(self) -> None:
+        self.world = World(rate=lambda _: 10.0, spec=chat())
+        self.prometheus = Histograms()
+
+    async def minutes(self, count: int) -> None:
+        for _ in range(count // 5):
+            await self.world.run(EVERY_SECONDS)
+            states = self.world.loop.states
+            budgets = Budgets(self.prometheus, SETTINGS, states)  # type: ignore[arg-type]
+            watched = [state.watched for state in states.values() if state.watched is not None]
+            await budgets.once(watched, self.world.now)
+
+    def objective(self, name: str = "ttft.p95") -> dict[str, Any]:
+        return next(each for each in self.world.status["objectives"] if each["name"] == name)
+
+
+async def test_the_budget_that_is_left_and_its_days_are_shown() -> None:
+    counting = Counting()
+    counting.prometheus.slow = 25.0
+    await counting.minutes(20)
+    shown = counting.objective()
+    assert shown["budgetRemainingPercent"] == 50
+    assert shown["days"][-1].startswith("1970-01-12: ")
+    assert counting.world.status["budgetRemainingPercent"] == 50
+    assert counting.prometheus.asked[0] == (
+        "sum by (namespace, service, le) (increase(vllm:time_to_first_token_seconds_bucket"
+        '{namespace=~"prod",service=~"chat"}[300s]))'
+    )
+
+
+async def test_what_is_not_counted_is_not_shown() -> None:
+    counting = Counting()
+    counting.prometheus.up = False
+    await counting.minutes(20)
+    assert "budgetRemainingPercent" not in counting.world.status
+    assert "days" not in counting.objective()
+
+
+async def test_an_outage_of_prometheus_neither_spends_nor_fills_a_budget() -> None:
+    counting = Counting()
+    counting.prometheus.slow = 25.0
+    await counting.minutes(20)
+    before = counting.objective()
+    counting.prometheus.up = False
+    await counting.minutes(30)
+    assert counting.objective()["budgetRemainingPercent"] == before["budgetRemainingPercent"]
+
+
+async def test_a_restarted_operator_goes_on_with_the_days_of_status() -> None:
+    counting = Counting()
+    counting.prometheus.slow = 100.0
+    await counting.minutes(40)
+    await counting.world.run(60)
+    before = counting.objective()
+    assert before["budgetRemainingPercent"] == -100
+    counting.world.restart_operator()
+    counting.prometheus.slow = 0.0
+    await counting.minutes(5)
+    (state,) = counting.world.loop.states.values()
+    assert state.outcome is not None
+    objective = state.outcome.spec.slo.objectives[0]
+    (day,) = state.budget.of(objective).values()
+    assert day.missed == pytest.approx(800.0, rel=0.11)  # a tenth may be lost
+    assert day.requests == pytest.approx(9000.0, rel=0.11)
