@@ -165,5 +165,12 @@ async def test_a_defect_of_the_judge_holds_one_canary_and_stops_nobody(
     monkeypatch.setattr("penstock.controller.canary_judging.judge", broken)
     await world.seconds(300)
     assert (world.phase, world.weight) == ("Testing", 20)
-    assert world.healthy[:2] == ("Unknown", "NotMeasured")
+    revision = world.status["canary"]["revision"]
+    assert world.healthy == (
+        "Unknown",
+        "JudgeFailed",
+        f"revision {revision} has 20 % (step 1 of 2), held: a defect of Penstock, ValueError('a defect'): "
+        'the evidence begins anew; report it with the log line "a canary could not be judged", or annotate '
+        "serving.penstock.dev/canary with promote or abort",
+    )
     assert world.status["replicas"]["summary"] == "2/2"

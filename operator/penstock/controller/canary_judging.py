@@ -14,10 +14,10 @@ import structlog
 
 from penstock.controller.canary_state import CanaryState, Evidence
 from penstock.metrics_source.arms import ArmsRead, ErrorSource
-from penstock.model.canary import CanaryPhase, CanaryPlan
+from penstock.model.canary import CANARY_ANNOTATION, CanaryPhase, CanaryPlan
 from penstock.model.canary_counts import LATENCY_METRICS, ArmIncrement, Increments, Metric
 from penstock.model.canary_spec import CanarySpec, CheckType
-from penstock.model.canary_verdict import CanaryReason, JudgeLimits, ThresholdCheck, Verdict
+from penstock.model.canary_verdict import CanaryReason, JudgeLimits, ThresholdCheck, Verdict, VerdictKind
 from penstock.model.spec import RoutingType, ServiceSpec
 from penstock.policy.canary_counts import advance, exclude_until
 from penstock.policy.canary_errors import error_limits
@@ -28,6 +28,7 @@ NOTHING = ArmIncrement()
 _MISSING = (CanaryReason.CANARY_METRICS_MISSING, CanaryReason.STABLE_METRICS_MISSING)
 # Longer than the gateways' window, so that the rate is not that of a single scrape.
 RATE_WINDOW_SECONDS = 60.0
+FAILED = "a canary could not be judged"
 
 
 def is_counted(spec: ServiceSpec, plan: CanaryPlan | None) -> bool:
@@ -119,7 +120,7 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
     limits = judge_limits(spec, spec.canary, deadline_seconds=left, load=load)
     if plan.judged:
         verdict, evidence.judge = _judged(spec, evidence, increments, limits, now)
-        evidence.verdict = None if verdict is None else _with_cause(verdict, read)
+        evidence.verdict = _with_cause(verdict, read)
     elif plan.phase is CanaryPhase.WARMING:
         # Nothing of the canary's is evidence yet; the stable arm's level is learned for the first block.
         alone = replace(increments, canary=None)
@@ -129,14 +130,18 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
 
 def _judged(
     spec: ServiceSpec, evidence: Evidence, increments: Increments, limits: JudgeLimits, now: float
-) -> tuple[Verdict | None, JudgeMemory]:
-    """Return the judge's verdict; None and an empty memory where it fails: the share is held then."""
+) -> tuple[Verdict, JudgeMemory]:
+    """Return the judge's verdict and memory; where it fails a verdict that says so, and an empty one."""
     try:
         return judge(evidence.judge, increments, limits, now)
-    except Exception:
+    except Exception as error:
         # A defect met by one canary must not stop the decisions about all other services.
-        log.exception("a canary could not be judged", service=str(spec.key))
-        return None, JudgeMemory()
+        log.exception(FAILED, service=str(spec.key))
+        message = (
+            f"a defect of Penstock, {error!r:.200}: the evidence begins anew; report it with the log line "
+            f'"{FAILED}", or annotate {CANARY_ANNOTATION} with promote or abort'
+        )
+        return Verdict(VerdictKind.INSUFFICIENT, CanaryReason.JUDGE_FAILED, message), JudgeMemory()
 
 
 def canary_rate(evidence: Evidence) -> float | None:

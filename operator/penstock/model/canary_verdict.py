@@ -36,6 +36,7 @@ class CanaryReason(StrEnum):
     CANARY_METRICS_MISSING = "CanaryMetricsMissing"
     BUCKETS_TOO_COARSE = "BucketsTooCoarse"  # no bucket edge tells slow requests from others
     STABLE_METRICS_MISSING = "StableMetricsMissing"
+    JUDGE_FAILED = "JudgeFailed"  # a defect of ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from penstock.model.canary import CANARY_ANNOTATION, CanaryPhase, CanaryPlan
-from penstock.model.canary_verdict import CanaryReason
 from penstock.model.decision import AnyReason, Decision, RolloutReason
 from penstock.model.spec import Mode
 from penstock.policy import wording
-from penstock.policy.canary_situation import Situation, canary_requests
+from penstock.policy.canary_situation import UNMEASURED, Situation, canary_requests
 
 NONE_SET: Decision[CanaryPlan] = Decision(None, RolloutReason.NO_CANARY, "spec.canary is not set")
 Said = tuple[AnyReason, str]
@@ -223,7 +222,6 @@ def _verdict(s: Situation) -> str:
     verdict = s.seen.verdict
     if verdict is None:
         return "both arms have not been counted"
-    missing = (CanaryReason.CANARY_METRICS_MISSING, CanaryReason.STABLE_METRICS_MISSING)
-    if verdict.reason not in missing and not canary_requests(verdict):
+    if verdict.reason not in UNMEASURED and not canary_requests(verdict):
         return "not one request of the canary was counted"
     return verdict.message

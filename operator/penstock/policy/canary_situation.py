@@ -27,7 +27,12 @@ NOT_READY_SECONDS = 600.0  # progressDeadlineSeconds, Kubernetes' own patience
 NOT_READY_STARTUPS = 3.0  # or so many times the measured start-up, if that is longer
 # Evidence against a canary beyond this share of its threshold (on the log scale) lets no step pass by time.
 LEANING_RATIO = 0.5
-_MISSING = (CanaryReason.CANARY_METRICS_MISSING, CanaryReason.STABLE_METRICS_MISSING)
+# What such a verdict is about was not compared, whatever was counted.
+UNMEASURED = (
+    CanaryReason.CANARY_METRICS_MISSING,
+    CanaryReason.STABLE_METRICS_MISSING,
+    CanaryReason.JUDGE_FAILED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ class Situation:
     def measured(self) -> bool:
         """Whether there is a verdict from the metrics of both arms."""
         verdict = self.seen.verdict
-        return verdict is not None and verdict.reason not in _MISSING
+        return verdict is not None and verdict.reason not in UNMEASURED
 
     def regressed(self) -> bool:
         """Whether the evidence is against the canary."""
