@@ -85,11 +85,7 @@ def observe_latency(
         return memory, Verdict.NOT_MEASURED
     expected, rows = gradient
     residual = (math.log(measured.ttft / expected.ttft), math.log(measured.tpot / expected.tpot))
-    widened = tuple(
-        tuple(value + (RANDOM_WALK if row == column else 0.0) for column, value in enumerate(line))
-        for row, line in enumerate(memory.covariance)
-    )
-    covariance: Matrix = widened  # type: ignore[assignment]
+    covariance = _widened(memory.covariance)
     first, second = (_times(covariance, row) for row in rows)
     s11 = _dot(rows[0], first) + TTFT_VARIANCE
     s22 = _dot(rows[1], second) + TPOT_VARIANCE
@@ -108,12 +104,12 @@ def observe_latency(
         (first[k] * (s22 * a - s12 * b) + second[k] * (s11 * b - s12 * a)) / determinant for k in range(3)
     ]
     share = min(1.0, LARGEST_STEP / max(*(abs(each) for each in moved), 1e-12))
-    mean = tuple(
+    mean = [
         min(max(old + share * by, -LARGEST_FACTOR), LARGEST_FACTOR)
         for old, by in zip(memory.mean, moved, strict=True)
-    )
-    reduced = tuple(
-        tuple(
+    ]
+    rows_left = [
+        [
             covariance[i][j]
             - (
                 s22 * first[i] * first[j]
@@ -122,31 +118,46 @@ def observe_latency(
             )
             / determinant
             for j in range(3)
-        )
+        ]
         for i in range(3)
-    )
-    return FilterMemory(mean, reduced, memory.taken + 1), Verdict.TAKEN  # type: ignore[arg-type]
+    ]
+    reduced = (_vector(rows_left[0]), _vector(rows_left[1]), _vector(rows_left[2]))
+    return FilterMemory(_vector(mean), reduced, memory.taken + 1), Verdict.TAKEN
 
 
 def _gradient(mean: Vector, predict: Predict) -> tuple[MeanLatency, tuple[Vector, Vector]] | None:
     """Return the means at `mean` and how their logarithms move with it."""
-    here = predict(StepFactors(*(math.exp(each) for each in mean)))
+    overhead, compute, memory = _vector([math.exp(each) for each in mean])
+    here = predict(StepFactors(overhead, compute, memory))
     if here is None:
         return None
     ttft, tpot = [], []
-    for index in range(3):
-        nudged = predict(
-            StepFactors(*(math.exp(each + (_NUDGE if index == k else 0.0)) for k, each in enumerate(mean)))
-        )
+    more = _vector([math.exp(each + _NUDGE) for each in mean])
+    for factors in (
+        StepFactors(more[0], compute, memory),
+        StepFactors(overhead, more[1], memory),
+        StepFactors(overhead, compute, more[2]),
+    ):
+        nudged = predict(factors)
         if nudged is None:
             return None
         ttft.append(math.log(nudged.ttft / here.ttft) / _NUDGE)
         tpot.append(math.log(nudged.tpot / here.tpot) / _NUDGE)
-    return here, ((ttft[0], ttft[1], ttft[2]), (tpot[0], tpot[1], tpot[2]))
+    return here, (_vector(ttft), _vector(tpot))
 
 
 def _is_latency(measured: MeanLatency) -> bool:
     return 0 < measured.ttft < math.inf and 0 < measured.tpot < math.inf
+
+
+def _widened(covariance: Matrix) -> Matrix:
+    """Return the covariance a window later."""
+    (a, b, c), (d, e, f), (g, h, i) = covariance
+    return (a + RANDOM_WALK, b, c), (d, e + RANDOM_WALK, f), (g, h, i + RANDOM_WALK)
+
+
+def _vector(values: list[float]) -> Vector:
+    return values[0], values[1], values[2]
 
 
 def _times(matrix: Matrix, vector: Vector) -> Vector:
