@@ -231,7 +231,7 @@ async def _ticks(fleet: Fleet, process: asyncio.subprocess.Process, count: int, 
     assert process.stderr is not None
     phase = Phase([], [], [], [], -fleet.api.requests.writes(), -fleet.prometheus.queries)
     while len(phase.seconds) < count:
-        line = await asyncio.wait_for(process.stderr.readline(), 180)
+        line = await asyncio.wait_for(process.stderr.readline(), 900)
         if not line:
             raise SystemExit(f"the operator ended with code {await process.wait()}")
         entry = json.loads(line) if line.startswith(b"{") else {}

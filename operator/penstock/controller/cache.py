@@ -93,7 +93,7 @@ class FleetCache:
             except InvalidSpec as error:
                 invalid = error
         self.services[key] = KnownService(
-            key=key,
+            key=key if spec is None else spec.key,  # one object: who looks up by either compares nothing
             uid=metadata["uid"],
             generation=generation,
             spec=spec,

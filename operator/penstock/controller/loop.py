@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from penstock.controller.apply import ScaleWriter
-from penstock.controller.cache import NO_PODS, FleetCache, KnownService
+from penstock.controller.cache import NO_PODS, KnownService
 from penstock.controller.canaries import Canaries
 from penstock.controller.decision_counts import count_changes, count_verdict
 from penstock.controller.garbage import GarbageCollection
@@ -84,15 +84,11 @@ class ControlLoop:
         self._dry_run = dry_run
         self._clock = clock
         # Shared with the task that tells gateways what was decided here.
+        self.cache = parts.context.cache
         self.states: dict[ServiceKey, ServiceState] = {} if states is None else states
         self.statuses = StatusOutbox(parts.status)
         self.succeeded_at: float | None = None  # monotonic, as the next one
         self.targets_set_at = 0.0  # in the last tick
-
-    @property
-    def cache(self) -> FleetCache:
-        """Return the watched objects."""
-        return self._parts.context.cache
 
     async def run(self) -> None:
         """Tick at every interval; a failed tick is logged, counted and followed by the next."""

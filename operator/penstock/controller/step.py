@@ -171,7 +171,7 @@ def _is_solved(state: ServiceState, memory: ServiceMemory) -> bool:
     return (
         solved is not None
         and solved.cell is memory.lengths.cell
-        and solved.factors == memory.calibration.in_force
+        and (solved.factors is memory.calibration.in_force or solved.factors == memory.calibration.in_force)
     )
 
 

@@ -107,10 +107,18 @@ class CapacityTable:
         """Return the fewest replicas that keep every objective at this rate; may exceed `max_replicas`."""
         if rate_per_second <= self.rates[0]:
             return 1
-        most = self.counts[-1]
-        if rate_per_second > self.max_rate(most):
+        if rate_per_second > self.counts[-1] * self.rates[-1]:
             return math.ceil(rate_per_second / self.rates[-1] - 1e-9)
-        low, high = 1, most
+        # Among the stored counts first, without a call: up to 16 all are stored, and every service asks
+        # at every tick.
+        below, above = 0, len(self.counts) - 1
+        while above - below > 1:
+            middle = (below + above) // 2
+            if self.counts[middle] * self.rates[middle] >= rate_per_second:
+                above = middle
+            else:
+                below = middle
+        low, high = self.counts[below], self.counts[above]
         while high - low > 1:
             middle = (low + high) // 2
             if self.max_rate(middle) >= rate_per_second:
