@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes.canary import GATHERING, NEW, CanaryWorld
+from fakes.canary import GATHERING, NEW, OTHER, CanaryWorld
 from penstock.model.canary import (
     NO_CANARY_MEMORY,
     CanaryCommand,
@@ -53,6 +53,7 @@ MEMORIES = st.builds(
     obeyed=st.none() | st.sampled_from(CanaryCommand),
     ending=endings,
     rejected=endings,
+    rejected_before=st.lists(texts, max_size=9).map(tuple),
     promoted=texts,
 )
 REJECTED = Ending(NEW, CanaryReason.TTFT_REGRESSED, "31 % more requests above 250 ms")
@@ -99,14 +100,18 @@ def test_a_canary_in_the_middle_of_a_step_is_restored() -> None:
         '{"canary": {"handing_over": 1}}',
         '{"canary": {"rejected": {"reason": "Unheard"}}}',
         '{"canary": {"rejected": "so"}}',
+        '{"canary": {"rejected_before": "so"}}',
+        '{"canary": {"rejected_before": [7]}}',
     ],
 )
 def test_of_a_broken_memory_the_rejected_revision_is_kept(text: str) -> None:
     """The run begins anew at weight 0; what users were harmed by is not tried on them again."""
     shown: dict[str, Any] = {"memory": text, "rejectedRevision": NEW, "rejectedBecause": "31 % more"}
+    shown["rejectedBefore"] = [OTHER]
     memory, judge = restored_canary({"canary": shown})
     assert memory.phase is CanaryPhase.IDLE
     assert memory.rejected == Ending(NEW, RolloutReason.REJECTED_REVISION, "31 % more")
+    assert memory.rejected_before == (OTHER,)
     assert judge.to_status() == JudgeMemory().to_status()
 
 

@@ -92,7 +92,7 @@ def checked(world: CanaryWorld) -> CanaryPlan:
         assert plan.canary_replicas == before.replicas, "nothing is scaled in while streams drain"
     if memory.phase not in (P.ROLLED_BACK, P.IDLE, P.PROMOTED) and before.revision == memory.revision:
         assert (plan.canary_replicas or 0) >= (before.replicas or 0)
-    if before.rejected is not None and memory.revision == before.rejected.revision:
+    if before.rejects(memory.revision) and before.phase is not P.PROMOTED:
         assert plan.weight_percent == 0, "a rejected revision is not tried again"
     if seen.verdict is BAD and before.phase is P.TESTING and not before.by_command:
         assert plan.weight_percent == 0, "the fast path is the tick of the verdict"

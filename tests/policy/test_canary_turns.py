@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes.canary import BAD, GATHERING, GOOD, NEW, TICK, CanaryWorld, adopted, owned
+from fakes.canary import BAD, GATHERING, GOOD, NEW, OLD, TICK, CanaryWorld, adopted, owned
 from penstock.model.canary import CanaryCommand, CanaryPhase
 from penstock.model.conditions import Status
 from penstock.model.decision import RolloutReason
@@ -126,3 +126,28 @@ def test_what_is_wrong_is_said_with_its_fix() -> None:
     assert (plan.phase, plan.weight_percent, plan.canary_replicas) == (P.IDLE, 0, None)
     assert message(world) == f"{refusal[0]}: {refusal[1]}"
     assert status(world) is Status.FALSE
+
+
+def test_going_back_past_a_bad_revision_does_not_try_an_older_bad_one_again() -> None:
+    """GitOps: A, then B (bad), then C (bad), then back by one commit to B."""
+    world = CanaryWorld(verdict=BAD)
+    bad = [f"bad{index:07d}" for index in range(12)]
+    for revision in bad:
+        world.wanted = revision
+        assert world.until("RolledBack").weight_percent == 0
+    assert world.memory.rejected is not None
+    assert (world.memory.rejected.revision, *world.memory.rejected_before) == tuple(bad[:1:-1])
+    for revision in (bad[10], bad[2]):
+        world.wanted = revision
+        plan = world.ticks(20)
+        assert (plan.phase, plan.weight_percent) == (P.ROLLED_BACK, 0)
+    world.wanted = OLD
+    world.ticks(2)
+    world.wanted = bad[10]
+    assert world.ticks(2).phase is P.IDLE
+    assert message(world) == (
+        f"RejectedRevision: revision {bad[10]} was rolled back and is not tried again until its template "
+        "changes: others were since"
+    )
+    world.wanted = bad[1]  # forgotten: ten are kept
+    assert world.tick().phase is P.WARMING

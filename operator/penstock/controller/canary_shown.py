@@ -27,6 +27,7 @@ def canary_shown(outcome: Outcome, canary: CanaryState | None) -> CanaryShown | 
         stable_revision=canary.stable,
         rejected_revision=rejected.revision if rejected is not None else "",
         rejected_because=rejected.message if rejected is not None else "",
+        rejected_before=memory.rejected_before,
         step=memory.step + 1 if tested else 0,
         steps=len(spec.canary.step_percents) if tested and spec.canary is not None else 0,
         weight_percent=plan.weight_percent if plan is not None else 0,

@@ -8,7 +8,7 @@ until a promotion is done: nothing here can lower them. How one state follows fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from penstock.model.canary_verdict import CanaryReason, Verdict
@@ -16,6 +16,9 @@ from penstock.model.decision import RolloutReason
 from penstock.model.observation import Pool
 
 CANARY_ANNOTATION = "serving.penstock.dev/canary"
+
+# Remembered, so that a GitOps tool that goes back past a bad revision does not try an older bad one again.
+MOST_REJECTED = 10
 
 
 class CanaryPhase(StrEnum):
@@ -142,12 +145,24 @@ class CanaryMemory:
     obeyed: CanaryCommand | None = None
     ending: Ending | None = None  # of the run under way
     rejected: Ending | None = None  # not tried again
+    rejected_before: tuple[str, ...] = ()  # nor these revisions, newest first
     promoted: str = ""  # the last revision that was
 
     @property
     def under_way(self) -> bool:
         """Whether a revision is being tried, promoted or taken back."""
         return self.phase not in (CanaryPhase.IDLE, CanaryPhase.PROMOTED, CanaryPhase.ROLLED_BACK)
+
+    def rejects(self, revision: str) -> bool:
+        """Whether a revision was turned down, now or before."""
+        newest = self.rejected.revision if self.rejected is not None else ""
+        return bool(revision) and revision in (newest, *self.rejected_before)
+
+    def rejecting(self, ending: Ending | None) -> CanaryMemory:
+        """Return the memory with one more revision that is not tried again; the oldest goes."""
+        before = () if self.rejected is None else (self.rejected.revision,)
+        known = [each for each in (*before, *self.rejected_before) if ending and each != ending.revision]
+        return replace(self, rejected=ending, rejected_before=tuple(known[: MOST_REJECTED - 1]))
 
 
 NO_CANARY_MEMORY = CanaryMemory()

@@ -37,6 +37,7 @@ class CanaryShown:
     stable_revision: str = ""
     rejected_revision: str = ""
     rejected_because: str = ""
+    rejected_before: tuple[str, ...] = ()
     step: int = 0
     steps: int = 0
     weight_percent: int = 0
@@ -57,6 +58,7 @@ def canary_status(shown: CanaryShown | None) -> dict[str, Any]:
         "stableRevision": shown.stable_revision,
         "rejectedRevision": shown.rejected_revision,
         "rejectedBecause": truncated(shown.rejected_because),
+        "rejectedBefore": list(shown.rejected_before),
         "step": f"{shown.step}/{shown.steps}" if shown.step else None,
         "weightPercent": shown.weight_percent,
         "evidence": truncated(shown.evidence),

@@ -116,4 +116,9 @@ def _at_rest(memory: CanaryMemory) -> CanaryMemory:
     """Return the memory without the run: what was rejected stays rejected."""
     if memory is NO_CANARY_MEMORY or (memory.phase is P.IDLE and not memory.revision):
         return memory
-    return CanaryMemory(rejected=memory.rejected, promoted=memory.promoted, obeyed=memory.obeyed)
+    return CanaryMemory(
+        rejected=memory.rejected,
+        rejected_before=memory.rejected_before,
+        promoted=memory.promoted,
+        obeyed=memory.obeyed,
+    )

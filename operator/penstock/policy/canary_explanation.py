@@ -71,6 +71,8 @@ def _idle(s: Situation, plan: CanaryPlan) -> Said:
         return RolloutReason.NOTHING_TO_TRY, f"nothing to try: {same}"
     if rejected is not None and rejected.revision == seen.wanted:
         return RolloutReason.REJECTED_REVISION, _not_again(rejected.revision, rejected.message)
+    if s.memory.rejects(seen.wanted):
+        return RolloutReason.REJECTED_REVISION, _not_again(seen.wanted, "others were since")
     if not s.owned and s.memory.promoted == seen.wanted:
         change = f"change the pod template of {s.canary.target} to try another"
         return RolloutReason.PROMOTED, f"revision {seen.wanted} passed before; {change}"

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from penstock.model.canary import (
+    MOST_REJECTED,
     NO_CANARY_MEMORY,
     CanaryCommand,
     CanaryMemory,
@@ -91,7 +92,9 @@ def _rejected_only(shown: Mapping[str, Any]) -> CanaryMemory:
     if not isinstance(revision, str) or not revision:
         return NO_CANARY_MEMORY
     why = str(shown.get("rejectedBecause") or "its evidence was lost")
-    return CanaryMemory(rejected=Ending(revision, RolloutReason.REJECTED_REVISION, why))
+    before = tuple(each for each in shown.get("rejectedBefore") or () if isinstance(each, str))
+    ending = Ending(revision, RolloutReason.REJECTED_REVISION, why)
+    return CanaryMemory(rejected=ending, rejected_before=before[: MOST_REJECTED - 1])
 
 
 def _plain(value: object) -> object:
@@ -104,7 +107,7 @@ def _plain(value: object) -> object:
             "message": value.message,
             "rejects": value.rejects,
         }
-    return value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _read(name: str, value: object) -> object:
@@ -115,6 +118,8 @@ def _read(name: str, value: object) -> object:
         return CanaryCommand(str(value))
     if name in ("ending", "rejected"):
         return _ending(value)
+    if name == "rejected_before":
+        return _revisions(value)
     if name in _TEXTS:
         return _of_kind(name, value, str)
     if name in _FLAGS:
@@ -122,6 +127,11 @@ def _read(name: str, value: object) -> object:
     if name in _COUNTS or name == "replicas":
         return _number(name, _of_kind(name, value, int))
     return _number(name, float(_of_kind(name, value, int, float)))
+
+
+def _revisions(value: object) -> tuple[str, ...]:
+    found: list[object] = _of_kind("rejected_before", value, list, tuple)
+    return tuple(_of_kind("rejected_before", each, str) for each in found[: MOST_REJECTED - 1])
 
 
 def _ending(value: object) -> Ending:

@@ -40,7 +40,7 @@ def moved(event: Event, phase: CanaryPhase, s: Situation) -> CanaryMemory:
     if phase is CanaryPhase.ROLLING_BACK:
         return replace(memory, weight_percent=0, shifted_at=None, ending=_ending(event, s))
     if phase is CanaryPhase.ROLLED_BACK:
-        return replace(memory, rejected=memory.ending, replicas=0, unready_since=None)
+        return replace(memory.rejecting(memory.ending), replicas=0, unready_since=None)
     if phase is CanaryPhase.PROMOTED:
         return _promoted(memory, s)
     if phase is CanaryPhase.IDLE:
@@ -48,6 +48,7 @@ def moved(event: Event, phase: CanaryPhase, s: Situation) -> CanaryMemory:
             since=s.now,
             replicas=_left(s),
             rejected=memory.rejected,
+            rejected_before=memory.rejected_before,
             promoted=memory.promoted,
             obeyed=memory.obeyed,
         )
@@ -69,6 +70,7 @@ def _new_run(s: Situation) -> CanaryMemory:
         against=s.seen.stable_revision,
         began=s.now,
         rejected=before.rejected,
+        rejected_before=before.rejected_before,
         promoted=before.promoted,
         obeyed=before.obeyed,
     )
@@ -110,7 +112,7 @@ def _testing(event: Event, memory: CanaryMemory, s: Situation) -> CanaryMemory:
 
 def _promoted(memory: CanaryMemory, s: Situation) -> CanaryMemory:
     if not s.owned:  # goes on at its step until its owner has handed over
-        return replace(memory, promoted=memory.revision, rejected=None)
+        return replace(memory, promoted=memory.revision, rejected=None, rejected_before=())
     return CanaryMemory(
         phase=CanaryPhase.PROMOTED,
         since=s.now,
@@ -119,6 +121,7 @@ def _promoted(memory: CanaryMemory, s: Situation) -> CanaryMemory:
         began=memory.began,
         by_command=memory.by_command,
         rejected=memory.rejected,
+        rejected_before=memory.rejected_before,
         promoted=memory.revision,
         obeyed=memory.obeyed,
     )

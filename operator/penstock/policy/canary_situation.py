@@ -98,7 +98,7 @@ class Situation:
             return False
         if not seen.stable_revision or self.whole is None:
             return False
-        if memory.rejected is not None and memory.rejected.revision == seen.wanted:
+        if memory.rejects(seen.wanted):
             return False
         # An adopted canary that passed waits for its owner; it is not tested against its own successor.
         return self.owned or memory.promoted != seen.wanted
