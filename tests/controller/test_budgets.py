@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from fakes.gateway_world import GatewayWorld, routed_chat
 from fakes.world import World, chat
 from penstock.controller.budgets import EVERY_SECONDS, Budgets
 from penstock.metrics_source.base import DEFAULT_LIMITS, ErrorKind, QueryError, QueryLimits, QueryResult
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
+from penstock.policy.error_budget import latency_budget
 
 SETTINGS = SeriesSettings(identify_by=IdentifyBy.SERVICE)
 
@@ -94,7 +96,22 @@ async def test_a_restarted_operator_goes_on_with_the_days_of_status() -> None:
     await counting.minutes(5)
     (state,) = counting.world.loop.states.values()
     assert state.outcome is not None
-    objective = state.outcome.spec.slo.objectives[0]
-    (day,) = state.budget.of(objective).values()
+    (day,) = state.budget.of(latency_budget(state.outcome.spec.slo.objectives[0])).values()
     assert day.missed == pytest.approx(800.0, rel=0.11)  # a tenth may be lost
     assert day.requests == pytest.approx(9000.0, rel=0.11)
+
+
+async def test_what_gateways_turn_away_spends_the_availability() -> None:
+    world = GatewayWorld(rate=lambda _: 80.0, spec=routed_chat(min=2, max=2), target=2)
+    prometheus = Histograms()
+    prometheus.up = False  # gateways are read by ourselves
+    await world.seconds(300)
+    budgets = Budgets(prometheus, SETTINGS, world.loop.states)  # type: ignore[arg-type]
+    await budgets.once([state.watched for state in world.loop.states.values() if state.watched], world.now)
+    await world.seconds(120)
+    shown = next(each for each in world.status["objectives"] if each["name"] == "availability")
+    share = world.shed / world.offered
+    assert shown["target"] == "99.5%"
+    assert float(shown["measured"].removesuffix("%")) == pytest.approx(100 * (1 - share), abs=3)
+    assert shown["budgetRemainingPercent"] == pytest.approx(100 * (1 - share / 0.005), rel=0.1)
+    assert world.status["budgetRemainingPercent"] == shown["budgetRemainingPercent"]

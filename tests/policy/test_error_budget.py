@@ -8,9 +8,18 @@ from hypothesis import strategies as st
 
 from penstock.model.objective_counts import Counted, Days, format_days, parse_days
 from penstock.model.spec import Metric, Objective, Slo
-from penstock.policy.error_budget import DAY_SECONDS, NO_BUDGET, count, remaining_ratio
+from penstock.policy.error_budget import (
+    DAY_SECONDS,
+    NO_BUDGET,
+    availability_budget,
+    budgets_of,
+    count,
+    latency_budget,
+    remaining_ratio,
+)
 
 P95 = Objective(Metric.TTFT, 0.95, 0.5)
+TTFT = latency_budget(P95)
 WEEK = Slo((P95,), window_days=7)
 MIDNIGHT = 20_000 * DAY_SECONDS
 
@@ -20,41 +29,51 @@ MIDNIGHT = 20_000 * DAY_SECONDS
     [(0.0, 1.0), (10.0, 0.8), (50.0, 0.0), (100.0, -1.0), (1000.0, -19.0)],
 )
 def test_a_p95_objective_may_be_missed_by_one_request_in_twenty(missed: float, left: float) -> None:
-    assert remaining_ratio({1: Counted(1000.0, missed)}, 0.95) == pytest.approx(left)
+    assert remaining_ratio({1: Counted(1000.0, missed)}, 0.05) == pytest.approx(left)
+
+
+def test_where_nothing_may_miss_the_first_miss_spends_all() -> None:
+    whole = availability_budget(Slo((P95,), availability_ratio=1.0))
+    assert remaining_ratio({1: Counted(1000.0, 0.0)}, whole.allowed_ratio) == 1.0
+    assert remaining_ratio({1: Counted(1000.0, 1.0)}, whole.allowed_ratio) == 0.0
+
+
+def test_a_service_has_a_budget_for_each_objective_and_one_for_its_availability() -> None:
+    assert [each.key for each in budgets_of(WEEK)] == [("ttft.p95", "500ms"), ("availability", "99.5%")]
 
 
 def test_without_requests_nothing_is_known_of_a_budget() -> None:
-    assert remaining_ratio({}, 0.95) is None
-    assert remaining_ratio({1: Counted(0.0, 0.0)}, 0.95) is None
-    assert count(NO_BUDGET, WEEK, {P95: Counted(0.0, 0.0)}, MIDNIGHT) == NO_BUDGET
+    assert remaining_ratio({}, 0.05) is None
+    assert remaining_ratio({1: Counted(0.0, 0.0)}, 0.05) is None
+    assert count(NO_BUDGET, WEEK, {TTFT.key: Counted(0.0, 0.0)}, MIDNIGHT) == NO_BUDGET
 
 
 def test_requests_belong_to_the_day_in_which_they_were_counted() -> None:
-    memory = count(NO_BUDGET, WEEK, {P95: Counted(10.0, 1.0)}, MIDNIGHT - 1)
-    memory = count(memory, WEEK, {P95: Counted(20.0, 0.0)}, MIDNIGHT)
-    memory = count(memory, WEEK, {P95: Counted(5.0, 2.0)}, MIDNIGHT + 300)
-    assert memory.of(P95) == {19_999: Counted(10.0, 1.0), 20_000: Counted(25.0, 2.0)}
+    memory = count(NO_BUDGET, WEEK, {TTFT.key: Counted(10.0, 1.0)}, MIDNIGHT - 1)
+    memory = count(memory, WEEK, {TTFT.key: Counted(20.0, 0.0)}, MIDNIGHT)
+    memory = count(memory, WEEK, {TTFT.key: Counted(5.0, 2.0)}, MIDNIGHT + 300)
+    assert memory.of(TTFT) == {19_999: Counted(10.0, 1.0), 20_000: Counted(25.0, 2.0)}
 
 
 def test_a_bad_day_is_forgiven_when_the_window_has_passed_it() -> None:
-    memory = count(NO_BUDGET, WEEK, {P95: Counted(100.0, 50.0)}, MIDNIGHT)
+    memory = count(NO_BUDGET, WEEK, {TTFT.key: Counted(100.0, 50.0)}, MIDNIGHT)
     left = []
     for day in range(1, 9):
-        memory = count(memory, WEEK, {P95: Counted(100.0, 0.0)}, MIDNIGHT + day * DAY_SECONDS)
-        left.append(remaining_ratio(memory.of(P95), 0.95))
+        memory = count(memory, WEEK, {TTFT.key: Counted(100.0, 0.0)}, MIDNIGHT + day * DAY_SECONDS)
+        left.append(remaining_ratio(memory.of(TTFT), 0.05))
     assert left[5] == pytest.approx(1 - 50 / 35)
     assert left[6:] == [1.0, 1.0]
 
 
 def test_an_objective_with_another_target_begins_anew_and_the_old_one_is_forgotten() -> None:
-    memory = count(NO_BUDGET, WEEK, {P95: Counted(100.0, 50.0)}, MIDNIGHT)
+    memory = count(NO_BUDGET, WEEK, {TTFT.key: Counted(100.0, 50.0)}, MIDNIGHT)
     tighter = Objective(Metric.TTFT, 0.95, 0.3)
     memory = count(memory, Slo((tighter,), window_days=7), {}, MIDNIGHT + 300)
-    assert (memory.of(tighter), memory.of(P95)) == ({}, {})
+    assert (memory.of(latency_budget(tighter)), memory.of(TTFT)) == ({}, {})
 
 
 def test_an_interval_that_was_not_measured_changes_nothing() -> None:
-    memory = count(NO_BUDGET, WEEK, {P95: Counted(100.0, 5.0)}, MIDNIGHT)
+    memory = count(NO_BUDGET, WEEK, {TTFT.key: Counted(100.0, 5.0)}, MIDNIGHT)
     assert count(memory, WEEK, {}, MIDNIGHT + 300) == memory
 
 

@@ -19,7 +19,8 @@ from penstock.metrics_source.identity import SeriesSettings, Watched
 from penstock.metrics_source.missed_requests import read_missed
 from penstock.model.objective_counts import NONE_COUNTED
 from penstock.model.spec import ServiceKey
-from penstock.policy.error_budget import count
+from penstock.policy import availability
+from penstock.policy.error_budget import availability_budget, count, latency_budget
 
 log = structlog.get_logger(__name__)
 EVERY_SECONDS = 300.0
@@ -62,16 +63,21 @@ class Budgets:
         try:
             found = await read_missed(self._source, services, self._settings, at=until, seconds=EVERY_SECONDS)
         except QueryError as error:
-            log.warning("error budgets are not counted", services=len(services), error=error.message)
-            return
+            log.warning("latencies are not counted", services=len(services), error=error.message)
+            found = {}
         for each in services:
             state = self._states.get(each.key)
             if state is None:
                 continue  # deleted meanwhile
-            counted = found.get(each.key, {})
-            state.budget = count(state.budget, each.spec.slo, counted, until)
-            for objective, more in counted.items():
-                state.counted[objective.name] = state.counted.get(objective.name, NONE_COUNTED) + more
+            slo, latencies = each.spec.slo, found.get(each.key, {})
+            counted = {latency_budget(objective).key: more for objective, more in latencies.items()}
+            if readings := state.gateway.memory.readings:
+                now = availability.counted(readings[-1], slo)
+                answered = availability.since(state.offered_before, now)
+                counted[availability_budget(slo).key], state.offered_before = answered, now
+            state.budget = count(state.budget, slo, counted, until)
+            for (name, _), more in counted.items():
+                state.counted[name] = state.counted.get(name, NONE_COUNTED) + more
 
     def _shards(self) -> list[list[Watched]]:
         watched = [state.watched for state in self._states.values() if state.watched is not None]

@@ -8,7 +8,7 @@ from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.shown_numbers import utilization
 from penstock.model.traffic import GatewayReading
 from penstock.policy.conditions import measured
-from penstock.policy.error_budget import remaining_ratio
+from penstock.policy.error_budget import budgets_of, remaining_ratio
 from penstock.telemetry.fleet_metrics import ServiceSample
 
 
@@ -46,8 +46,8 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
         objective_seconds={each.name: each.seconds for each in spec.slo.objectives},
         budget_remaining_ratio={
             each.name: left
-            for each in spec.slo.objectives
-            if (left := remaining_ratio(state.budget.of(each), each.percentile)) is not None
+            for each in budgets_of(spec.slo)
+            if (left := remaining_ratio(state.budget.of(each), each.allowed_ratio)) is not None
         },
         objective_requests={name: each.requests for name, each in state.counted.items()},
         objective_missed={name: each.missed for name, each in state.counted.items()},

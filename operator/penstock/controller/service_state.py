@@ -14,7 +14,7 @@ from penstock.metrics_source.identity import Watched
 from penstock.model.canary import CanaryPlan
 from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
-from penstock.model.objective_counts import Counted
+from penstock.model.objective_counts import NONE_COUNTED, Counted
 from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
 from penstock.model.value import value
@@ -59,6 +59,7 @@ class ServiceState:
     memory: ServiceMemory = field(default_factory=ServiceMemory)
     budget: BudgetMemory = NO_BUDGET
     counted: dict[str, Counted] = field(default_factory=dict)  # by objective, since this process began
+    offered_before: Counted = NONE_COUNTED  # what the gateways had counted when that was last added to
     generation: int = -1
     engine: Engine | None = None
     refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain

@@ -11,6 +11,7 @@ import structlog
 
 from penstock.controller.cache import KnownService
 from penstock.controller.canary_shown import canary_shown, has_moved
+from penstock.controller.objectives_shown import objectives_shown
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.shown_numbers import have_moved, shown_numbers, utilization
 from penstock.controller.status_pace import StatusPace
@@ -24,18 +25,15 @@ from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, 
 from penstock.kube.event_outbox import EventOutbox, PendingEvent
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
 from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
-from penstock.model.objective_counts import Days
 from penstock.model.resource_status import (
     Floor,
     Learned,
     StatusValues,
     build_status,
-    latency_progress,
 )
-from penstock.model.spec import Mode, Objective
+from penstock.model.spec import Mode
 from penstock.model.status_change import meaningful_change, status_patch
-from penstock.policy.conditions import measured, not_accepted
-from penstock.policy.error_budget import remaining_ratio
+from penstock.policy.conditions import not_accepted
 from penstock.policy.lead_time import measured_starts
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -201,10 +199,7 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         load=seen.load,
         offered_per_second=offered_shown(outcome),
         utilization_ratio=utilization(outcome),
-        objectives=tuple(
-            latency_progress(each, measured(seen.load, each), *_budget(state.budget.of(each), each))
-            for each in spec.slo.objectives
-        ),
+        objectives=objectives_shown(outcome, state),
         learned=Learned(
             warm,
             new_node,
@@ -216,10 +211,6 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         fallback=fallback_shown(outcome),
         canary=canary_shown(outcome, state.canary),
     )
-
-
-def _budget(days: Days, objective: Objective) -> tuple[float | None, Days]:
-    return remaining_ratio(days, objective.percentile), days
 
 
 def _differ(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:

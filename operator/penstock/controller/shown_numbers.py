@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from penstock.controller.canary_shown import canary_numbers
+from penstock.controller.objectives_shown import budget_numbers
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
-from penstock.model.objective_counts import total
 from penstock.model.status_change import MOVED_RATIO
 from penstock.policy.conditions import measured
-from penstock.policy.error_budget import NO_BUDGET, BudgetMemory, remaining_ratio
+from penstock.policy.error_budget import NO_BUDGET
 from penstock.policy.memory import NO_ADMISSION
 
 
@@ -24,7 +24,7 @@ def shown_numbers(outcome: Outcome, state: ServiceState) -> tuple[float | None, 
     """Return the numbers of the whole status, None for those that are not known."""
     found, canary = _service_numbers(outcome), state.canary
     if state.budget is not NO_BUDGET:
-        found += _budget_numbers(outcome, state.budget)
+        found += budget_numbers(outcome, state.budget)
     return found if canary is None else (*found, *canary_numbers(outcome, canary))
 
 
@@ -58,16 +58,6 @@ def _service_numbers(outcome: Outcome) -> tuple[float | None, ...]:
             for objective in outcome.spec.slo.objectives
             if (reading := measured(load, objective)) is not None
         ),
-    )
-
-
-def _budget_numbers(outcome: Outcome, budget: BudgetMemory) -> tuple[float | None, ...]:
-    """Return requests and what is left, by objective."""
-    counted = [(budget.of(each), each.percentile) for each in outcome.spec.slo.objectives]
-    return tuple(
-        number
-        for days, percentile in counted
-        for number in (total(days).requests, remaining_ratio(days, percentile))
     )
 
 

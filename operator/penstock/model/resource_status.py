@@ -13,7 +13,7 @@ from typing import Any
 from penstock.model.canary_status import CanaryShown, canary_status
 from penstock.model.conditions import Condition, timestamp, truncated
 from penstock.model.decision import Decision
-from penstock.model.duration import format_duration
+from penstock.model.duration import format_duration, format_percent
 from penstock.model.objective_counts import Days, format_days
 from penstock.model.observation import Load, Pool
 from penstock.model.reading import Reading
@@ -117,11 +117,15 @@ def latency_progress(
 
 
 def availability_progress(
-    target_ratio: float, measured_ratio: float | None = None, budget_remaining_ratio: float | None = None
+    target_ratio: float,
+    measured_ratio: float | None = None,
+    budget_remaining_ratio: float | None = None,
+    days: Days = NO_DAYS,
 ) -> ObjectiveProgress:
     """Return the progress of the availability objective."""
     measured = None if measured_ratio is None else f"{measured_ratio * 100:.4g}%"
-    return ObjectiveProgress("availability", f"{target_ratio * 100:.6g}%", measured, budget_remaining_ratio)
+    target = format_percent(target_ratio)
+    return ObjectiveProgress("availability", target, measured, budget_remaining_ratio, days)
 
 
 def build_status(values: StatusValues) -> dict[str, Any]:

@@ -1,62 +1,92 @@
 """What is left of an objective's error budget: a p95 objective may be missed by 5 % of the requests.
 
-remaining = 1 - missed / ((1 - percentile) x requests), over the last `slo.windowDays` days; negative when it
-is overspent. Requests are counted by day (UTC), so the window moves by whole days.
-Google, The Site Reliability Workbook, chapter 5.
+remaining = 1 - missed / (allowed x requests), over the last `slo.windowDays` days; negative when it is
+overspent. Allowed is 1 - percentile, or 1 - availability. Requests are counted by day (UTC), so the window
+moves by whole days. Google, The Site Reliability Workbook, chapter 5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from penstock.model.duration import format_duration
+from penstock.model.duration import format_duration, format_percent
 from penstock.model.objective_counts import DAY_SECONDS, NONE_COUNTED, Counted, Days, total
 from penstock.model.spec import Objective, Slo
 from penstock.model.value import value
 
+AVAILABILITY = "availability"
 Key = tuple[str, str]  # name and target as status shows them: another target is another budget
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One budget of a service: `allowed_ratio` of the requests may miss."""
+
+    key: Key
+    allowed_ratio: float
+
+    @property
+    def name(self) -> str:
+        """``ttft.p95`` or ``availability``."""
+        return self.key[0]
 
 
 @value(frozen=True, slots=True)
 class BudgetMemory:
-    """What was counted by day for each objective."""
+    """What was counted by day for each budget."""
 
     days: Mapping[Key, Days]
 
-    def of(self, objective: Objective) -> Days:
-        """Return what was counted of an objective; {} where nothing was."""
-        return self.days.get(key_of(objective), {})
+    def of(self, budget: Budget) -> Days:
+        """Return what was counted; {} where nothing was."""
+        return self.days.get(budget.key, {})
 
 
 NO_BUDGET = BudgetMemory({})
 
 
-def key_of(objective: Objective) -> Key:
-    """Return what a budget is told by."""
-    return objective.name, format_duration(objective.seconds)
+def budgets_of(slo: Slo) -> tuple[Budget, ...]:
+    """Return a service's budgets: of its latency objectives in their order, then of its availability."""
+    return (*map(latency_budget, slo.objectives), availability_budget(slo))
 
 
-def count(memory: BudgetMemory, slo: Slo, found: Mapping[Objective, Counted], at: float) -> BudgetMemory:
+def latency_budget(objective: Objective) -> Budget:
+    """Return the budget of a latency objective."""
+    return Budget((objective.name, format_duration(objective.seconds)), 1.0 - objective.percentile)
+
+
+def availability_budget(slo: Slo) -> Budget:
+    """Return the budget of requests that are not answered."""
+    return Budget((AVAILABILITY, format_percent(slo.availability_ratio)), 1.0 - slo.availability_ratio)
+
+
+def count(memory: BudgetMemory, slo: Slo, found: Mapping[Key, Counted], at: float) -> BudgetMemory:
     """Return the memory with what was `found` just before `at` (Unix seconds).
 
-    Objectives that were not found keep what they have: not measured is not met. Days beyond the window go,
-    and objectives that the service does not have any more.
+    What was not found keeps what it has: not measured is not met. Days beyond the window go, and budgets
+    that the service does not have any more.
     """
     today = int(at // DAY_SECONDS)
     kept: dict[Key, Days] = {}
-    for objective in slo.objectives:
-        days = {day: each for day, each in memory.of(objective).items() if day > today - slo.window_days}
-        counted = found.get(objective, NONE_COUNTED)
+    for budget in budgets_of(slo):
+        days = {day: each for day, each in memory.of(budget).items() if day > today - slo.window_days}
+        counted = found.get(budget.key, NONE_COUNTED)
         if counted.requests > 0:
             days[today] = days.get(today, NONE_COUNTED) + counted
         if days:
-            kept[key_of(objective)] = days
+            kept[budget.key] = days
     return BudgetMemory(kept)
 
 
-def remaining_ratio(days: Days, percentile: float) -> float | None:
-    """Return what is left of the budget, 1 is all of it; None while there were no requests."""
+def remaining_ratio(days: Days, allowed_ratio: float) -> float | None:
+    """Return what is left of the budget, 1 is all of it; None while there were no requests.
+
+    Where nothing may miss (availability 100 %) all is left until something does, and then nothing.
+    """
     counted = total(days)
     if counted.requests <= 0:
         return None
-    return 1.0 - counted.missed / ((1.0 - percentile) * counted.requests)
+    if allowed_ratio <= 0:
+        return 0.0 if counted.missed > 0 else 1.0
+    return 1.0 - counted.missed / (allowed_ratio * counted.requests)

@@ -1,0 +1,44 @@
+"""A service's objectives as status shows them: what is measured, and what is left of their budgets."""
+
+from __future__ import annotations
+
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.model.objective_counts import total
+from penstock.model.resource_status import ObjectiveProgress, availability_progress, latency_progress
+from penstock.policy.availability import measured_availability
+from penstock.policy.conditions import measured
+from penstock.policy.error_budget import (
+    BudgetMemory,
+    availability_budget,
+    budgets_of,
+    latency_budget,
+    remaining_ratio,
+)
+
+
+def objectives_shown(outcome: Outcome, state: ServiceState) -> tuple[ObjectiveProgress, ...]:
+    """Return the latency objectives; availability too, where gateways have counted requests."""
+    slo, load = outcome.spec.slo, outcome.seen.load
+    shown = []
+    for each in slo.objectives:
+        budget = latency_budget(each)
+        days = state.budget.of(budget)
+        left = remaining_ratio(days, budget.allowed_ratio)
+        shown.append(latency_progress(each, measured(load, each), left, days))
+    answered = measured_availability(state.gateway.memory, slo)
+    budget = availability_budget(slo)
+    days = state.budget.of(budget)
+    if answered is not None or days:
+        left = remaining_ratio(days, budget.allowed_ratio)
+        shown.append(availability_progress(slo.availability_ratio, answered, left, days))
+    return tuple(shown)
+
+
+def budget_numbers(outcome: Outcome, memory: BudgetMemory) -> tuple[float | None, ...]:
+    """Return requests and what is left, by budget."""
+    counted = [(memory.of(each), each.allowed_ratio) for each in budgets_of(outcome.spec.slo)]
+    return tuple(
+        number
+        for days, allowed in counted
+        for number in (total(days).requests, remaining_ratio(days, allowed))
+    )
