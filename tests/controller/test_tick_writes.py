@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from fakes.world import World, chat
+from penstock.controller.tick_writes import TickWrites, Writers
 from penstock.kube.api import EVENTS, Object, Resource, Scale
+from penstock.model.spec import ServiceKey
 
 
 class CountingWorld(World):
@@ -64,3 +67,36 @@ async def test_an_event_that_hangs_delays_no_tick() -> None:
     hang.set()
     await world.shown.events.settled()
     assert len(world.events) > told
+
+
+class Recorded:
+    """Takes targets and Events in the order in which they come; the second target takes its time."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+
+    async def write(self, *_: object, **__: object) -> bool:
+        await asyncio.sleep(0.01 * len(self.order))
+        self.order.append("target")
+        return True
+
+    def announce_scaling(self, *_: object) -> None:
+        self.order.append("event")
+
+
+async def test_events_wait_until_the_last_target_of_the_tick_is_set() -> None:
+    world = World(rate=lambda t: 30.0, spec=chat(), target=2)
+    await world.run(60)
+    state = world.loop.states[ServiceKey("prod", "chat")]
+    assert state.outcome is not None
+    outcome = replace(state.outcome, decision=replace(state.outcome.decision, value=4))
+    parts = Recorded()
+    writes = TickWrites(
+        Writers(parts, parts, world.metrics, drains=False, dry_run=False),  # type: ignore[arg-type]
+        world.now,
+    )
+    writes.begin(state, outcome, "1")
+    await asyncio.sleep(0.005)
+    writes.begin(state, outcome, "1")
+    await writes.targets_set()
+    assert parts.order == ["target", "target", "event", "event"]

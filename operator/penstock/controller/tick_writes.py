@@ -40,6 +40,7 @@ class TickWrites:
         self._writers, self._now = writers, now
         self._places = asyncio.Semaphore(SCALES_AT_ONCE)
         self._targets: list[asyncio.Task[None]] = []
+        self._set: list[tuple[Outcome, int]] = []  # and how many replicas there are to be
 
     def begin(self, state: ServiceState, outcome: Outcome, version: str) -> None:
         """Begin to set one service's target where that has to move.
@@ -52,13 +53,21 @@ class TickWrites:
             self._targets.append(asyncio.create_task(writing))
 
     async def targets_set(self) -> None:
-        """Wait until every target is set; a defect in one write is raised when the others are done."""
-        for result in await asyncio.gather(*self._targets, return_exceptions=True):
+        """Wait until every target is set, then tell Events, whose writing would compete with theirs.
+
+        A defect in one write is raised when the others are done.
+        """
+        results = await asyncio.gather(*self._targets, return_exceptions=True)
+        for outcome, replicas in self._set:
+            pool = outcome.seen.pool
+            assert pool is not None  # noqa: S101 - its target was set
+            self._writers.status.announce_scaling(outcome, replicas, pool.target)
+        for result in results:
             if isinstance(result, BaseException):
                 raise result
 
     async def _write_scale(self, state: ServiceState, outcome: Outcome, replicas: int, version: str) -> None:
-        """Set the target; tell it in a log line, a metric and an Event."""
+        """Set the target; tell it in a log line and a metric."""
         pool = outcome.seen.pool
         assert pool is not None  # noqa: S101 - a decision to write has seen the pool
         if replicas < pool.target and self._writers.drains and outcome.spec.routing_type is RoutingType.ENVOY:
@@ -78,4 +87,4 @@ class TickWrites:
             message=outcome.decision.message,
             **{name: round(value, 4) for name, value in outcome.decision.inputs.items()},
         )
-        self._writers.status.announce_scaling(outcome, replicas, pool.target)
+        self._set.append((outcome, replicas))
