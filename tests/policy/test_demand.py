@@ -130,6 +130,15 @@ def test_a_jump_is_believed_in_one_tick() -> None:
         assert expected(memory, 60.0).bound_per_second >= 30.0
 
 
+def test_a_fall_is_believed_in_one_tick_and_noise_is_not() -> None:
+    """To wait before going down is the stabilisation window's part; smoothed as well it would wait twice."""
+    for history in (600.0, 4 * 3600.0):
+        calm = walk(lambda _: 10.0, history, 60.0)
+        error = math.sqrt(10.0 / WINDOW)
+        assert observe(calm, 10.0 - 3.1 * error, history, 60.0).level == pytest.approx(10.0 - 3.1 * error)
+        assert observe(calm, 10.0 - 2.9 * error, history, 60.0).level > 10.0 - error
+
+
 def test_bursts_widen_the_margin_of_a_young_service() -> None:
     """Every tenth minute brings 100 requests at once: the same mean as 10 a minute."""
     steady, bursts = DemandMemory(), DemandMemory()

@@ -3,7 +3,7 @@
 Offered load is what users send: requests that got their first token plus the growth of the queues. The
 bound of the highest rate over [now, now + lead] comes from ``policy/forecast.py`` once a minute; what is
 measured since then can only raise it. Until enough outcomes are known the level and the margin of
-``policy/young_margin.py`` stand in. The level is an EWMA that believes a jump at once.
+``policy/young_margin.py`` stand in. The level is an EWMA that believes a jump, up or down, at once.
 The rate of tokens is forecast beside that of requests: heavier requests need capacity as more requests do.
 """
 
@@ -18,7 +18,8 @@ from penstock.policy.forecast import Cell, ForecastMemory, Grid, close_cell
 LEVEL_HALF_LIFE_WINDOWS = 1.0  # of the window that rates are counted over, 60 s by default
 NORMAL_95 = 1.645
 # Jump to the newest rate beyond three standard errors: 2 would jump once in half an hour of steady
-# Poisson load (30 independent 1-minute windows x 2.5 %), 3 once in a working day.
+# Poisson load (30 independent 1-minute windows x 2.5 %), 3 once in a working day. Down as well as up:
+# a smoothed fall, 10 to 4 requests/s, kept replicas three minutes longer than `scaleDownWindow` asks.
 JUMP_STANDARD_ERRORS = 3.0
 NO_FORECAST = ForecastMemory()
 
@@ -169,7 +170,7 @@ def expected_demand(
 def _level(memory: DemandMemory, rate: float, elapsed: float, window_seconds: float) -> float:
     error = math.sqrt(max(memory.level, 1.0 / window_seconds) / window_seconds)
     step = rate - memory.level
-    if step > JUMP_STANDARD_ERRORS * error:
+    if abs(step) > JUMP_STANDARD_ERRORS * error:
         return rate
     half_life = LEVEL_HALF_LIFE_WINDOWS * window_seconds
     return memory.level + step * -math.expm1(-elapsed * math.log(2) / half_life)
