@@ -1,6 +1,6 @@
 """Ours and the peers' policies on the same load: attainment, replica-hours, what each part of ours is worth.
 
-    python tests/bench/policies.py [SECTION ..] [--quick] [--start-ups 120] [--out DIR] [--fresh]
+    python tests/bench/policies.py [SECTION ..] [--quick] [--start-ups 120] [--peaks 16] [--out DIR] [--fresh]
 
 Sections: a (published llm-d profile), b (request traces), c (ablations), e (adversity). Results are kept in
 DIR (build/policies) as results.jsonl and results.csv; what is there is not run again, so a long sweep may be
@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import policies_ablations, policies_adversity, policies_llmd, policies_matched
+from bench import policies_ablations, policies_adversity, policies_llmd, policies_matched, policies_peaks
 from bench.dataplane_report import Figure, console, print_figures
-from bench.policies_run import Store
+from bench.policies_run import Forget, Store
 from bench.policies_tables import keep_tables
 from bench.policies_traces import START_UPS
 
@@ -34,14 +34,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few policies, short traces")
     parser.add_argument("--days", action="store_true", help="whole days instead of two hours around the peak")
     parser.add_argument("--start-ups", type=float, nargs="+", default=START_UPS, metavar="SECONDS")
+    parser.add_argument(
+        "--peaks", type=int, nargs="+", default=(), metavar="N", help="larger pools, as 16 48"
+    )
     parser.add_argument("--traces", type=Path, default=HERE.parent / "shared" / "traces")
     parser.add_argument("--out", type=Path, default=HERE / "build" / "policies")
     parser.add_argument("--fresh", action="store_true", help="forget stored results")
+    parser.add_argument("--ours", action="store_true", help="forget stored results of ours")
     options = parser.parse_args()
     chosen = options.sections or list(SECTIONS)
     if unknown := sorted(set(chosen) - set(SECTIONS)):
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
-    store = Store.at(options.out, fresh=options.fresh)
+    forget = Forget.ALL if options.fresh else Forget.OURS if options.ours else Forget.NOTHING
+    store = Store.at(options.out, forget)
     keep_tables(options.out / "tables")
     figures: list[Figure] = []
     if "a" in chosen:
@@ -50,6 +55,7 @@ def main() -> int:
         of_traces = policies_matched.measure(
             store, options.traces, quick=options.quick, days=options.days, start_ups=options.start_ups
         )
+        of_traces += policies_peaks.measure(store, options.traces, options.peaks) if options.peaks else []
         print_figures(of_traces, "(b) request traces")
         figures += of_traces
     if "c" in chosen:

@@ -1,7 +1,8 @@
 """One policy on one scenario for the policies' benchmark: run, judge, store; what is stored is not run again.
 
 Results are lines of JSON in DIR/results.jsonl, by section, workload, policy and tuning, so that a sweep of
-hours can be stopped and taken up; `--fresh` begins anew. Solved capacity tables are kept beside them.
+hours can be stopped and taken up; `--fresh` begins anew, `--ours` runs anew only what is ours: peers do not
+change with the operator. Solved capacity tables are kept beside them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from penstock.sim.scenario import Scenario
 from penstock.sim.simulate import simulate
 
 SEED = 1
+OURS = "penstock"
+ABLATIONS = "c"  # the section in which every result is ours
 COST_PER_REPLICA_HOUR = 4.0  # USD, the example of theory.md
 
 
@@ -50,6 +54,19 @@ class Result:
         """What makes two results the same run."""
         return json.dumps([self.section, self.workload, self.policy, self.tuning], sort_keys=True)
 
+    @property
+    def ours(self) -> bool:
+        """Whether it depends on the operator's code."""
+        return self.policy == OURS or self.section == ABLATIONS
+
+
+class Forget(StrEnum):
+    """Which stored results are run anew."""
+
+    NOTHING = "nothing"
+    OURS = "ours"
+    ALL = "all"
+
 
 @dataclass(slots=True)
 class Store:
@@ -59,16 +76,15 @@ class Store:
     known: dict[str, Result] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, directory: Path, *, fresh: bool) -> Store:
+    def at(cls, directory: Path, forget: Forget) -> Store:
         """Open or begin the results in `directory`."""
         directory.mkdir(parents=True, exist_ok=True)
         store, path = cls(directory), directory / "results.jsonl"
-        if fresh:
-            path.unlink(missing_ok=True)
-        elif path.exists():
-            for line in path.read_text().splitlines():
-                result = Result(**json.loads(line))
+        lines = path.read_text().splitlines() if path.exists() else []
+        for result in (Result(**json.loads(line)) for line in lines):
+            if forget is Forget.NOTHING or (forget is Forget.OURS and not result.ours):
                 store.known[result.key] = result
+        path.write_text("".join(json.dumps(asdict(each)) + "\n" for each in store.known.values()))
         return store
 
     def run(
