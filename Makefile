@@ -12,7 +12,7 @@ NAME ?= penstock#   kind-up, kind-down: the cluster's name
 PYTEST_ARGS ?=#     test: more arguments for pytest, e.g. PYTEST_ARGS='-k lease -x'
 SIMULATION_ARGS ?=# bench-simulation: --trace FILE takes that day for the speed
 BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
-POLICIES_ARGS ?=#   bench-policies: --quick, or sections: a b c e
+POLICIES_ARGS ?=#   bench-policies: --quick, or sections: a b c e f
 DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulated overload
 CANARY_ARGS ?=#     bench-canary: --quick, --cells TEXT, --rates 5,20, --plot FILE
 KEDA_ARGS ?=#       bench-keda: --runs 1, --concurrency 3, --keep

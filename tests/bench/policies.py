@@ -2,9 +2,9 @@
 
     python tests/bench/policies.py [SECTION ..] [--quick] [--start-ups 120] [--peaks 16] [--out DIR] [--fresh]
 
-Sections: a (published llm-d profile), b (request traces), c (ablations), e (adversity). Results are kept in
-DIR (build/policies) as results.jsonl and results.csv; what is there is not run again, so a long sweep may be
-stopped and taken up. Returns 1 when a goal is missed.
+Sections: a (published llm-d profile), b (request traces), c (ablations), e (adversity), f (bursts). Results
+are kept in DIR (build/policies) as results.jsonl and results.csv; what is there is not run again, so a long
+sweep may be stopped and taken up. Returns 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import policies_ablations, policies_adversity, policies_llmd, policies_matched, policies_peaks
+from bench import (
+    policies_ablations,
+    policies_adversity,
+    policies_bursts,
+    policies_llmd,
+    policies_matched,
+    policies_peaks,
+)
 from bench.dataplane_report import Figure, console, print_figures
 from bench.policies_run import Forget, Store
 from bench.policies_tables import keep_tables
 from bench.policies_traces import START_UPS
 
 HERE = Path(__file__).parents[2]
-SECTIONS = ("a", "b", "c", "e")
+SECTIONS = ("a", "b", "c", "e", "f")
 
 
 def main() -> int:
@@ -64,6 +71,10 @@ def main() -> int:
         under_adversity = policies_adversity.measure(store, quick=options.quick)
         print_figures(under_adversity, "(e) adversity")
         figures += under_adversity
+    if "f" in chosen:
+        of_bursts = policies_bursts.measure(store, options.traces, quick=options.quick)
+        print_figures(of_bursts, "(f) bursts: admission and fallback")
+        figures += of_bursts
     console.print(f"all results: {store.write_csv()}")
     judged = [each for each in figures if each.goal is not None]
     missed = sum(each.missed for each in judged)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,7 +22,7 @@ import numpy as np
 from bench.dataplane_report import console
 from penstock.sim.policies.registry import policy
 from penstock.sim.policy_port import ScalingPolicy
-from penstock.sim.run import Run
+from penstock.sim.run import RequestStatus, Run
 from penstock.sim.scenario import Scenario
 from penstock.sim.simulate import simulate
 
@@ -48,6 +49,10 @@ class Result:
     tpot_p95_seconds: float
     shed: float = 0.0
     title: str = ""
+    # Where something stands in front of the pool, see policies_bursts.
+    by_fallback: float = 0.0  # of all requests: answered there within both objectives
+    fallback_hours: float = 0.0
+    admitted_met: float = math.nan  # of those that our own pool answered
 
     @property
     def key(self) -> str:
@@ -137,14 +142,15 @@ class Store:
 def judged(run: Run, scenario: Scenario, until: float | None) -> Result:
     """Return what a run was worth; section, policy and tuning are the caller's."""
     end = run.end_seconds if until is None else until
-    served = run.ttft_seconds[~np.isnan(run.ttft_seconds)]
-    tpot = run.tpot_seconds[~np.isnan(run.tpot_seconds)]
+    own = run.status == RequestStatus.SERVED
+    served, tpot = run.ttft_seconds[own], run.tpot_seconds[own & ~np.isnan(run.tpot_seconds)]
+    attainment = run.attainment_ratio(scenario.slo)
     return Result(
         section="",
         workload=run.scenario,
         policy="",
         tuning={},
-        attainment=run.attainment_ratio(scenario.slo),
+        attainment=attainment,
         replica_hours=run.replica_seconds(end) / 3600,
         average=run.average_replicas(end),
         scale_events=len(run.scale_events),
@@ -152,6 +158,9 @@ def judged(run: Run, scenario: Scenario, until: float | None) -> Result:
         ttft_p95_seconds=float(np.quantile(served, 0.95)) if served.size else float("nan"),
         tpot_p95_seconds=float(np.quantile(tpot, 0.95)) if tpot.size else float("nan"),
         shed=float(np.isnan(run.ttft_seconds).mean()),
+        by_fallback=run.attainment_ratio(scenario.slo, (RequestStatus.FELL_BACK,)),
+        fallback_hours=0.0 if scenario.fallback is None else scenario.fallback.replicas * end / 3600,
+        admitted_met=attainment / float(own.mean()) if own.any() else math.nan,
     )
 
 

@@ -39,7 +39,9 @@ Examples:
 All policies get the same requests, the same luck with balancing and start-ups for a seed, and see only
 what Prometheus would show. Policies: docs/simulation.md; a setting is written name:setting=value.
 `penstock` runs the operator's own deciders with the file's objectives, spare and scaleDownWindow.
-Where the file has routing.type Envoy and admission enforced, the limit holds under all policies.
+Where the file has routing.type Envoy and admission enforced, `penstock` decides the limit at every tick;
+the one of the trace's mean request holds under all other policies. Not simulated of the file: classes,
+fallback (docs/bursts.md has a command that does), canary.
 A request counts as good when its TTFT and TPOT keep the objectives of the highest percentile given.
 
 \b

@@ -46,17 +46,18 @@ def policies_of(text: str) -> list[Asked]:
 def build(asked: Asked, spec: ServiceSpec, scenario: Scenario) -> ScalingPolicy:
     """Return a policy for one run; ours as the service's file says. Raises PlanFault for a wrong setting."""
     from penstock.sim.policies.penstock import Penstock, Settings
+    from penstock.sim.policies.penstock_gateway import GatewaySettings, PenstockWithGateway
     from penstock.sim.policies.registry import UnknownPolicy, policy
 
     if asked.name == OURS and not asked.tuning:
-        return Penstock(
-            scenario,
-            Settings(
-                percentile=max(judged(spec, each).percentile for each in (Metric.TTFT, Metric.TPOT)),
-                spare=spec.replicas.spare,
-                scale_down_window_seconds=spec.replicas.scale_down_window_seconds,
-            ),
+        settings = Settings(
+            percentile=max(judged(spec, each).percentile for each in (Metric.TTFT, Metric.TPOT)),
+            spare=spec.replicas.spare,
+            scale_down_window_seconds=spec.replicas.scale_down_window_seconds,
         )
+        if scenario.admission is None:
+            return Penstock(scenario, settings)
+        return PenstockWithGateway(scenario, settings, GatewaySettings(admission=spec.admission))
     try:
         return policy(asked.name, scenario, **asked.tuning)
     except UnknownPolicy as error:
