@@ -26,6 +26,7 @@ def plot_shares(path: Path, title: str, results: Mapping[str, Result]) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bursts"})  # small, and the same each time
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(results) + 1.6))
@@ -39,16 +40,15 @@ def plot_shares(path: Path, title: str, results: Mapping[str, Result]) -> None:
         paid = each.replica_hours + each.fallback_hours
         axes.text(101, name, f"{paid:.1f} h", va="center", fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlim(50, 109)
-    axes.set_xticks(range(50, 101, 10))
-    axes.set_xlabel("of all requests, % (from 50); at the right replica-hours, the fallback's included")
-    axes.set_title(title, fontsize=10)
+    axes.set_xlim(0, 112)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("of all requests, %; beside: replica-hours, the fallback's included")
+    axes.set_title(title, fontsize=10, pad=26)
+    axes.margins(y=0.01)
     axes.tick_params(labelsize=8)
-    axes.legend(
-        fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.16 if len(names) > 8 else -0.3)
-    )
+    axes.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -53,6 +53,7 @@ class Result:
     by_fallback: float = 0.0  # of all requests: answered there within both objectives
     fallback_hours: float = 0.0
     admitted_met: float = math.nan  # of those that our own pool answered
+    admitted_late: tuple[float, float] = (math.nan, math.nan)  # of these: beyond TTFT, beyond TPOT
 
     @property
     def key(self) -> str:
@@ -161,6 +162,12 @@ def judged(run: Run, scenario: Scenario, until: float | None) -> Result:
         by_fallback=run.attainment_ratio(scenario.slo, (RequestStatus.FELL_BACK,)),
         fallback_hours=0.0 if scenario.fallback is None else scenario.fallback.replicas * end / 3600,
         admitted_met=attainment / float(own.mean()) if own.any() else math.nan,
+        admitted_late=(
+            float((served > scenario.slo.ttft_seconds).mean()),
+            float((run.tpot_seconds[own] > scenario.slo.tpot_seconds).mean()),
+        )
+        if own.any()
+        else (math.nan, math.nan),
     )
 
 
