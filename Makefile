@@ -14,7 +14,7 @@ SIMULATION_ARGS ?=# bench-simulation: --trace FILE takes that day for the speed
 BENCH_ARGS ?= measured#  bench-accuracy: or `simulated`, a quarter of an hour
 POLICIES_ARGS ?=#   bench-policies: --quick, or sections: a b c e f
 DATAPLANE_ARGS ?=#  bench-dataplane: --quick, or sections: changes cost simulated overload
-CANARY_ARGS ?=#     bench-canary: --quick, --cells TEXT, --rates 5,20, --plot FILE
+CANARY_ARGS ?=#     bench-canary: --quick, --loads, --cells TEXT, --rates 5,20, --plot FILE
 KEDA_ARGS ?=#       bench-keda: --runs 1, --concurrency 3, --keep
 UPGRADE ?=#         lock: UPGRADE=--upgrade takes the newest versions
 
