@@ -3,6 +3,7 @@
     python tests/bench/keda.py                     three runs each, 35 minutes
     python tests/bench/keda.py --runs 1            one run each, 12 minutes
     python tests/bench/keda.py --concurrency 3     another threshold for KEDA's second trigger
+    python tests/bench/keda.py --plot docs/keda.svg    only draws the runs that are stored
     python tests/bench/keda.py --keep              leaves the cluster: testbed/kind-down bench-keda
 
 Makes the cluster bench-keda and deletes it at the end. Prints each run, then means and ranges side by side;
@@ -28,8 +29,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.dataplane_report import console
+from bench.keda_plot import plot, stored_runs
 from bench.keda_report import Run, print_runs, print_summary
-from bench.keda_run import KEDA, PENSTOCK, BenchError, Trial, run
+from bench.keda_run import run
+from bench.keda_systems import KEDA, PENSTOCK, BenchError, Trial
 from fakes.kind_cluster import ROOT, Cluster
 
 NAME = "bench-keda"
@@ -53,7 +56,7 @@ def installed(manifest: Path, *, end: Callable[[Cluster], None]) -> Iterator[Clu
             cluster.kubectl("apply", "--server-side", "-f", str(manifest))
             cluster.prepare(f"tickSeconds={SYNC_SECONDS}")
             for what in ("deploy/keda-operator", "deploy/keda-metrics-apiserver", EXTERNAL_METRICS):
-                cluster.available(what, "keda")
+                cluster.available(what, "keda", seconds=180)
             yield cluster
         finally:
             end(cluster)
@@ -79,7 +82,7 @@ def measure(cluster: Cluster, trial: Trial, runs: int, found: list[Run]) -> None
     """Make the runs in turn, KEDA first; those that were made are in `found` whatever happens."""
     for number in range(1, runs + 1):
         for system in (KEDA, PENSTOCK):
-            head = f"run {number} of {runs}, {system}"
+            head = f"run {number} of {runs}, {system.name}"
 
             def told(text: str, head: str = head) -> None:
                 tell(f"{head}: {text}")
@@ -93,6 +96,19 @@ def store(found: list[Run], trial: Trial, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(asdict(each) | {"trial": asdict(trial)}) for each in found)
     (directory / "runs.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def draw(stored: Path, picture: Path) -> int:
+    """Print and draw the runs that are stored."""
+    try:
+        runs, trial = stored_runs(stored)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        console.print(f"[red]No runs to draw:[/] {error!r}; python tests/bench/keda.py makes {stored}")
+        return NOT_MADE
+    print_runs(console, runs)
+    print_summary(console, runs, PENSTOCK.name, KEDA.name)
+    plot(runs, trial, picture)
+    return 0
 
 
 def _positive(text: str) -> float:
@@ -122,6 +138,7 @@ def asked(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "build/keda", help="directory for runs.jsonl")
     parser.add_argument("--keep", action="store_true", help="leave the cluster for a look")
+    parser.add_argument("--plot", type=Path, help="only draw the stored runs into this file")
     return parser.parse_args(arguments)
 
 
@@ -136,6 +153,8 @@ def keda_manifest() -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Make the runs, print and keep what was measured."""
     options = asked(arguments)
+    if options.plot:
+        return draw(options.out / "runs.jsonl", options.plot)
     trial = Trial(queue=options.queue, concurrency=options.concurrency)
     found: list[Run] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster goes then, too
@@ -149,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         if found:
             store(found, trial, options.out)
             print_runs(console, found)
-            print_summary(console, found, PENSTOCK, KEDA)
+            print_summary(console, found, PENSTOCK.name, KEDA.name)
     return NOT_TRUSTED if any(each.void for each in found) else 0
 
 

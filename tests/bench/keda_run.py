@@ -15,49 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from bench.keda_report import Period, Run, Seen
-from fakes.kind_cluster import ROOT, Cluster, deployment, load, service
+from bench.keda_systems import BenchError, System, Trial
+from fakes.kind_cluster import Cluster, deployment, load
 
-PENSTOCK, KEDA = "Penstock", "KEDA"
 NOT_TRUSTED = "Not reported: "
 TELL_SECONDS = 15.0
+DRAINS_WITHIN_SECONDS = 120.0
 STARTS_WITHIN_SECONDS = 5.0  # a Job says late that its pod runs, and the generator takes a second to start
 WATCHED = "{.spec.replicas} {.status.replicas} {.status.readyReplicas}{'\\n'}"
-
-
-class BenchError(Exception):
-    """A run that could not be made; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What all runs have in common."""
-
-    rates: str = "2:35,6:60,12:70,4:55,1:40"
-    startup_seconds: int = 30
-    queue: float = 5.0
-    concurrency: float = 5.0
-
-    @property
-    def steps(self) -> list[tuple[float, float]]:
-        """The load's steps: requests a second, seconds."""
-        pairs = (step.split(":") for step in self.rates.split(","))
-        return [(float(rate), float(seconds)) for rate, seconds in pairs]
-
-    @property
-    def load_seconds(self) -> float:
-        """How long the load lasts."""
-        return sum(seconds for _, seconds in self.steps)
-
-    def rate_at(self, seconds: float) -> float:
-        """Return the requests a second that are due `seconds` into the load; 0 after it."""
-        for rate, lasting in self.steps:
-            if seconds < lasting:
-                return rate
-            seconds -= lasting
-        return 0.0
 
 
 @dataclass
@@ -72,6 +38,30 @@ class DeploymentWatch:
             words = line.rstrip("\n").split(" ")
             target, replicas, ready = (int(word or 0) for word in words)
             self.seen.append(Seen(time.monotonic(), target, replicas, ready))
+
+
+@dataclass
+class Commentary:
+    """Tells every quarter of a minute how it goes, and why when the target changed."""
+
+    trial: Trial
+    watch: DeploymentWatch
+    why: Callable[[], str]
+    tell: Callable[[str], None]
+    told_seconds: float = -TELL_SECONDS
+    target: int = 1
+
+    def at(self, seconds: float) -> None:
+        """Tell what there is to tell `seconds` into the load."""
+        last = self.watch.seen[-1]
+        if seconds < self.told_seconds + TELL_SECONDS and last.target == self.target:
+            return
+        why = f": {self.why()}" if last.target != self.target else ""
+        self.told_seconds, self.target = seconds, last.target
+        self.tell(
+            f"{seconds:4.0f} s  {self.trial.rate_at(seconds):4g} req/s  {last.replicas} replicas, "
+            f"{last.ready} ready, target {last.target}{why}"
+        )
 
 
 @contextmanager
@@ -92,45 +82,11 @@ def watched(cluster: Cluster, namespace: str) -> Iterator[DeploymentWatch]:
             reading.join(10)
 
 
-def scaled_object(namespace: str, trial: Trial) -> dict[str, Any]:
-    """Return manifests/kind/scaledobject.yaml in a namespace, with a trial's thresholds."""
-    text = (ROOT / "manifests/kind/scaledobject.yaml").read_text()
-    body = dict(yaml.safe_load(text.replace('namespace="default"', f'namespace="{namespace}"')))
-    body["metadata"]["namespace"] = namespace
-    thresholds = {"queue": trial.queue, "concurrency": trial.concurrency}
-    for trigger in body["spec"]["triggers"]:
-        trigger["metadata"]["threshold"] = f"{thresholds[trigger['name']]:g}"
-    return body
-
-
-def inference_service(namespace: str, trial: Trial) -> dict[str, Any]:
-    """Return the InferenceService of manifests/kind/objectives.yaml, told how long a start takes."""
-    known = {"initialStartup": f"{trial.startup_seconds + 5}s", "scaleDownWindow": "1m"}
-    return service(namespace, **known)
-
-
-def keda_in_charge(cluster: Cluster, namespace: str) -> bool:
-    """Whether the ScaledObject is ready and its HPA has read both metrics."""
-    found = cluster.kubectl("get", "hpa", "keda-hpa-chat", "-n", namespace, "-o", "json", check=False)
-    if found.returncode:
-        return False
-    metrics = json.loads(found.stdout).get("status", {}).get("currentMetrics") or []
-    return len([each for each in metrics if each.get("external", {}).get("current")]) == 2
-
-
-def penstock_in_charge(cluster: Cluster, namespace: str) -> bool:
-    """Whether the InferenceService is Ready and its metrics are read."""
-    conditions = [cluster.condition(namespace, kind) for kind in ("Ready", "MetricsAvailable")]
-    return all(each.get("status") == "True" for each in conditions)
-
-
-def run(cluster: Cluster, trial: Trial, *, system: str, number: int, tell: Callable[[str], None]) -> Run:
+def run(cluster: Cluster, trial: Trial, *, system: System, number: int, tell: Callable[[str], None]) -> Run:
     """Make one run; raises BenchError or the cluster's AssertionError when it cannot be made."""
-    in_charge = {KEDA: keda_in_charge, PENSTOCK: penstock_in_charge}[system]
-    autoscaler = {KEDA: scaled_object, PENSTOCK: inference_service}[system]
-    with cluster.namespace(f"bench-{system.lower()}") as namespace:
+    with cluster.namespace(f"bench-{system.name.lower()}") as namespace:
         cluster.apply(*deployment(namespace, replicas=1, startup_seconds=trial.startup_seconds))
-        cluster.apply(autoscaler(namespace, trial))
+        cluster.apply(system.objects(namespace, trial))
         with watched(cluster, namespace) as watch:
             tell("one engine starts")
             cluster.wait(
@@ -139,45 +95,37 @@ def run(cluster: Cluster, trial: Trial, *, system: str, number: int, tell: Calla
                 namespace=namespace,
                 seconds=trial.startup_seconds + 90,
             )
-            _await_control(cluster, namespace, system, in_charge)
-            period = _loaded(cluster, namespace, trial, watch, tell)
+            _await_control(cluster, namespace, system)
+            commentary = Commentary(trial, watch, lambda: system.says(cluster, namespace), tell)
+            period = _loaded(cluster, namespace, trial, commentary.at)
             text = cluster.kubectl("logs", "job/load", "-n", namespace).stdout
         report, void = read_report(text)
-    return Run(system, number, period, tuple(watch.seen), report, void)
+    return Run(system.name, number, period, tuple(watch.seen), report, void)
 
 
-def _await_control(
-    cluster: Cluster, namespace: str, system: str, in_charge: Callable[[Cluster, str], bool]
-) -> None:
+def _await_control(cluster: Cluster, namespace: str, system: System) -> None:
     try:
         cluster.wait(
-            f"{system} is in charge", lambda: in_charge(cluster, namespace), namespace=namespace, seconds=90
+            f"{system.name} is in charge",
+            lambda: system.in_charge(cluster, namespace),
+            namespace=namespace,
+            seconds=90,
         )
     except AssertionError as error:
         told = cluster.kubectl("describe", "scaledobject,hpa", "-n", namespace, check=False).stdout
         raise BenchError(f"{error}\n{told[-4000:]}") from error
 
 
-def _loaded(
-    cluster: Cluster, namespace: str, trial: Trial, watch: DeploymentWatch, tell: Callable[[str], None]
-) -> Period:
-    """Send the load and wait for its report; return when it was due."""
+def _loaded(cluster: Cluster, namespace: str, trial: Trial, tell: Callable[[float], None]) -> Period:
+    """Send the load and wait for its report, telling how it goes; return when it was due."""
     cluster.apply(load(namespace, trial.rates))
     cluster.wait("the load's pod runs", lambda: _job(cluster, namespace, "ready"), namespace=namespace)
     began = time.monotonic()
     due = began + trial.load_seconds
-    told = -TELL_SECONDS
     while not (_job(cluster, namespace, "succeeded") or _job(cluster, namespace, "failed")):
-        now = time.monotonic()
-        if now > due + 120:
-            raise BenchError(f"no end of the load 2 minutes after it was due\n{cluster.report(namespace)}")
-        if now - began - told >= TELL_SECONDS:
-            told = now - began
-            last = watch.seen[-1]
-            tell(
-                f"{told:4.0f} s  {trial.rate_at(told):4g} req/s  target {last.target}, "
-                f"{last.replicas} replicas, {last.ready} ready"
-            )
+        if time.monotonic() > due + DRAINS_WITHIN_SECONDS:
+            raise BenchError(f"the load does not end\n{cluster.report(namespace)}")
+        tell(time.monotonic() - began)
         time.sleep(1.0)
     if time.monotonic() < due - STARTS_WITHIN_SECONDS:
         said = cluster.kubectl("logs", "job/load", "-n", namespace).stdout

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.keda import store
+from bench.keda_plot import stored_runs
 from bench.keda_report import Period, Run, Seen, replica_seconds, scale_events, spread, values, verdict
-from bench.keda_run import BenchError, DeploymentWatch, Trial, inference_service, read_report, scaled_object
+from bench.keda_run import DeploymentWatch, read_report
+from bench.keda_systems import BenchError, Trial, external_values, inference_service, scaled_object
 
 LOAD = Period(100.0, 200.0)
 
@@ -124,3 +128,16 @@ def test_a_trial_knows_what_is_due_when() -> None:
     trial = Trial(rates="2:35,6:60")
     assert trial.load_seconds == 95
     assert [trial.rate_at(at) for at in (0, 34.9, 35, 94, 95)] == [2, 2, 6, 6, 0]
+
+
+def test_stored_runs_are_read_as_they_were(tmp_path: Path) -> None:
+    runs, trial = [a_run("KEDA", 2, 0.9), a_run("Penstock", 3, None)], Trial(queue=3.0)
+    store(runs, trial, tmp_path / "new")
+    assert stored_runs(tmp_path / "new" / "runs.jsonl") == (runs, trial)
+
+
+def test_an_hpa_that_has_not_read_a_metric_has_no_value_for_it() -> None:
+    read = {"external": {"metric": {"name": "s0"}, "current": {"averageValue": "2500m"}}}
+    status = {"currentMetrics": [read, {"type": ""}, {"external": {"metric": {"name": "s1"}, "current": {}}}]}
+    assert external_values({"status": status}) == {"s0": "2500m"}
+    assert external_values({}) == external_values({"status": {"currentMetrics": None}}) == {}
