@@ -26,6 +26,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import yaml
+from rich.markup import escape
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.dataplane_report import console
@@ -37,7 +40,6 @@ from fakes.kind_cluster import ROOT, Cluster
 
 NAME = "bench-keda"
 SYNC_SECONDS = 15  # an HPA decides this often, and by default so does Penstock
-EXTERNAL_METRICS = "apiservice/v1beta1.external.metrics.k8s.io"
 NOT_TRUSTED, NOT_MADE, INTERRUPTED = 4, 2, 130
 
 
@@ -53,13 +55,28 @@ def installed(manifest: Path, *, end: Callable[[Cluster], None]) -> Iterator[Clu
             tell(f"a kind cluster with {', '.join(images)}")
             ours = ("penstock:dev", "penstock-gateway:dev", "penstock-prometheus:dev")
             cluster.run(str(ROOT / "testbed/kind-up"), NAME, *ours, *images, seconds=500)
-            cluster.kubectl("apply", "--server-side", "-f", str(manifest))
             cluster.prepare(f"tickSeconds={SYNC_SECONDS}")
-            for what in ("deploy/keda-operator", "deploy/keda-metrics-apiserver", EXTERNAL_METRICS):
-                cluster.available(what, "keda", seconds=180)
+            install_keda(cluster, manifest)
             yield cluster
         finally:
             end(cluster)
+
+
+def install_keda(cluster: Cluster, manifest: Path) -> None:
+    """Apply KEDA's manifest, its APIService last.
+
+    The API server keeps the connection of its first look at an aggregated API. Before kube-proxy knows the
+    Service that look can leave the node, and where a proxy answers for everybody it gets 404 from then on.
+    """
+    objects = [each for each in yaml.safe_load_all(manifest.read_text()) if each]
+    served = [each for each in objects if each["kind"] == "APIService"]
+    others = [each for each in objects if each["kind"] != "APIService"]
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(others))
+    for what in ("deploy/keda-operator", "deploy/keda-metrics-apiserver"):
+        cluster.available(what, "keda", seconds=180)
+    cluster.apply(*served)
+    for each in served:
+        cluster.available(f"apiservice/{each['metadata']['name']}", "keda")
 
 
 def removed(cluster: Cluster) -> None:
@@ -162,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         with installed(keda_manifest(), end=kept if options.keep else removed) as cluster:
             measure(cluster, trial, options.runs, found)
     except (BenchError, AssertionError, subprocess.TimeoutExpired) as error:
-        console.print(f"[red]Not measured:[/] {error}", markup=True)
+        console.print(f"[red]Not measured:[/] {escape(str(error))}")
         return NOT_MADE
     finally:
         if found:
