@@ -2,8 +2,9 @@
 
 R requests/s reach s stable replicas and the canary's ceil(s p / (100 - p)) at steps of 5, 20 and 50 %. Load
 moves both arms (exp(AR(1)), sd 10 %, 5 minutes), pods the canary (3 %, 10 minutes). A step is passed as in
-the operator: by evidence after its warm-up and four scrapes, by time after 20 minutes. `before`: evidence
-in favour counts at any load, and nothing is excused; `ours`: policy.canary_load, with a table or without.
+the operator: by evidence after its warm-up and four scrapes, else after 20 minutes (ours: 10 at less load).
+`before`: evidence in favour counts at any load, and nothing is excused; `ours`: policy.canary_load, with a
+table or without.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from penstock.model.canary_spec import CanarySpec
 from penstock.model.spec import Metric as Objected
 from penstock.model.spec import Objective, Slo
 from penstock.policy.canary_latency import log_latency_for, log_latency_for_alike
-from penstock.policy.canary_load import ArmsLoad, Comparison, compare
-from penstock.policy.canary_situation import LEANING_RATIO, LEAST_STEP_SCRAPES
+from penstock.policy.canary_load import LEAST_LOAD_RATIO, ArmsLoad, Comparison, compare
+from penstock.policy.canary_situation import LEANING_RATIO, LEAST_STEP_SCRAPES, UNLIKE_STEP_RATIO
 from penstock.policy.canary_sizing import bearable_percent, replicas_for
 from penstock.policy.canary_thresholds import may_roll_back
 from penstock.policy.capacity_table import CapacityTable, capacity_table
@@ -107,6 +108,7 @@ class Steps:
     sizes: IntArray
     alike: BoolArray
     excused: FloatArray
+    lasting: FloatArray  # shares of a step's time
 
     @property
     def last(self) -> int:
@@ -131,7 +133,7 @@ class Walk:
 
     def advance(self, at: int, steps: Steps, good: BoolArray, calm: BoolArray) -> None:
         """Pass the steps that are over after the scrape `at`: evidence does early, time late."""
-        late = (at + 1 - self.since >= STEP_SCRAPES) & calm
+        late = (at + 1 - self.since >= STEP_SCRAPES * steps.lasting[self.step]) & calm
         passes = (self.step < steps.last) & self.seen(at) & (good | late)
         grows = passes & (steps.sizes[np.minimum(self.step + 1, steps.last)] > steps.sizes[self.step])
         self.step = self.step + passes
@@ -168,11 +170,14 @@ def steps_of(cell: LoadCell, rule: Rule) -> Steps:
         known = table(cell.profile, cell.replicas, cell.balancer) if rule is Rule.BY_MODEL else None
         load = ArmsLoad(weights[-1], sizes[-1], cell.replicas)
         compared.append(compare((_objective(cell.profile),), load, known, cell.rate)[Metric.TTFT])
+    ratios = [ArmsLoad(each, size, cell.replicas).ratio for each, size in zip(weights, sizes, strict=True)]
+    shorter = np.array(ratios) < (0.0 if rule is Rule.BEFORE else LEAST_LOAD_RATIO)
     return Steps(
         np.array(weights),
         np.array(sizes),
         np.array([each.alike for each in compared]),
         np.array([each.expected_ratio for each in compared]),
+        np.where(shorter, UNLIKE_STEP_RATIO, 1.0),
     )
 
 

@@ -250,7 +250,8 @@ def test_little_traffic_takes_each_step_for_its_time_and_is_never_promoted_by_gu
         if plan.phase is P.TESTING:
             began.setdefault(plan.step, world.now)
     assert world.memory.phase is P.INCONCLUSIVE
-    assert [began[1] - began[0], began[2] - began[1]] == [1200.0, 1200.0]
+    # The first one has a fifth of the load of a stable replica on its own: half of its share of the time.
+    assert [began[1] - began[0], began[2] - began[1]] == [600.0, 1200.0]
     assert message(world).startswith(
         f"Inconclusive: no verdict on revision {NEW} after 1h, held at 50 %: 0.2 "
     )

@@ -99,7 +99,7 @@ def _testing(event: Event, memory: CanaryMemory, s: Situation) -> CanaryMemory:
     began = memory.testing_since
     step = 0 if event is Event.READY else memory.step + 1
     # A step is never begun without time for it, though the whole may last longer for that.
-    latest = s.now - s.canary.max_duration_seconds + s.step_seconds
+    latest = s.now - s.canary.max_duration_seconds + s.share_seconds
     return replace(
         memory,
         step=step,

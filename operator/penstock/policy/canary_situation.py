@@ -12,6 +12,7 @@ from penstock.model.canary_spec import CanarySpec
 from penstock.model.canary_verdict import CanaryReason, Verdict, VerdictKind
 from penstock.model.decision import RolloutReason
 from penstock.model.spec import RoutingType, ServiceSpec, WorkloadType
+from penstock.policy.canary_load import LEAST_LOAD_RATIO, ArmsLoad
 from penstock.policy.canary_sizing import replicas_for
 from penstock.policy.drain import DRAIN_DEADLINE_SECONDS, SETTLE_SECONDS
 
@@ -25,6 +26,9 @@ LEAST_STEP_REQUESTS = 20.0
 CRASHING_SECONDS = 300.0
 NOT_READY_SECONDS = 600.0  # progressDeadlineSeconds, Kubernetes' own patience
 NOT_READY_STARTUPS = 3.0  # or so many times the measured start-up, if that is longer
+# A step at less load per replica shows little for or against: so much of its share of the time. With all of
+# it good canaries beside two large replicas had 20 of 60 minutes at like load, and half of them no verdict.
+UNLIKE_STEP_RATIO = 0.5
 # Evidence against a canary beyond this share of its threshold (on the log scale) lets no step pass by time.
 LEANING_RATIO = 0.5
 # What such a verdict is about was not compared, whatever was counted.
@@ -74,9 +78,16 @@ class Situation:
         return self.memory.step >= len(self.canary.step_percents) - 1
 
     @property
-    def step_seconds(self) -> float:
+    def share_seconds(self) -> float:
         """Return a step's share of the time for the whole test."""
         return self.canary.max_duration_seconds / len(self.canary.step_percents)
+
+    @property
+    def step_seconds(self) -> float:
+        """Return how long a step lasts that evidence does not end: less where it promotes nothing."""
+        load = ArmsLoad(self.memory.weight_percent / 100.0, self.seen.canary_ready, self.seen.stable_ready)
+        unlike = not self.last_step and load.ratio < LEAST_LOAD_RATIO
+        return self.share_seconds * (UNLIKE_STEP_RATIO if unlike else 1.0)
 
     @property
     def step_replicas(self) -> int | None:
