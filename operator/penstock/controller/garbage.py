@@ -23,15 +23,18 @@ class GarbageCollection:
 
     def __init__(self) -> None:
         self._ticks = 0
+        self._frozen = False
         gc.disable()
 
-    def between_ticks(self) -> None:
-        """Collect now and then what the last ticks left."""
-        if self._ticks == 0:
-            # What is there after the first tick stays: the modules, the cache, the specs.
+    def between_ticks(self, *, backlog: int) -> None:
+        """Collect now and then what ticks left; `backlog` statuses had waited when the last one began."""
+        if not self._frozen and self._ticks > 0 and backlog == 0:
+            # What is there once the first statuses are written stays: the modules, the cache, the specs.
+            # Earlier, events under way would be frozen as well, and with them the cycles that kopf ties.
+            self._frozen = True
             gc.collect()
             gc.freeze()
-        elif self._ticks % FULL_EVERY_TICKS == 0:
+        elif self._ticks % FULL_EVERY_TICKS == FULL_EVERY_TICKS - 1:
             gc.collect()
         elif gc.get_count()[0] > YOUNG_OBJECTS:
             gc.collect(0)

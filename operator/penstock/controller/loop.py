@@ -96,6 +96,7 @@ class ControlLoop:
         due, garbage = time.monotonic(), GarbageCollection()
         while True:
             began, began_cpu = time.monotonic(), time.process_time()
+            backlog = self.statuses.waiting
             metrics.tick_lag_seconds.set(max(0.0, began - due))
             try:
                 await self.tick(self._clock())
@@ -117,7 +118,7 @@ class ControlLoop:
                 cpu_seconds=round(time.process_time() - began_cpu, 4),
                 services=len(self.states),
             )
-            garbage.between_ticks()
+            garbage.between_ticks(backlog=backlog)
             due = max(due + interval, time.monotonic() - interval)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -146,7 +147,7 @@ class ControlLoop:
                     if parts.recorder is not None:
                         recorded.append(Seen(remembered, state.memory, state.solved, outcome))
                 if outcome is None or self._has_changed(each, state, outcome, now):
-                    to_show.append(PendingStatus(each, state, outcome, now))
+                    to_show.append(PendingStatus(each, state, now))
                     if outcome is not None:
                         writes.begin(state, outcome, self._version(each, state))
                 if index % SLICE == SLICE - 1:

@@ -1,8 +1,9 @@
 """Statuses written behind the tick: a decision waits for its target to be set, not for being shown.
 
 At 10,000 services of which 1 % change, some 300 statuses follow a tick, a request each, and all of them
-follow the first one. A service waits in one place only, with what the newest tick has found, and nobody
-else writes its status. While it is being written it is not taken: the next tick sees what is left to show.
+follow the first one. A service waits in one place only and is shown as the newest tick has found it, so that
+no older outcome is kept; nobody else writes its status. While it is being written it is not taken: the next
+tick sees what is left to show.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from penstock.controller.cache import KnownService
-from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.service_state import ServiceState
 from penstock.controller.show import StatusWriter
 from penstock.model.spec import ServiceKey
 
@@ -24,11 +25,10 @@ WRITERS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class PendingStatus:
-    """What is to be shown of one service; `outcome` None: only what is wrong with its spec."""
+    """Whom to show: the newest outcome of `state`, or what is wrong with a spec that cannot be parsed."""
 
     known: KnownService
     state: ServiceState
-    outcome: Outcome | None
     at: float  # of the tick, Unix seconds
 
 
@@ -95,7 +95,8 @@ class StatusOutbox:
             log.debug("statuses", seconds=round(time.monotonic() - self._began, 4))
 
     async def _show(self, pending: PendingStatus) -> None:
-        if pending.outcome is None:
-            await self._status.show_invalid(pending.known, pending.state, pending.at)
-        else:
-            await self._status.show(pending.known, pending.state, pending.outcome, pending.at)
+        known, state = pending.known, pending.state
+        if known.spec is None:
+            await self._status.show_invalid(known, state, pending.at)
+        elif state.outcome is not None:
+            await self._status.show(known, state, state.outcome, state.outcome.seen.at)
