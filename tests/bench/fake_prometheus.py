@@ -24,6 +24,7 @@ PER_REQUEST = {
     "generation_tokens_total": OUTPUT_TOKENS,
 }
 TTFT_SECONDS = 0.06
+LATENCY_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds
 
 
 class FakePrometheus:
@@ -80,6 +81,8 @@ class FakePrometheus:
     def _vector(self, query: str) -> list[bytes]:
         if "request_prompt_tokens" in query or "request_generation_tokens" in query:
             return self._lengths(query, INPUT_TOKENS if "prompt" in query else OUTPUT_TOKENS)
+        if "increase(" in query:
+            return self._buckets(query, TTFT_SECONDS, LATENCY_BOUNDS)
         if "time() - timestamp" in query:
             scraped_before = b'{"metric":{"part":"before"},"value":[0,"5"]}'
             parts = {"running": 8.0, "age": 5.0, "pods": float(self.pods)}
@@ -98,6 +101,12 @@ class FakePrometheus:
         raise web.HTTPBadRequest(text=f"the fake does not know {query}")
 
     def _lengths(self, query: str, mean: float) -> list[bytes]:
+        """Answer with the buckets and the sum of exponential lengths."""
+        return self._buckets(query, mean, LENGTH_BOUNDS, sums=mean)
+
+    def _buckets(
+        self, query: str, mean: float, bounds: tuple[float, ...], sums: float | None = None
+    ) -> list[bytes]:
         """Answer only the services that the query's matcher names, as a real server would."""
         matcher = re.search(r'service=~"([^"]*)"', query)
         wanted = matcher.group(1).replace("\\", "").split("|") if matcher else list(self.rates)
@@ -106,8 +115,10 @@ class FakePrometheus:
             rate = self.rates.get(name)
             if rate is None:
                 continue
-            values = {f"{float(bound)}": rate * -math.expm1(-bound / mean) for bound in LENGTH_BOUNDS}
-            values |= {"+Inf": rate, "sum": rate * mean}
+            values = {f"{float(bound)}": rate * -math.expm1(-bound / mean) for bound in bounds}
+            values["+Inf"] = rate
+            if sums is not None:
+                values["sum"] = rate * sums
             samples += [
                 orjson.dumps({"metric": self._labels(name, le=le), "value": [0, str(value)]})
                 for le, value in values.items()

@@ -91,7 +91,7 @@ class StatusOutbox:
                 self._defect = error
             finally:
                 self._written.discard(key)
-        if len(self._writers) == 1:
+        if not self._waiting and not self._written:
             log.debug("statuses", seconds=round(time.monotonic() - self._began, 4))
 
     async def _show(self, pending: PendingStatus) -> None:
