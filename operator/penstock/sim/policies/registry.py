@@ -177,7 +177,7 @@ _FACTORIES: Mapping[str, Factory] = {
 # The knob that each policy's documentation leaves to its user, from bold to careful. It is swept for the
 # frontier of cost and attainment.
 KNOBS: Mapping[str, tuple[str, tuple[float, ...]]] = {
-    "penstock": ("scale_down_window_seconds", (15.0, 60.0, 150.0, 600.0)),
+    "penstock": ("scale_down_window_seconds", (60.0, 150.0, 600.0)),
     "hpa-queue": ("queue", (8.0, 2.0, 0.5, 0.1)),
     "hpa-kv": ("kv", (0.7, 0.5, 0.35, 0.25, 0.15)),
     "hpa-concurrency": ("concurrency", (128.0, 96.0, 64.0, 48.0, 32.0)),
