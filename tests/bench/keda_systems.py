@@ -11,7 +11,8 @@ import yaml
 
 from fakes.kind_cluster import ROOT, Cluster, service
 
-HPA = "keda-hpa-chat"  # KEDA names it after the ScaledObject
+HPA = "keda-hpa-chat"  # KEDA names it after the ScaledObject, and metrics after the place of their trigger
+METRICS = {"s0-prometheus": "queue", "s1-prometheus": "concurrency"}
 
 
 class BenchError(Exception):
@@ -74,14 +75,18 @@ def inference_service(namespace: str, trial: Trial) -> dict[str, Any]:
     return service(namespace, **known)
 
 
-def external_values(hpa: dict[str, Any]) -> dict[str, str]:
+def external_values(hpa: dict[str, Any]) -> dict[str, float]:
     """Return what an HPA has read, a replica, by metric; only what it has read."""
     metrics = [each.get("external", {}) for each in hpa.get("status", {}).get("currentMetrics") or []]
     return {
-        each["metric"]["name"]: each["current"]["averageValue"]
+        each["metric"]["name"]: _amount(each["current"]["averageValue"])
         for each in metrics
         if each.get("current", {}).get("averageValue")
     }
+
+
+def _amount(quantity: str) -> float:
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
 def _hpa(cluster: Cluster, namespace: str) -> dict[str, Any]:
@@ -91,7 +96,8 @@ def _hpa(cluster: Cluster, namespace: str) -> dict[str, Any]:
 
 def _hpa_says(cluster: Cluster, namespace: str) -> str:
     read = external_values(_hpa(cluster, namespace))
-    return ", ".join(f"{name} {value} a replica" for name, value in read.items()) or "nothing read"
+    known = [f"{name} {read[metric]:.1f}" for metric, name in METRICS.items() if metric in read]
+    return f"a replica has {', '.join(known)}" if known else "nothing read"
 
 
 def _penstock_in_charge(cluster: Cluster, namespace: str) -> bool:

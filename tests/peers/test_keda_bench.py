@@ -139,5 +139,5 @@ def test_stored_runs_are_read_as_they_were(tmp_path: Path) -> None:
 def test_an_hpa_that_has_not_read_a_metric_has_no_value_for_it() -> None:
     read = {"external": {"metric": {"name": "s0"}, "current": {"averageValue": "2500m"}}}
     status = {"currentMetrics": [read, {"type": ""}, {"external": {"metric": {"name": "s1"}, "current": {}}}]}
-    assert external_values({"status": status}) == {"s0": "2500m"}
+    assert external_values({"status": status}) == {"s0": 2.5}
     assert external_values({}) == external_values({"status": {"currentMetrics": None}}) == {}
