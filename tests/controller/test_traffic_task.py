@@ -92,9 +92,12 @@ async def test_paused_freezes_the_limit_per_replica_but_not_the_endpoints() -> N
 
 
 async def drained_world() -> GatewayWorld:
-    """Three busy replicas of which one would do; the stabilisation window has passed."""
+    """Three busy replicas of which one would do; the stabilisation window has passed.
+
+    It is longer than the forecast's cell: a shorter one ends before the fall has widened the margin.
+    """
     world = GatewayWorld(
-        rate=lambda t: 45.0 if t < 60 else 5.0, spec=routed_chat(scaleDownWindow="30s"), target=3
+        rate=lambda t: 45.0 if t < 60 else 5.0, spec=routed_chat(scaleDownWindow="2m"), target=3
     )
     world.streams = {"chat-0": 9.0, "chat-1": 2.0, "chat-2": 5.0}
     await world.seconds(60)
