@@ -118,7 +118,10 @@ def _await_control(cluster: Cluster, namespace: str, system: System) -> None:
 
 def _loaded(cluster: Cluster, namespace: str, trial: Trial, tell: Callable[[float], None]) -> Period:
     """Send the load and wait for its report, telling how it goes; return when it was due."""
-    cluster.apply(load(namespace, trial.rates))
+    job = load(namespace, trial.rates)
+    # Of many clients: one that keeps its connections would stay with the replicas it began with.
+    job["spec"]["template"]["spec"]["containers"][0]["args"].append("--connections=new")
+    cluster.apply(job)
     cluster.wait("the load's pod runs", lambda: _job(cluster, namespace, "ready"), namespace=namespace)
     began = time.monotonic()
     due = began + trial.load_seconds

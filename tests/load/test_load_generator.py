@@ -20,7 +20,7 @@ from penstock.engine.lag import StepLag
 from penstock.engine.load_generator import LoadGenerator, LoadLimits, LoadResult
 from penstock.engine.load_report import LoadObjectives, Trust, summarize
 from penstock.engine.openai_api import Endpoint
-from penstock.engine.stream_client import RequestShape
+from penstock.engine.stream_client import Connections, RequestShape
 from penstock.engine.targets import Balancing, Targets
 
 NOTHING = LoadObjectives()
@@ -218,6 +218,24 @@ async def test_cancelled_it_keeps_what_was_measured():
     assert report["requests"]["completed"] > 3
     assert report["requests"]["failed"] == 0
     assert report["slo"]["ttft_attained_ratio"] == 1  # those under way did not miss
+
+
+@pytest.mark.parametrize(("connections", "opened"), [(Connections.KEPT, 1), (Connections.NEW, 5)])
+async def test_connections_are_kept_or_new_for_each_request(connections: Connections, opened: int):
+    ports = set()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            assert request.transport is not None
+            ports.add(request.transport.get_extra_info("peername")[1])
+        return web.Response(status=429)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        await send(url, requests=plan(5, gap=0.2), shape=RequestShape(connections=connections))
+    assert len(ports) == opened
 
 
 async def test_several_targets_share_the_load():

@@ -29,7 +29,7 @@ from penstock.engine.load_generator import LoadLimits, LoadResult
 from penstock.engine.load_plot import plot_load
 from penstock.engine.load_report import LoadObjectives, Trust, summarize
 from penstock.engine.openai_api import Endpoint
-from penstock.engine.stream_client import RequestShape
+from penstock.engine.stream_client import Connections, RequestShape
 from penstock.engine.targets import Balancing, Targets
 from penstock.traces.fault import TraceFault
 
@@ -118,6 +118,13 @@ Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so noth
     help="Which API to call.",
 )
 @click.option(
+    "--connections",
+    type=click.Choice([each.value for each in Connections]),
+    default=Connections.KEPT.value,
+    show_default=True,
+    help="new: one for each request, as of many clients; kept ones stay with the replicas of their time.",
+)
+@click.option(
     "--model", "model_name", default="", help="Model to ask for; default: the first that is served."
 )
 @click.option("--slo-ttft", type=DURATION, help="Objective for each request's time to first token.")
@@ -156,6 +163,7 @@ def load(
     arrivals: str,
     seed: int,
     endpoint: str,
+    connections: str,
     model_name: str,
     slo_ttft: float | None,
     slo_tpot: float | None,
@@ -202,7 +210,8 @@ def load(
         chance=random.Random(seed),  # noqa: S311
     )
     path = Endpoint.CHAT if endpoint == "chat" else Endpoint.COMPLETIONS
-    result = run_load(targets, RequestShape(path, model_name), limits, plan, seed=seed)
+    shape = RequestShape(path, model_name, connections=Connections(connections))
+    result = run_load(targets, shape, limits, plan, seed=seed)
     objectives = LoadObjectives(slo_ttft, slo_tpot)
     if plot is not None:
         _plot(result, objectives, plot)

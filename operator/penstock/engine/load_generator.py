@@ -18,7 +18,7 @@ from penstock.engine.arrivals import PlannedRequest
 from penstock.engine.lag import StepLag
 from penstock.engine.lag_watch import EngineLagWatch
 from penstock.engine.latency_sample import LatencySample
-from penstock.engine.stream_client import RequestRecord, RequestShape, stream_completion
+from penstock.engine.stream_client import Connections, RequestRecord, RequestShape, stream_completion
 from penstock.engine.targets import Targets
 
 NO_TARGET = "no target"
@@ -83,7 +83,10 @@ class LoadGenerator:
         """Send `plan` and wait for the answers; when cancelled, keep what was measured so far."""
         result = self.result
         timeout = aiohttp.ClientTimeout(total=self._limits.request_timeout_seconds)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS)
+        if self._shape.connections is Connections.NEW:
+            connector = aiohttp.TCPConnector(limit=0, force_close=True)
+        else:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             self._targets.refresh()
             watch = EngineLagWatch(session)

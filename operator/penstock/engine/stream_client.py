@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import aiohttp
@@ -55,6 +56,16 @@ class RequestRecord:
         return (self.last_token_at - self.first_token_at) / (self.output_tokens - 1)
 
 
+class Connections(StrEnum):
+    """Who sends: one client that keeps its connections, or many that each open one.
+
+    A Service balances connections: those that are kept stay with the replicas of their time.
+    """
+
+    KEPT = "kept"
+    NEW = "new"
+
+
 @dataclass(frozen=True, slots=True)
 class RequestShape:
     """What all requests have in common."""
@@ -62,6 +73,7 @@ class RequestShape:
     endpoint: Endpoint = Endpoint.COMPLETIONS
     model_name: str = ""  # empty: not sent
     headers: dict[str, str] = field(default_factory=dict)
+    connections: Connections = Connections.KEPT
 
     def body(self, planned: PlannedRequest, salt: int) -> bytes:
         """Return the JSON body; `salt` makes prompts differ from their start, so that no prefix is cached."""
