@@ -32,7 +32,7 @@ class CanaryScene:
     tries: tuple[Try, ...]
     per_second: float = 30.0
     stable_replicas: int = 5
-    step_percents: tuple[int, ...] = (10, 30)
+    step_percents: tuple[int, ...] = (10, 50)
     max_regression_percent: int = 25
     availability_percent: str = "90"
     warm_up_seconds: int = 4
