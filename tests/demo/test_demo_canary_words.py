@@ -68,7 +68,7 @@ def test_the_yaml_that_is_shown_is_a_valid_service_with_both_steps():
     spec = parse_service(yaml.safe_load(inference_service_yaml(SCENE)))
     assert spec.routing.type is RoutingType.ENVOY
     assert spec.canary is not None
-    assert spec.canary.step_percents == (10, 30)
+    assert spec.canary.step_percents == (10, 50)
     assert spec.canary.target is not None
     assert spec.canary.target.name == CANARY
 

@@ -48,7 +48,7 @@ class CanaryScene:
         return Scene(
             phases=(Phase("canaries", self.per_second, self.most_seconds, ""),),
             initial_replicas=self.stable_replicas,
-            max_replicas=2 * self.stable_replicas + 2,
+            max_replicas=3 * self.stable_replicas,
             startup_seconds=self.startup_seconds,
             rate_window_seconds=8.0,
             lengths=self.lengths,
