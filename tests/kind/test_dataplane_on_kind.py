@@ -26,17 +26,30 @@ def routed(namespace: str, *, routing: dict[str, Any] | None = None, **spec: Any
 
 def failures(cluster: Cluster, namespace: str) -> list[str]:
     """Return why requests failed, as the gateways count it: what a 503 alone does not tell."""
-    pods = cluster.kubectl("get", "pods", "-n", namespace, "-o", "name").stdout.split()
     told = re.compile(
         r"^envoy_cluster_(?:\w*(?:none_healthy|overflow|connect_fail|connect_timeout|rx_reset|destroy_remote_with"
         r"_active_rq|ejections_total|retry|upstream_rq)|upstream_rq_xx)\{.*\} [1-9].*$",
         re.MULTILINE,
     )
-    found = []
-    for name in (each for each in pods if each.startswith("pod/penstock-gateway-")):
-        path = f"/api/v1/namespaces/{namespace}/pods/{name.removeprefix('pod/')}:9902/proxy/stats/prometheus"
-        found += told.findall(cluster.kubectl("get", "--raw", path, check=False).stdout)
-    return found
+    return [line for stats in gateway_stats(cluster, namespace) for line in told.findall(stats)]
+
+
+def gateway_stats(cluster: Cluster, namespace: str) -> list[str]:
+    """Return the statistics of each gateway pod, as Prometheus would read them."""
+    pods = cluster.kubectl("get", "pods", "-n", namespace, "-o", "name").stdout.split()
+    names = [each.removeprefix("pod/") for each in pods if each.startswith("pod/penstock-gateway-")]
+    paths = [f"/api/v1/namespaces/{namespace}/pods/{each}:9902/proxy/stats/prometheus" for each in names]
+    return [cluster.kubectl("get", "--raw", path, check=False).stdout for path in paths]
+
+
+def gateways_have_one_engine(cluster: Cluster, namespace: str) -> bool:
+    """Whether both gateways know of one engine, and that it serves; one that is gone is forgotten."""
+    wanted = [
+        f'envoy_cluster_membership_{kind}{{envoy_cluster_name="{namespace}_chat"}} 1'
+        for kind in ("total", "healthy")
+    ]
+    shown = gateway_stats(cluster, namespace)
+    return len(shown) == 2 and all(each in stats.splitlines() for stats in shown for each in wanted)
 
 
 def wait_for_gateways(cluster: Cluster, namespace: str) -> None:
@@ -179,8 +192,11 @@ def test_a_gateway_born_while_the_operator_is_down_serves(cluster: Cluster) -> N
             cluster.kubectl("delete", *gateways, "--grace-period=0", "--force")
             cluster.kubectl("delete", "pods", "-n", namespace, "-l", "app=chat", "--wait=false")
             cluster.kubectl("wait", "--for=condition=Ready", *gateways, "--timeout=90s")
+            # The agent looks for endpoints every two seconds.
             cluster.wait(
-                "another engine is ready", lambda: cluster.ready(namespace) == 1, namespace=namespace
+                "the gateways have the other engine",
+                lambda: gateways_have_one_engine(cluster, namespace),
+                namespace=namespace,
             )
             cluster.apply(loaded(namespace, "2:20"))
             measured = report(cluster, namespace, seconds=90)
