@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
+from penstock.policy.estimate import NothingToCarry
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.step_law import StepLaw
+from penstock.sim.policies import sizing
 from penstock.sim.policy_port import Signals
 from penstock.sim.scenario import Objectives, Scenario, StartUp
 
@@ -50,6 +55,26 @@ def scenario(
 def every(seconds: float, until: float) -> np.ndarray:
     """Return evenly spaced arrivals in [0, until)."""
     return np.arange(0.0, until, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class FourEach(NothingToCarry):
+    """A solved model by which each replica carries four requests a second."""
+
+    def replicas_for(self, rate_per_second: float) -> int:
+        return max(1, math.ceil(rate_per_second / 4 - 1e-9))
+
+    def max_rate(self, replicas: int) -> float:
+        return 4.0 * replicas
+
+
+@contextmanager
+def solved_as(model: NothingToCarry) -> Iterator[None]:
+    """Let every sizing problem have that solution at once; real ones are solved anew afterwards."""
+    with patch.object(sizing, "solve", lambda problem: model):
+        sizing.solved.cache_clear()
+        yield
+    sizing.solved.cache_clear()
 
 
 @dataclass(slots=True)

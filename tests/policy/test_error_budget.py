@@ -11,11 +11,12 @@ from penstock.model.spec import Metric, Objective, Slo
 from penstock.policy.error_budget import (
     DAY_SECONDS,
     NO_BUDGET,
+    Budget,
+    BudgetMemory,
     availability_budget,
     budgets_of,
     count,
     latency_budget,
-    remaining_ratio,
 )
 
 P95 = Objective(Metric.TTFT, 0.95, 0.5)
@@ -24,18 +25,22 @@ WEEK = Slo((P95,), window_days=7)
 MIDNIGHT = 20_000 * DAY_SECONDS
 
 
+def left_of(budget: Budget, *, requests: float, missed: float) -> float | None:
+    return BudgetMemory({budget.key: {1: Counted(requests, missed)}}).remaining_ratio(budget)
+
+
 @pytest.mark.parametrize(
     ("missed", "left"),
     [(0.0, 1.0), (10.0, 0.8), (50.0, 0.0), (100.0, -1.0), (1000.0, -19.0)],
 )
 def test_a_p95_objective_may_be_missed_by_one_request_in_twenty(missed: float, left: float) -> None:
-    assert remaining_ratio({1: Counted(1000.0, missed)}, 0.05) == pytest.approx(left)
+    assert left_of(TTFT, requests=1000.0, missed=missed) == pytest.approx(left)
 
 
 def test_where_nothing_may_miss_the_first_miss_spends_all() -> None:
     whole = availability_budget(Slo((P95,), availability_ratio=1.0))
-    assert remaining_ratio({1: Counted(1000.0, 0.0)}, whole.allowed_ratio) == 1.0
-    assert remaining_ratio({1: Counted(1000.0, 1.0)}, whole.allowed_ratio) == 0.0
+    assert left_of(whole, requests=1000.0, missed=0.0) == 1.0
+    assert left_of(whole, requests=1000.0, missed=1.0) == 0.0
 
 
 def test_a_service_has_a_budget_for_each_objective_and_one_for_its_availability() -> None:
@@ -43,8 +48,8 @@ def test_a_service_has_a_budget_for_each_objective_and_one_for_its_availability(
 
 
 def test_without_requests_nothing_is_known_of_a_budget() -> None:
-    assert remaining_ratio({}, 0.05) is None
-    assert remaining_ratio({1: Counted(0.0, 0.0)}, 0.05) is None
+    assert NO_BUDGET.remaining_ratio(TTFT) is None
+    assert left_of(TTFT, requests=0.0, missed=0.0) is None
     assert count(NO_BUDGET, WEEK, {TTFT.key: Counted(0.0, 0.0)}, MIDNIGHT) == NO_BUDGET
 
 
@@ -60,7 +65,7 @@ def test_a_bad_day_is_forgiven_when_the_window_has_passed_it() -> None:
     left = []
     for day in range(1, 9):
         memory = count(memory, WEEK, {TTFT.key: Counted(100.0, 0.0)}, MIDNIGHT + day * DAY_SECONDS)
-        left.append(remaining_ratio(memory.of(TTFT), 0.05))
+        left.append(memory.remaining_ratio(TTFT))
     assert left[5] == pytest.approx(1 - 50 / 35)
     assert left[6:] == [1.0, 1.0]
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fakes.sim_scenarios import TENTH, scenario
+from fakes.sim_scenarios import TENTH, FourEach, scenario, solved_as
 from penstock.cli.simulate_policies import build, policies_of
 from penstock.model.decision import TrafficReason
 from penstock.model.spec import AdmissionPolicy, AdmissionSpec, ServiceSpec
 from penstock.policy.admission_law import AdmissionLaw
-from penstock.policy.estimate import NothingToCarry
 from penstock.sim.gate import SteersTraffic
-from penstock.sim.policies import sizing
 from penstock.sim.policies.penstock import Penstock, Settings, service_of
 from penstock.sim.policies.penstock_gateway import GatewaySettings, PenstockWithGateway
 from penstock.sim.run import RequestStatus, Run
@@ -29,23 +26,10 @@ LAW = AdmissionLaw(
 SMALL = Fallback(TENTH, 1, Admission(4, 1))
 
 
-@dataclass(frozen=True, slots=True)
-class FourEach(NothingToCarry):
-    """A solved model by which each replica carries four requests a second, five of them in flight."""
-
-    def replicas_for(self, rate_per_second: float) -> int:
-        return max(1, math.ceil(rate_per_second / 4 - 1e-9))
-
-    def max_rate(self, replicas: int) -> float:
-        return 4.0 * replicas
-
-
 @pytest.fixture(autouse=True)
-def _quick_tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(sizing, "solve", lambda problem: FourEach(admission=LAW))
-    sizing.solved.cache_clear()
-    yield
-    sizing.solved.cache_clear()
+def _quick_tables() -> Iterator[None]:
+    with solved_as(FourEach(admission=LAW)):
+        yield
 
 
 def burst(**changes: object) -> Scenario:

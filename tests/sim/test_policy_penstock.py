@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fakes.sim_scenarios import TENTH, scenario
+from fakes.sim_scenarios import TENTH, FourEach, scenario, solved_as
 from penstock.controller.service_state import ServiceState
 from penstock.controller.step import StepContext, step
 from penstock.model.observation import Pool
-from penstock.policy.estimate import NothingToCarry
 from penstock.policy.replicas import acknowledge
 from penstock.sim.policies import sizing
 from penstock.sim.policies.penstock import Penstock, Settings, load_of
@@ -24,23 +23,10 @@ from penstock.sim.scenario import Scenario, Scraping
 from penstock.sim.simulate import simulate
 
 
-@dataclass(frozen=True, slots=True)
-class FourEach(NothingToCarry):
-    """A solved model by which each replica carries four requests a second."""
-
-    def replicas_for(self, rate_per_second: float) -> int:
-        return max(1, math.ceil(rate_per_second / 4 - 1e-9))
-
-    def max_rate(self, replicas: int) -> float:
-        return 4.0 * replicas
-
-
 @pytest.fixture(autouse=True)
-def _quick_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizing, "solve", lambda problem: FourEach())
-    sizing.solved.cache_clear()
-    yield
-    sizing.solved.cache_clear()
+def _quick_tables() -> Iterator[None]:
+    with solved_as(FourEach()):
+        yield
 
 
 class Beside(Penstock):

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fakes.sim_scenarios import TENTH, scenario
-from penstock.sim.policies import sizing
+from fakes.sim_scenarios import TENTH, FourEach, scenario, solved_as
 from penstock.sim.policies.clairvoyant import Clairvoyant
 from penstock.sim.policies.dynamo import worker_seconds
 from penstock.sim.policies.keda import Keda, KedaEpp
@@ -103,18 +102,12 @@ def test_llm_ds_guard_does_not_order_again_what_already_starts():
     assert KedaEpp().decide(seen(0.0, 6, running=160, ready=3)) == 7
 
 
-def test_the_clairvoyant_orders_a_start_up_ahead_of_a_step(monkeypatch):
-    step = np.concatenate([np.arange(0, 600, 0.5), np.arange(600, 1200, 0.1)])
+def test_the_clairvoyant_orders_a_start_up_ahead_of_a_step():
+    step = np.concatenate([np.arange(0, 600, 0.25), np.arange(600, 1200, 0.05)])
     load = scenario(step, max_replicas=8)
 
-    class Two:
-        def replicas_for(self, rate: float) -> int:
-            return int(np.ceil(rate / 2 - 1e-6))
-
-    monkeypatch.setattr(sizing, "solve", lambda problem: Two())
-    sizing.solved.cache_clear()
-    oracle = Clairvoyant(load)
-    sizing.solved.cache_clear()
+    with solved_as(FourEach()):
+        oracle = Clairvoyant(load)
     assert oracle.decide(seen(450.0, 1)) == 1
     assert oracle.decide(seen(555.0, 1)) > 1  # the rate around 600 s rises 45 s later, a start-up is 60 s
     assert oracle.decide(seen(900.0, 1)) == 5

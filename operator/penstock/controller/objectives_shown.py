@@ -7,13 +7,7 @@ from penstock.model.objective_counts import total
 from penstock.model.resource_status import ObjectiveProgress, availability_progress, latency_progress
 from penstock.policy.availability import measured_availability
 from penstock.policy.conditions import measured
-from penstock.policy.error_budget import (
-    BudgetMemory,
-    availability_budget,
-    budgets_of,
-    latency_budget,
-    remaining_ratio,
-)
+from penstock.policy.error_budget import BudgetMemory, availability_budget, budgets_of, latency_budget
 
 
 def objectives_shown(outcome: Outcome, state: ServiceState) -> tuple[ObjectiveProgress, ...]:
@@ -22,23 +16,21 @@ def objectives_shown(outcome: Outcome, state: ServiceState) -> tuple[ObjectivePr
     shown = []
     for each in slo.objectives:
         budget = latency_budget(each)
-        days = state.budget.of(budget)
-        left = remaining_ratio(days, budget.allowed_ratio)
-        shown.append(latency_progress(each, measured(load, each), left, days))
+        left = state.budget.remaining_ratio(budget)
+        shown.append(latency_progress(each, measured(load, each), left, state.budget.of(budget)))
     answered = measured_availability(state.gateway.memory, slo)
     budget = availability_budget(slo)
     days = state.budget.of(budget)
     if answered is not None or days:
-        left = remaining_ratio(days, budget.allowed_ratio)
+        left = state.budget.remaining_ratio(budget)
         shown.append(availability_progress(slo.availability_ratio, answered, left, days))
     return tuple(shown)
 
 
 def budget_numbers(outcome: Outcome, memory: BudgetMemory) -> tuple[float | None, ...]:
     """Return requests and what is left, by budget."""
-    counted = [(memory.of(each), each.allowed_ratio) for each in budgets_of(outcome.spec.slo)]
     return tuple(
         number
-        for days, allowed in counted
-        for number in (total(days).requests, remaining_ratio(days, allowed))
+        for each in budgets_of(outcome.spec.slo)
+        for number in (total(memory.of(each)).requests, memory.remaining_ratio(each))
     )

@@ -8,7 +8,7 @@ from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.shown_numbers import utilization
 from penstock.model.traffic import GatewayReading
 from penstock.policy.conditions import measured
-from penstock.policy.error_budget import budgets_of, remaining_ratio
+from penstock.policy.error_budget import budgets_of
 from penstock.telemetry.fleet_metrics import ServiceSample
 
 
@@ -47,7 +47,7 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
         budget_remaining_ratio={
             each.name: left
             for each in budgets_of(spec.slo)
-            if (left := remaining_ratio(state.budget.of(each), each.allowed_ratio)) is not None
+            if (left := state.budget.remaining_ratio(each)) is not None
         },
         objective_requests={name: each.requests for name, each in state.counted.items()},
         objective_missed={name: each.missed for name, each in state.counted.items()},

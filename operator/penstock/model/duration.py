@@ -43,8 +43,3 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
-
-
-def format_percent(ratio: float) -> str:
-    """Write a share as status shows it: 0.995 is ``99.5%``."""
-    return f"{ratio * 100:.6g}%"

@@ -59,5 +59,10 @@ def parse_days(lines: Iterable[object]) -> Days:
     return days
 
 
+def format_percent(ratio: float) -> str:
+    """Write a share as status shows it: 0.995 is ``99.5%``."""
+    return f"{ratio * 100:.6g}%"
+
+
 def _number(count: float) -> str:
     return f"{count:.2f}".rstrip("0").rstrip(".")

@@ -13,8 +13,8 @@ from typing import Any
 from penstock.model.canary_status import CanaryShown, canary_status
 from penstock.model.conditions import Condition, timestamp, truncated
 from penstock.model.decision import Decision
-from penstock.model.duration import format_duration, format_percent
-from penstock.model.objective_counts import Days, format_days
+from penstock.model.duration import format_duration
+from penstock.model.objective_counts import Days, format_days, format_percent
 from penstock.model.observation import Load, Pool
 from penstock.model.reading import Reading
 from penstock.model.spec import Mode, Objective

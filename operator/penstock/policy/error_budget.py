@@ -1,7 +1,7 @@
 """What is left of an objective's error budget: a p95 objective may be missed by 5 % of the requests.
 
-remaining = 1 - missed / (allowed x requests), over the last `slo.windowDays` days; negative when it is
-overspent. Allowed is 1 - percentile, or 1 - availability. Requests are counted by day (UTC), so the window
+remaining = 1 - missed / allowed, over the last `slo.windowDays` days; negative when it is overspent. Allowed
+is 1 - percentile of the requests, or 1 - availability. Requests are counted by day (UTC), so the window
 moves by whole days. Google, The Site Reliability Workbook, chapter 5.
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from penstock.model.duration import format_duration, format_percent
-from penstock.model.objective_counts import DAY_SECONDS, NONE_COUNTED, Counted, Days, total
+from penstock.model.duration import format_duration
+from penstock.model.objective_counts import DAY_SECONDS, NONE_COUNTED, Counted, Days, format_percent, total
 from penstock.model.spec import Objective, Slo
 from penstock.model.value import value
+from penstock.queueing.arithmetic import error_budget
 
 AVAILABILITY = "availability"
 Key = tuple[str, str]  # name and target as status shows them: another target is another budget
@@ -21,10 +22,10 @@ Key = tuple[str, str]  # name and target as status shows them: another target is
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One budget of a service: `allowed_ratio` of the requests may miss."""
+    """One budget of a service: `objective_ratio` of the requests must meet the objective."""
 
     key: Key
-    allowed_ratio: float
+    objective_ratio: float
 
     @property
     def name(self) -> str:
@@ -42,6 +43,19 @@ class BudgetMemory:
         """Return what was counted; {} where nothing was."""
         return self.days.get(budget.key, {})
 
+    def remaining_ratio(self, budget: Budget) -> float | None:
+        """Return what is left of a budget, 1 is all of it; None while there were no requests.
+
+        Where nothing may miss (availability 100 %) all is left until something does, and then nothing.
+        """
+        counted = total(self.of(budget))
+        if counted.requests <= 0:
+            return None
+        allowed = error_budget(budget.objective_ratio, counted.requests)
+        if allowed <= 0:
+            return 0.0 if counted.missed > 0 else 1.0
+        return 1.0 - counted.missed / allowed
+
 
 NO_BUDGET = BudgetMemory({})
 
@@ -53,12 +67,12 @@ def budgets_of(slo: Slo) -> tuple[Budget, ...]:
 
 def latency_budget(objective: Objective) -> Budget:
     """Return the budget of a latency objective."""
-    return Budget((objective.name, format_duration(objective.seconds)), 1.0 - objective.percentile)
+    return Budget((objective.name, format_duration(objective.seconds)), objective.percentile)
 
 
 def availability_budget(slo: Slo) -> Budget:
     """Return the budget of requests that are not answered."""
-    return Budget((AVAILABILITY, format_percent(slo.availability_ratio)), 1.0 - slo.availability_ratio)
+    return Budget((AVAILABILITY, format_percent(slo.availability_ratio)), slo.availability_ratio)
 
 
 def count(memory: BudgetMemory, slo: Slo, found: Mapping[Key, Counted], at: float) -> BudgetMemory:
@@ -77,16 +91,3 @@ def count(memory: BudgetMemory, slo: Slo, found: Mapping[Key, Counted], at: floa
         if days:
             kept[budget.key] = days
     return BudgetMemory(kept)
-
-
-def remaining_ratio(days: Days, allowed_ratio: float) -> float | None:
-    """Return what is left of the budget, 1 is all of it; None while there were no requests.
-
-    Where nothing may miss (availability 100 %) all is left until something does, and then nothing.
-    """
-    counted = total(days)
-    if counted.requests <= 0:
-        return None
-    if allowed_ratio <= 0:
-        return 0.0 if counted.missed > 0 else 1.0
-    return 1.0 - counted.missed / (allowed_ratio * counted.requests)
