@@ -48,8 +48,8 @@ class FakePrometheus:
         start, end, step = (float(str(form[name])) for name in ("start", "end", "step"))
         times = [start + index * step for index in range(int((end - start) / step) + 1)]
         series = [
-            {"metric": self._labels(name), "values": [[at, str(rate)] for at in times]}
-            for name, rate in self.rates.items()
+            {"metric": self._labels(name), "values": [[at, str(self.rates[name])] for at in times]}
+            for name in self._asked(str(form["query"]))
         ]
         data = {"resultType": "matrix", "result": series}
         body = orjson.dumps({"status": "success", "data": data})
@@ -107,14 +107,9 @@ class FakePrometheus:
     def _buckets(
         self, query: str, mean: float, bounds: tuple[float, ...], sums: float | None = None
     ) -> list[bytes]:
-        """Answer only the services that the query's matcher names, as a real server would."""
-        matcher = re.search(r'service=~"([^"]*)"', query)
-        wanted = matcher.group(1).replace("\\", "").split("|") if matcher else list(self.rates)
         samples = []
-        for name in wanted:
-            rate = self.rates.get(name)
-            if rate is None:
-                continue
+        for name in self._asked(query):
+            rate = self.rates[name]
             values = {f"{float(bound)}": rate * -math.expm1(-bound / mean) for bound in bounds}
             values["+Inf"] = rate
             if sums is not None:
@@ -124,3 +119,10 @@ class FakePrometheus:
                 for le, value in values.items()
             ]
         return samples
+
+    def _asked(self, query: str) -> list[str]:
+        """Return the services that the query's matcher names, as a real server would; without one, all."""
+        matcher = re.search(r'service=~"([^"]*)"', query)
+        if matcher is None:
+            return list(self.rates)
+        return [name for name in matcher.group(1).replace("\\", "").split("|") if name in self.rates]

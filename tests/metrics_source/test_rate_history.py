@@ -53,6 +53,15 @@ async def test_by_service_the_label_says_whose_it_is() -> None:
     assert await collector.rate_history([CHAT], start=10, end=20, step=10) == {CHAT.key: ((10.0, 1.5),)}
 
 
+async def test_only_the_services_that_are_asked_for_are_read_and_pods_that_are_gone() -> None:
+    source = source_of([])
+    await Collector(source).rate_history([CHAT], start=10, end=20, step=10)
+    by_service = SeriesSettings(identify_by=IdentifyBy.SERVICE)
+    await Collector(source, by_service).rate_history([CHAT], start=10, end=20, step=10)
+    assert 'namespace=~"prod",pod=~"chat-7d9f8c6b5d-x2x4z|chat-.*"' in source.asked[0]
+    assert 'namespace=~"prod",service=~"chat"' in source.asked[1]
+
+
 async def test_a_service_without_history_is_left_out() -> None:
     llama = watched("llama", "llama-1", engine=EngineType.LLAMA_CPP)
     source = source_of([])

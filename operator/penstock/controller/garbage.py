@@ -27,7 +27,7 @@ class GarbageCollection:
         gc.disable()
 
     def between_ticks(self, *, backlog: int) -> None:
-        """Collect now and then what ticks left; `backlog` statuses had waited when the last one began."""
+        """Collect now and then what ticks left; `backlog` services were still to be begun with or shown."""
         if not self._frozen and self._ticks > 0 and backlog == 0:
             # What is there once the first statuses are written stays: the modules, the cache, the specs.
             # Earlier, events under way would be frozen as well, and with them the cycles that kopf ties.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -18,15 +18,10 @@ from penstock.controller.cache import NO_PODS, KnownService
 from penstock.controller.canaries import Canaries
 from penstock.controller.decision_counts import count_changes, count_verdict
 from penstock.controller.garbage import GarbageCollection
+from penstock.controller.past_rates import PastRates
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
 from penstock.controller.recording import Recorder, Seen
-from penstock.controller.restore import (
-    DAY_SECONDS,
-    HISTORY_SECONDS,
-    restored_budget,
-    restored_memory,
-    with_history,
-)
+from penstock.controller.restore import restored_budget, restored_memory
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.sample import sample_of
 from penstock.controller.selectors import ambiguity
@@ -37,12 +32,10 @@ from penstock.controller.step import StepContext, prepare, replicas_to_write, st
 from penstock.controller.tick_writes import TickWrites, Writers
 from penstock.controller.workloads import Workload
 from penstock.kube.api import KubeError
-from penstock.metrics_source.base import QueryError
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import Watched
 from penstock.model.canary_verdict import Verdict
 from penstock.model.spec import ServiceKey, ServiceSpec
-from penstock.policy.season import BIN_SECONDS
 from penstock.telemetry.fleet_metrics import ServiceSample
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -87,6 +80,7 @@ class ControlLoop:
         self.cache = parts.context.cache
         self.states: dict[ServiceKey, ServiceState] = {} if states is None else states
         self.statuses = StatusOutbox(parts.status)
+        self._past = PastRates(parts.collector, parts.context.times)
         self.succeeded_at: float | None = None  # monotonic, as the next one
         self.targets_set_at = 0.0  # in the last tick
 
@@ -111,14 +105,16 @@ class ControlLoop:
             targets = max(0.0, self.targets_set_at - began)
             metrics.tick_seconds.observe(seconds)
             metrics.targets_seconds.observe(targets)
+            awaiting_past = sum(each.awaits_past for each in self.states.values())
             log.debug(
                 "tick",
                 seconds=round(seconds, 4),
                 targets_seconds=round(targets, 4),
                 cpu_seconds=round(time.process_time() - began_cpu, 4),
                 services=len(self.states),
+                awaiting_past=awaiting_past,
             )
-            garbage.between_ticks(backlog=backlog)
+            garbage.between_ticks(backlog=backlog + awaiting_past)
             due = max(due + interval, time.monotonic() - interval)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -138,6 +134,8 @@ class ControlLoop:
         writes, recorded, to_show = TickWrites(writers, now), list[Seen](), list[PendingStatus]()
         try:
             for index, (each, state) in enumerate(zip(known, states, strict=True)):
+                if state.awaits_past:
+                    continue
                 outcome = None
                 if each.spec is not None:
                     before, verdict, remembered = state.outcome, _verdict(state), state.memory
@@ -178,7 +176,7 @@ class ControlLoop:
 
         A service with revisions of its own is replaced in `known` by what its stable one makes of it.
         """
-        states, fresh = [], []
+        states, waiting = [], []
         canaries = self._parts.canaries
         if canaries is not None:
             canaries.begin_tick()
@@ -191,42 +189,23 @@ class ControlLoop:
                     budget=restored_budget(each.status),
                     # What is there was written by our predecessor, perhaps a moment ago.
                     written_status_at=now if each.status else 0.0,
+                    awaits_past=True,
                 )
-                fresh.append((each.key, state))
             if canaries is not None:
                 known[index] = each = canaries.begin(each, state, now)
             prepare(self._parts.context, each, state)
             states.append(state)
+            if state.awaits_past:
+                waiting.append((each.key, state))
         if len(self.states) > len(known):
             for key in self.states.keys() - {each.key for each in known}:
                 del self.states[key]
                 if canaries is not None:
                     canaries.forget(key)
-        watched = [self._watched(self.cache.services[key], state) for key, state in fresh]
-        await self._backfill([each for each in watched if each is not None], now)
+        if waiting:
+            found = [(self._watched(self.cache.services[key], state), state) for key, state in waiting]
+            await self._past.learn(found, now)
         return states
-
-    async def _backfill(self, watched: Sequence[Watched], now: float) -> None:
-        """Read the recent arrival rates of new services, so that a restart forgets no ramp."""
-        if not watched:
-            return
-        times, collector = self._parts.context.times, self._parts.collector
-        cell, quarter = times.cell_seconds, BIN_SECONDS
-        try:
-            history = await collector.rate_history(
-                watched, start=now - HISTORY_SECONDS, end=now - cell, step=cell
-            )
-            # What the forecast takes as its history is left out of the day: it is observed again.
-            days = await collector.rate_history(
-                watched, start=now - DAY_SECONDS, end=now - HISTORY_SECONDS - quarter, step=quarter
-            )
-        except QueryError as error:
-            log.warning("rate history is not available, starting without", error=str(error))
-            return
-        for each in watched:
-            state = self.states[each.key]
-            recent, day = history.get(each.key, ()), days.get(each.key, ())
-            state.memory = with_history(state.memory, each.spec, recent, times, day)
 
     def _watched(self, known: KnownService, state: ServiceState) -> Watched | None:
         """Return where a service's series are; None while its target is unknown or refused."""

@@ -60,6 +60,7 @@ class ServiceState:
     budget: BudgetMemory = NO_BUDGET
     counted: dict[str, Counted] = field(default_factory=dict)  # by objective, since this process began
     offered_before: Counted = NONE_COUNTED  # what the gateways had counted when that was last added to
+    awaits_past: bool = False  # nothing is decided before past rates are known, or known to be missing
     generation: int = -1
     engine: Engine | None = None
     refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain

@@ -44,7 +44,7 @@ async def read_missed(
             histogram = series.histograms.get(query, "")
             if not concerned or not histogram:
                 continue
-            text = QueryWriter(series, settings).increases(histogram, seconds, matching(concerned, settings))
+            text = QueryWriter(series, settings, matching(concerned, settings)).increases(histogram, seconds)
             answer = await source.instant(text, at, QueryLimits(timeout_seconds=TIMEOUT_SECONDS))
             buckets = ServiceIndex.of(concerned, settings).buckets(answer.samples)
             for row, each in enumerate(concerned):

@@ -90,9 +90,10 @@ def _plan(series: EngineSeries, services: tuple[Watched, ...], settings: SeriesS
 
 def _with_lengths(plan: EnginePlan, settings: SeriesSettings, turn: int) -> EnginePlan:
     """Return the plan with the lengths of this turn's shard, asked for first: they take longest."""
-    writer, services = QueryWriter(plan.series, settings), shard_of(plan.services, settings, turn)
+    services = shard_of(plan.services, settings, turn)
     shard = WHOLE_FLEET if len(services) == len(plan.services) else matching(services, settings)
-    lengths = {query: writer.write(query, shard=shard) for query in LENGTHS}
+    writer = QueryWriter(plan.series, settings, shard)
+    lengths = {query: writer.write(query) for query in LENGTHS}
     return replace(plan, queries={**lengths, **plan.queries})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from penstock.metrics_source.catalogue import EngineSeries, FleetQuery
 from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings
@@ -23,15 +23,19 @@ SUM_LE = "sum"  # stands in for a bucket's bound: the sum of a length histogram
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The part of the fleet whose length histograms are read this time: values per label; empty: all."""
+    """The part of the fleet that is read this time: values per label, or beginnings of them; empty: all."""
 
     values: Mapping[str, tuple[str, ...]]
+    prefixes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def matchers(self) -> list[str]:
         """Return one regular-expression matcher per label."""
         # Only what means something to RE2 is escaped: Prometheus looks a plain alternation up as a set,
         # and does not recognise one in which hyphens are escaped (labels.FastRegexMatcher).
-        return [f"{label}=~{_quote('|'.join(map(_escape, each)))}" for label, each in self.values.items()]
+        found = {label: [_escape(each) for each in values] for label, values in self.values.items()}
+        for label, beginnings in self.prefixes.items():
+            found[label] = [*found.get(label, []), *(f"{_escape(each)}.*" for each in beginnings)]
+        return [f"{label}=~{_quote('|'.join(each))}" for label, each in found.items()]
 
 
 WHOLE_FLEET = Shard({})
@@ -39,12 +43,13 @@ WHOLE_FLEET = Shard({})
 
 @dataclass(frozen=True, slots=True)
 class QueryWriter:
-    """Writes the queries of one engine type under the given settings."""
+    """Writes the queries of one engine type under the given settings, for the whole fleet or a part of it."""
 
     series: EngineSeries
     settings: SeriesSettings
+    shard: Shard = WHOLE_FLEET
 
-    def write(self, signal: FleetQuery, percentiles: Iterable[float] = (), shard: Shard = WHOLE_FLEET) -> str:
+    def write(self, signal: FleetQuery, percentiles: Iterable[float] = ()) -> str:
         """Return the query for `signal`; empty when the engine does not expose it."""
         if not self.series.metric(signal):
             return ""
@@ -64,13 +69,13 @@ class QueryWriter:
             case FleetQuery.TPOT_MEAN:
                 return self._means()
             case FleetQuery.INPUT_LENGTHS | FleetQuery.OUTPUT_LENGTHS:
-                return self._lengths(self.series.histograms[signal], shard)
+                return self._lengths(self.series.histograms[signal])
             case _:
                 return self._percentiles(self.series.histograms[signal], percentiles)
 
-    def increases(self, histogram: str, seconds: float, shard: Shard) -> str:
+    def increases(self, histogram: str, seconds: float) -> str:
         """Return the query for the increase of each bucket within the last `seconds`."""
-        buckets = self._of(histogram + "_bucket", shard)
+        buckets = self._of(histogram + "_bucket")
         return f"sum by ({self._by}, le) (increase({buckets}[{duration(seconds)}]))"
 
     @property
@@ -86,9 +91,9 @@ class QueryWriter:
     def _window(self) -> str:
         return f"[{duration(self.settings.rate_window_seconds)}]"
 
-    def _of(self, metric: str, shard: Shard = WHOLE_FLEET) -> str:
+    def _of(self, metric: str) -> str:
         matchers = [f"{label}={_quote(value)}" for label, value in self.settings.matchers.items()]
-        inside = ",".join([*matchers, *shard.matchers()])
+        inside = ",".join([*matchers, *self.shard.matchers()])
         return f"{metric}{{{inside}}}" if inside else metric
 
     def _sum(self, expression: str) -> str:
@@ -143,8 +148,8 @@ class QueryWriter:
             branches[FIRST_TOKENS] = self._rate(self.series.ttft_seconds)
         return label_union(branches)
 
-    def _buckets(self, histogram: str, window: str, shard: Shard = WHOLE_FLEET) -> str:
-        return f"sum by ({self._by}, le) (rate({self._of(histogram + '_bucket', shard)}{window}))"
+    def _buckets(self, histogram: str, window: str) -> str:
+        return f"sum by ({self._by}, le) (rate({self._of(histogram + '_bucket')}{window}))"
 
     def _percentiles(self, histogram: str, percentiles: Iterable[float]) -> str:
         buckets = self._buckets(histogram, self._window)
@@ -154,10 +159,10 @@ class QueryWriter:
             {f"{each:g}": f"histogram_quantile({each:g}, {buckets})" for each in sorted(percentiles)}
         )
 
-    def _lengths(self, histogram: str, shard: Shard) -> str:
+    def _lengths(self, histogram: str) -> str:
         window = f"[{duration(self.settings.length_window_seconds)}]"
-        sums = self._sum(f"rate({self._of(histogram + '_sum', shard)}{window})")
-        return f"{self._buckets(histogram, window, shard)} or {_labelled(sums, 'le', SUM_LE)}"
+        sums = self._sum(f"rate({self._of(histogram + '_sum')}{window})")
+        return f"{self._buckets(histogram, window)} or {_labelled(sums, 'le', SUM_LE)}"
 
 
 def duration(seconds: float) -> str:
