@@ -26,7 +26,7 @@ from penstock.policy.mean_latency import (
 from penstock.policy.memory import NO_DEMAND, ServiceMemory
 from penstock.policy.saturation import saturation_rule
 from penstock.policy.speed import SPEED_EVERY_SECONDS, SpeedMemory, is_due, observe_speed
-from penstock.policy.step_factors import StepFactors, with_factors
+from penstock.policy.step_factors import StepFactors
 from penstock.policy.token_work import cell_work, measured_work
 
 SHORTEST_DRAIN_SECONDS = 60.0
@@ -200,7 +200,7 @@ def _calibrated(
     law = profile.step_law
 
     def predict(factors: StepFactors) -> MeanLatency | None:
-        return mean_latency(with_factors(law, factors), replica)
+        return mean_latency(law, replica, factors)
 
     expected = expected_step_seconds(law, replica, tpot)
     speed = observe_speed(memory.speed, measured_seconds=tpot, expected_seconds=expected, at=seen.at)

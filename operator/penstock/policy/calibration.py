@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from penstock.model.value import value
 from penstock.policy.kalman import FilterMemory, Predict, Verdict, observe_latency
 from penstock.policy.mean_latency import MeanLatency
 from penstock.policy.speed import SpeedMemory
@@ -48,7 +49,7 @@ class Contradiction:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class CalibrationMemory:
     """The filter, the factors in force and whether they are believed."""
 
@@ -85,11 +86,13 @@ def observe_engine(
         stage = Stage.SCALAR
         even = StepFactors.even(speed.in_force)
         in_force = in_force if in_force == even else even
-    now = replace(memory, in_force=in_force, stage=stage, filter=kalman, verdict=verdict)
+    now = CalibrationMemory(
+        in_force, stage, kalman, verdict, memory.contradiction, memory.agrees_since, memory.distrusted
+    )
     return _judged(now, measured, predict(in_force), at)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Measured:
     """Mean latencies in seconds; `ttft` without the front end, None where it says nothing about steps."""
 

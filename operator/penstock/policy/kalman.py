@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
+from penstock.model.value import value
 from penstock.policy.mean_latency import MeanLatency
 from penstock.policy.step_factors import StepFactors
 
@@ -31,6 +32,7 @@ LARGEST_STEP = 0.4
 LARGEST_CONDITION = 1e4
 LARGEST_FACTOR = math.log(10.0)
 _NUDGE = 0.02
+_NUDGED = math.exp(_NUDGE)
 
 
 class Verdict(StrEnum):
@@ -47,12 +49,12 @@ def _prior() -> Matrix:
     return (own, both, both), (both, own, both), (both, both, own)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class FilterMemory:
     """Mean and covariance of the log factors, and how many observations they rest on."""
 
     mean: Vector = (0.0, 0.0, 0.0)
-    covariance: Matrix = _prior()  # noqa: RUF009 - a constant
+    covariance: Matrix = _prior()
     taken: int = 0
     refused: int = 0  # in a row, as beyond belief: then it is another engine
 
@@ -99,51 +101,34 @@ def observe_latency(
     innovation = (a * a * s22 - 2 * a * b * s12 + b * b * s11) / determinant
     if innovation > LARGEST_INNOVATION:
         return replace(memory, refused=memory.refused + 1), Verdict.BEYOND_BELIEF
-    # Gain = P H' S^-1 with the 2 x 2 inverse written out.
-    moved = [
-        (first[k] * (s22 * a - s12 * b) + second[k] * (s11 * b - s12 * a)) / determinant for k in range(3)
-    ]
-    share = min(1.0, LARGEST_STEP / max(*(abs(each) for each in moved), 1e-12))
-    mean = [
-        min(max(old + share * by, -LARGEST_FACTOR), LARGEST_FACTOR)
-        for old, by in zip(memory.mean, moved, strict=True)
-    ]
-    rows_left = [
-        [
-            covariance[i][j]
-            - (
-                s22 * first[i] * first[j]
-                - s12 * (first[i] * second[j] + second[i] * first[j])
-                + s11 * second[i] * second[j]
-            )
-            / determinant
-            for j in range(3)
-        ]
-        for i in range(3)
-    ]
-    reduced = (_vector(rows_left[0]), _vector(rows_left[1]), _vector(rows_left[2]))
-    return FilterMemory(_vector(mean), reduced, memory.taken + 1), Verdict.TAKEN
+    # Gain = P H' S^-1 with the 2 x 2 inverse written out: a column for TTFT, one for TPOT.
+    by_ttft = _blend(first, s22 / determinant, second, -s12 / determinant)
+    by_tpot = _blend(second, s11 / determinant, first, -s12 / determinant)
+    moved = _blend(by_ttft, a, by_tpot, b)
+    share = min(1.0, LARGEST_STEP / max(abs(moved[0]), abs(moved[1]), abs(moved[2]), 1e-12))
+    mean = _blend(memory.mean, 1.0, moved, share)
+    return FilterMemory(
+        (_bounded(mean[0]), _bounded(mean[1]), _bounded(mean[2])),
+        _reduced(covariance, (by_ttft, first), (by_tpot, second)),
+        memory.taken + 1,
+    ), Verdict.TAKEN
 
 
 def _gradient(mean: Vector, predict: Predict) -> tuple[MeanLatency, tuple[Vector, Vector]] | None:
     """Return the means at `mean` and how their logarithms move with it."""
-    overhead, compute, memory = _vector([math.exp(each) for each in mean])
+    overhead, compute, memory = math.exp(mean[0]), math.exp(mean[1]), math.exp(mean[2])
     here = predict(StepFactors(overhead, compute, memory))
-    if here is None:
+    by_overhead = predict(StepFactors(overhead * _NUDGED, compute, memory))
+    by_compute = predict(StepFactors(overhead, compute * _NUDGED, memory))
+    by_memory = predict(StepFactors(overhead, compute, memory * _NUDGED))
+    if here is None or by_overhead is None or by_compute is None or by_memory is None:
         return None
-    ttft, tpot = [], []
-    more = _vector([math.exp(each + _NUDGE) for each in mean])
-    for factors in (
-        StepFactors(more[0], compute, memory),
-        StepFactors(overhead, more[1], memory),
-        StepFactors(overhead, compute, more[2]),
-    ):
-        nudged = predict(factors)
-        if nudged is None:
-            return None
-        ttft.append(math.log(nudged.ttft / here.ttft) / _NUDGE)
-        tpot.append(math.log(nudged.tpot / here.tpot) / _NUDGE)
-    return here, (_vector(ttft), _vector(tpot))
+    nudged = by_overhead, by_compute, by_memory
+    ttft, tpot = (
+        [math.log(each.ttft / here.ttft) / _NUDGE for each in nudged],
+        [math.log(each.tpot / here.tpot) / _NUDGE for each in nudged],
+    )
+    return here, ((ttft[0], ttft[1], ttft[2]), (tpot[0], tpot[1], tpot[2]))
 
 
 def _is_latency(measured: MeanLatency) -> bool:
@@ -156,8 +141,29 @@ def _widened(covariance: Matrix) -> Matrix:
     return (a + RANDOM_WALK, b, c), (d, e + RANDOM_WALK, f), (g, h, i + RANDOM_WALK)
 
 
-def _vector(values: list[float]) -> Vector:
-    return values[0], values[1], values[2]
+def _reduced(covariance: Matrix, one: tuple[Vector, Vector], other: tuple[Vector, Vector]) -> Matrix:
+    """Return P - K (H P), of which `one` and `other` are the columns of K with their rows of H P."""
+    (gain, seen), (gain_2, seen_2) = one, other
+    (a, b, c), (d, e, f), (g, h, i) = covariance
+    (k, m, n), (k_2, m_2, n_2) = gain, gain_2
+    (x, y, z), (x_2, y_2, z_2) = seen, seen_2
+    return (
+        (a - k * x - k_2 * x_2, b - k * y - k_2 * y_2, c - k * z - k_2 * z_2),
+        (d - m * x - m_2 * x_2, e - m * y - m_2 * y_2, f - m * z - m_2 * z_2),
+        (g - n * x - n_2 * x_2, h - n * y - n_2 * y_2, i - n * z - n_2 * z_2),
+    )
+
+
+def _blend(one: Vector, weight: float, other: Vector, other_weight: float) -> Vector:
+    return (
+        weight * one[0] + other_weight * other[0],
+        weight * one[1] + other_weight * other[1],
+        weight * one[2] + other_weight * other[2],
+    )
+
+
+def _bounded(log_factor: float) -> float:
+    return min(max(log_factor, -LARGEST_FACTOR), LARGEST_FACTOR)
 
 
 def _times(matrix: Matrix, vector: Vector) -> Vector:

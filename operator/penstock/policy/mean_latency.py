@@ -14,11 +14,12 @@ engine also runs a larger batch. Plain floats: 2 microseconds, and a filter asks
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 from penstock.model.observation import Load
+from penstock.model.value import value
 from penstock.policy.lengths import ShapeCell
+from penstock.policy.step_factors import AS_PROFILED, StepFactors
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.pooling import pooling
 from penstock.queueing.step_law import StepLaw
@@ -27,7 +28,7 @@ _ITERATIONS = 12
 MOST_PROMPTS = 0.45  # of the time: beyond it mean values miss TTFT by a fifth and more
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ReplicaLoad:
     """What one replica does: prompts per second, sequences running, moments of lengths in tokens."""
 
@@ -39,7 +40,7 @@ class ReplicaLoad:
     gap_scv: float = 1.0  # variance over mean of its arrivals, over a few steps
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class MeanLatency:
     """Seconds; `ttft` without what the front end adds."""
 
@@ -75,10 +76,13 @@ def expected_step_seconds(law: StepLaw, seen: ReplicaLoad, step_seconds: float) 
     return idle + some * first + (prompts - some) * further
 
 
-def mean_latency(law: StepLaw, seen: ReplicaLoad) -> MeanLatency | None:
-    """Return the means that `law` gives under this load; None where prompts take most of the time."""
+def mean_latency(law: StepLaw, seen: ReplicaLoad, factors: StepFactors = AS_PROFILED) -> MeanLatency | None:
+    """Return the means that `law` with `factors` gives under this load.
+
+    None where prompts take most of the time.
+    """
     rate = seen.arrival_rate
-    idle, first, further = _parts(law, seen)
+    idle, first, further = _parts(law, seen, factors)
     room = 1 - rate * further
     if room <= 1 - MOST_PROMPTS:
         return None
@@ -88,25 +92,32 @@ def mean_latency(law: StepLaw, seen: ReplicaLoad) -> MeanLatency | None:
         step = (idle - math.expm1(-rate * step) * (first - further)) / room
         if abs(step - before) < 1e-4 * step:
             break
-    pairs = law.per_token_pair_seconds * seen.input_square / 2
-    spread = seen.gap_scv * rate * step * (law.per_token_seconds**2 * seen.input_square + pairs * pairs)
+    token = law.per_token_seconds * factors.compute
+    pairs = law.per_token_pair_seconds * factors.compute * seen.input_square / 2
+    spread = seen.gap_scv * rate * step * (token**2 * seen.input_square + pairs * pairs)
     biased = (step * step + spread) / step
     ttft = biased / 2 + idle + first + seen.gap_scv * rate * biased * further
     return MeanLatency(ttft, step)
 
 
-def _parts(law: StepLaw, seen: ReplicaLoad) -> tuple[float, float, float]:
-    """Return the seconds of a step without a prompt, and what a first and a further prompt add to it."""
+def _parts(law: StepLaw, seen: ReplicaLoad, factors: StepFactors = AS_PROFILED) -> tuple[float, float, float]:
+    """Return the seconds of a step without a prompt, and what a first and a further prompt add to it.
+
+    As ``with_factors(law, factors).seconds_of_one`` does, but a law made for each question of the filter
+    took longer than the answer.
+    """
     batch, prompt = seen.running, seen.input_mean
-    context = batch * seen.context_tokens
-    idle = law.seconds_of_one(
-        prefill_tokens=0.0, decode_sequences=batch, attention_token_pairs=0.0, kv_tokens=context
-    )
-    with_one = law.seconds_of_one(
-        prefill_tokens=prompt, decode_sequences=batch, attention_token_pairs=0.0, kv_tokens=context
-    )
-    pairs = law.per_token_pair_seconds * seen.input_square / 2
-    return idle, with_one - idle + pairs, law.per_token_seconds * prompt + pairs
+    overhead, memory = factors.overhead, factors.memory
+    weights, token = law.weights_seconds * memory, law.per_token_seconds * factors.compute
+    pairs = law.per_token_pair_seconds * factors.compute * seen.input_square / 2
+    idle = max(weights, token * batch)
+    with_one = max(weights, token * (batch + prompt))
+    if law.experts_seconds:
+        idle -= law.experts_seconds * memory * math.expm1(-batch / law.experts_tokens)
+        with_one -= law.experts_seconds * memory * math.expm1(-(batch + prompt) / law.experts_tokens)
+    first, further = with_one - idle + pairs, token * prompt + pairs
+    host = (law.base_seconds + law.per_sequence_seconds * batch) * overhead
+    return host + idle + law.per_kv_token_seconds * memory * batch * seen.context_tokens, first, further
 
 
 @lru_cache(maxsize=4096)

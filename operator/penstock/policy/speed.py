@@ -11,7 +11,9 @@ ill-conditioned on flat traffic (condition number 1e18 seen by others).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from penstock.model.value import value
 
 # A comparison, with the filter behind it, costs more than all else of a service's tick; once a minute
 # follows any engine's speed.
@@ -23,7 +25,7 @@ SMALLEST, LARGEST = 0.1, 10.0
 GRID = math.log(1.05)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class SpeedMemory:
     """Smoothed log of the ratio, and the ratio in force (1.0: as fast as the profile)."""
 

@@ -8,13 +8,14 @@ version changes these three apart, while all equal is the plain "30 % slower".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from penstock.model.value import value
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.step_law import StepLaw
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class StepFactors:
     """Measured over profile; 1.0: as the profile says, above it slower."""
 
