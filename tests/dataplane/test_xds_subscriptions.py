@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS, RTDS, RUNTIME_LAYER
+from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS, RTDS, runtime_layer
 from penstock.dataplane.envoy.proxies import ORDER_SECONDS, RUNTIME_FIRST_SECONDS, Proxy
 from penstock.dataplane.envoy.runtime import pool_keys, runtime
 from penstock.dataplane.envoy.snapshot import Snapshot
@@ -184,14 +184,17 @@ def test_routes_do_not_wait_for_ever(proxy: Proxy, envoy: Envoy) -> None:
     assert envoy.ask((RDS, "prod_chat"), 2.0 + ORDER_SECONDS)
 
 
+LAYER = runtime_layer("prod_chat")
+
+
 def limited(running: int, *, routes: int) -> Snapshot:
     """The service with so many connections to its pool."""
-    layer = runtime([pool_keys("prod_chat", running=running, queued=1)])
-    return Snapshot({**snapshot(routes=routes).resources, RTDS: {RUNTIME_LAYER: layer}})
+    layer = runtime(LAYER, [pool_keys("prod_chat", running=running, queued=1)])
+    return Snapshot({**snapshot(routes=routes).resources, RTDS: {LAYER: layer}})
 
 
 def test_a_route_that_lets_more_in_waits_until_the_connections_are_there(proxy: Proxy, envoy: Envoy) -> None:
-    route, connections = (RDS, "prod_chat"), (RTDS, RUNTIME_LAYER)
+    route, connections = (RDS, "prod_chat"), (RTDS, LAYER)
     proxy.give(limited(1, routes=1), 2.0)
     assert envoy.ask(route, 2.0), "less is let in: at once"
     assert envoy.ask(connections, 2.0)
@@ -202,6 +205,18 @@ def test_a_route_that_lets_more_in_waits_until_the_connections_are_there(proxy: 
     assert not envoy.ask(route, 3.01), "sent, but not taken yet"
     assert not envoy.ask(connections, 3.02)
     assert envoy.ask(route, 3.02)
+
+
+def test_a_route_does_not_wait_for_connections_of_services_in_another_layer(
+    proxy: Proxy, envoy: Envoy
+) -> None:
+    other = next(name for name in (f"prod_{n}" for n in range(99)) if runtime_layer(name) != LAYER)
+    proxy.give(limited(1, routes=1), 2.0)
+    raised = limited(2, routes=2).resources
+    routes = {**raised[RDS], other: raised[RDS]["prod_chat"]}
+    proxy.give(Snapshot({**raised, RDS: routes}), 3.0)
+    assert not envoy.ask((RDS, "prod_chat"), 3.0)
+    assert envoy.ask((RDS, other), 3.0)
 
 
 def test_a_route_does_not_wait_for_ever_for_connections(proxy: Proxy, envoy: Envoy) -> None:

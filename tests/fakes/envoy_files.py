@@ -38,7 +38,7 @@ def from_files(resource: Any, directory: Path) -> Any:
         ("eds_config", names.EDS, resource.get("service_name")),
         ("config_source", names.RDS, resource.get("route_config_name")),
         ("sds_config", names.SDS, resource.get("name")),
-        ("rtds_config", names.RTDS, names.RUNTIME_LAYER),
+        ("rtds_config", names.RTDS, resource.get("name")),
         ("cds_config", names.CDS, ""),
         ("lds_config", names.LDS, ""),
     ):

@@ -15,7 +15,8 @@ def static_configuration(snapshot: Snapshot) -> dict[str, Any]:
         "node": {"id": "validated", "cluster": "validated"},
         "layered_runtime": {
             "layers": [
-                {"name": "limits", "static_layer": resources[names.RTDS][names.RUNTIME_LAYER]["layer"]}
+                {"name": name, "static_layer": layer["layer"]}
+                for name, layer in resources[names.RTDS].items()
             ]
         },
         "static_resources": {

@@ -6,7 +6,6 @@ and costs nothing where nothing did (the resources are cached by content).
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -181,9 +180,9 @@ class EnvoyDataPlane:
         """Read the statistics of all proxies of a group at once."""
         proxies = list(group.proxies.values())
         plans = [state.plan for state in group.routes if state.plan.canary is not None]
-        shown, by_arm = await asyncio.gather(
-            self._poller.read(proxies), self._poller.read(proxies if plans else [], ARM_STATS_PATH)
-        )
+        shown = await self._poller.read(proxies)
+        # Not at once: a proxy looks at all it counts each time, on the thread that takes routes in.
+        by_arm = await self._poller.read(proxies, ARM_STATS_PATH) if plans else {}
         now = time.monotonic()
         wanted = [name for state in group.routes for name in wanted_counters(state.plan)]
         for name, stats in shown.items():

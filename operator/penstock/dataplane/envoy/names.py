@@ -7,6 +7,7 @@ No dots in cluster names: runtime keys and statistics are dotted. Kubernetes nam
 from __future__ import annotations
 
 from typing import Final
+from zlib import crc32
 
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RoutePlan
@@ -32,7 +33,8 @@ DISCOVERY: Final = {
 #: What must be in a proxy before what refers to it is sent.
 ORDER: Final = (CDS, EDS, SDS, LDS, RTDS, RDS)
 
-RUNTIME_LAYER: Final = "penstock"  # the one RTDS resource of a group
+# RTDS resources of a group, each of some services: Envoy reads a resource whole when a number in it moves.
+RUNTIME_LAYERS: Final = tuple(f"penstock-{number}" for number in range(8))
 XDS_CLUSTER: Final = "xds"  # of the bootstrap: the operator, then the agent
 XDS_HEALTH_PATH: Final = "/healthz"  # the proxies ask it of the operator and of the agent
 METADATA: Final = "penstock"  # namespace of our metadata in clusters and routes
@@ -55,6 +57,11 @@ NOBODY: Final = "-"  # `x-penstock-served-by` when no model served; no Kubernete
 def cluster_name(key: ServiceKey) -> str:
     """Return the cluster of a service's own pool; also its listener's and its route's name."""
     return f"{key.namespace}_{key.name}"
+
+
+def runtime_layer(cluster: str) -> str:
+    """Return the RTDS resource with the limits of a service, by `cluster_name`."""
+    return RUNTIME_LAYERS[crc32(cluster.encode()) % len(RUNTIME_LAYERS)]
 
 
 def spill_cluster(key: ServiceKey, request_class: str) -> str:

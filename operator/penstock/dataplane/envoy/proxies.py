@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS, RTDS, RUNTIME_LAYER
+from penstock.dataplane.envoy.names import CDS, EDS, LDS, RDS, RTDS, RUNTIME_LAYERS, runtime_layer
 from penstock.dataplane.envoy.snapshot import Snapshot
 from penstock.dataplane.envoy.subscriptions import Subscription
 from penstock.dataplane.envoy.versions import Catalogue, Key, Versioned
@@ -27,7 +27,6 @@ ORDER_SECONDS: Final = 2.0
 RUNTIME_FIRST_SECONDS: Final = 0.25
 _AFTER_CLUSTERS: Final = frozenset({LDS, RDS})
 _CLUSTERS: Final = (CDS, "")
-_RUNTIME: Final = (RTDS, RUNTIME_LAYER)
 
 
 @dataclass(slots=True)
@@ -47,14 +46,15 @@ class Proxy:
     _waiting: dict[Key, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
     _behind: set[Key] = field(default_factory=set)  # what it has not taken yet
     _order_until: float = 0.0
-    _runtime_first_until: float = 0.0
+    _runtime_first_until: dict[str, float] = field(default_factory=dict)  # by layer
 
     def give(self, snapshot: Snapshot, now: float) -> None:
         """Let it have what is in `snapshot` from now on; held questions are answered."""
-        before = self.catalogue.resource(_RUNTIME)
+        before = {name: self.catalogue.resource((RTDS, name)) for name in RUNTIME_LAYERS}
         changed = self.catalogue.update(snapshot, now)
-        if _RUNTIME in changed and _raises(before, self.catalogue.resource(_RUNTIME)):
-            self._runtime_first_until = now + RUNTIME_FIRST_SECONDS
+        for name, layer in before.items():
+            if (RTDS, name) in changed and _raises(layer, self.catalogue.resource((RTDS, name))):
+                self._runtime_first_until[name] = now + RUNTIME_FIRST_SECONDS
         known = set(self.catalogue.askable())
         self._behind &= known
         for key in changed & known:
@@ -86,8 +86,14 @@ class Proxy:
             self._behind.discard(key)
         if not was_open and self._routes_may_go(now):
             self._wake([each for each in self._waiting if each[0] in _AFTER_CLUSTERS])
-        elif key == _RUNTIME and now < self._runtime_first_until:
-            self._wake([each for each in self._waiting if each[0] == RDS])
+        elif key[0] == RTDS and self.runtime_goes_first(key[1], now):
+            self._wake(
+                [
+                    (kind, name)
+                    for kind, name in self._waiting
+                    if kind == RDS and runtime_layer(name) == key[1]
+                ]
+            )
 
     def answer(self, key: Key, version: str, now: float) -> Versioned | None:
         """Return the answer to a question with `version` and note it as sent; None: it is to wait."""
@@ -147,16 +153,16 @@ class Proxy:
                 found += [(kind, each) for each in subscription.refused_names(answer)]
         return found
 
-    def runtime_goes_first(self, now: float) -> bool:
-        """Whether routes wait for the runtime now, rather than it for them."""
-        return now < self._runtime_first_until
+    def runtime_goes_first(self, layer: str, now: float) -> bool:
+        """Whether routes wait for a layer of the runtime now, rather than it for them."""
+        return now < self._runtime_first_until.get(layer, 0.0)
 
     def _held_until(self, key: Key, now: float) -> float:
         """Return until when an answer waits for others at most."""
         if key[0] in _AFTER_CLUSTERS and not self._routes_may_go(now):
             return self._order_until
-        if key[0] == RDS and _RUNTIME in self._behind:
-            return self._runtime_first_until
+        if key[0] == RDS and (RTDS, layer := runtime_layer(key[1])) in self._behind:
+            return self._runtime_first_until.get(layer, 0.0)
         return 0.0
 
     def _routes_may_go(self, now: float) -> bool:

@@ -32,11 +32,13 @@ def rejections(
 
 def _concerned(routes: Sequence[RouteState], kind: str, name: str) -> Iterator[ServiceKey]:
     for state in routes:
-        if kind == names.RTDS or name in _resources(state.plan, kind):
+        if name in _resources(state.plan, kind):
             yield state.plan.key
 
 
 def _resources(plan: RoutePlan, kind: str) -> set[str]:
+    if kind == names.RTDS:
+        return {names.runtime_layer(names.cluster_name(plan.key))}
     if kind == names.EDS:
         return {*names.arm_clusters(plan), *names.clusters_into_fallback(plan)}
     if kind == names.SDS:

@@ -1,4 +1,4 @@
-"""RTDS: how many requests run and wait at each cluster, as runtime keys: one resource for a group.
+"""RTDS: how many requests run and wait at each cluster, as runtime keys.
 
 A circuit breaker changed by CDS re-creates the cluster and counts from 0 again: 7 were in flight under a
 limit of 3, for as long as the old streams lasted. A runtime key changes it in place.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from penstock.dataplane.envoy.names import RTDS, RUNTIME_LAYER
+from penstock.dataplane.envoy.names import RTDS
 
 #: Retries under way at once, of requests under way; and how many are always allowed.
 RETRY_BUDGET_PERCENT: Final = 20
@@ -40,9 +40,9 @@ def rescue_keys(composite: str, *, in_flight: int) -> dict[str, int]:
     return breaker_keys(composite, **{"retry_budget.min_retry_concurrency": allowed})
 
 
-def runtime(layers: Iterable[Mapping[str, int]]) -> dict[str, Any]:
-    """Return the group's runtime layer."""
+def runtime(name: str, services: Iterable[Mapping[str, int]]) -> dict[str, Any]:
+    """Return the runtime layer of that name with the keys of some services."""
     merged: dict[str, int] = {}
-    for keys in layers:
+    for keys in services:
         merged.update(keys)
-    return {"@type": RTDS, "name": RUNTIME_LAYER, "layer": merged}
+    return {"@type": RTDS, "name": name, "layer": merged}

@@ -69,15 +69,15 @@ class Renderer:
     ) -> None:
         self._listen_address, self._tls_directory = listen_address, tls_directory
         self._known: dict[ServiceKey, tuple[tuple[object, ...], _Fragment]] = {}
-        self._layers: list[Mapping[str, int]] = []
-        self._runtime = runtime(())
+        self._layers: dict[str, list[Mapping[str, int]]] = {}
+        self._runtimes: dict[str, Resource] = {}
 
     def render(self, states: Sequence[RouteState], shares: Mapping[ServiceKey, ProxyShare]) -> Snapshot:
         """Return all resources of a proxy with these shares. Raises KeyError when a service has no share."""
         pools = clusters_by_pool([state.plan for state in states])
         known, self._known = self._known, {}
         by_type: dict[str, dict[str, Resource]] = {type_url: {} for type_url in names.ORDER}
-        layers: list[Mapping[str, int]] = []
+        layers: dict[str, list[Mapping[str, int]]] = {name: [] for name in names.RUNTIME_LAYERS}
         for state in states:
             key = state.plan.key
             inputs = (state, shares[key], _pools_of(state.plan, pools))
@@ -86,10 +86,12 @@ class Renderer:
             self._known[key] = inputs, fragment
             for type_url, resources in fragment.resources:
                 by_type[type_url].update(resources)
-            layers.append(fragment.breakers)
-        if layers != self._layers:
-            self._layers, self._runtime = layers, runtime(layers)
-        by_type[names.RTDS][names.RUNTIME_LAYER] = self._runtime
+            layers[names.runtime_layer(names.cluster_name(key))].append(fragment.breakers)
+        for name, services in layers.items():
+            if services != self._layers.get(name):
+                self._runtimes[name] = runtime(name, services)
+        self._layers = layers
+        by_type[names.RTDS].update(self._runtimes)
         return Snapshot(by_type)
 
     def _fragment(self, state: RouteState, share: ProxyShare, pools: _Pools) -> _Fragment:
