@@ -46,15 +46,16 @@ test-core: venv
 	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus)' --numprocesses auto --maxprocesses 4 --dist loadfile \
 	$(PYTEST_ARGS) || [ $$? = 5 ]
 
-# Engines, scrapes and demos in real time: one after the other, they share the cores with nothing.
+# Engines, scrapes and demos in real time: mostly waiting, so whole files two at a time.
 test-timed: venv
 	@PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' $(PYTEST_ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' --numprocesses 2 --dist loadfile --durations=8 \
+	$(PYTEST_ARGS) || [ $$? = 5 ]
 
 # Mostly waiting: two clusters at a time, each with the tests of whole files.
 test-on-kind: venv
 	@PENSTOCK_REQUIRE=$(findstring kind,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m kind --numprocesses 2 --dist loadfile $(PYTEST_ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m kind --numprocesses 2 --dist loadfile --durations=8 $(PYTEST_ARGS) || [ $$? = 5 ]
 
 LINTS := 'ruff check --quiet' 'ruff format --check --quiet' 'mypy' 'lint-imports' 'charts/render --check' 'testbed/lint'
 lint: venv ## Style, types, layers, chart, scripts, and that generated files are current

@@ -170,9 +170,10 @@ async def test_measured_over_http_the_engine_agrees_with_the_model_within_ten_pe
     assert predicted.ttft is not None
     assert predicted.tpot is not None
 
-    results = await measured(rate, tmp_path)
-    if objection(results):  # somebody else's burst of work may be over by now
+    for _ in range(3):
         results = await measured(rate, tmp_path)
+        if not objection(results):
+            break  # else somebody else's burst of work may be over by the next time
     assert not objection(results), f"no verdict about the engine: {objection(results)}"
 
     records = [record for result in results for record in result.records]
