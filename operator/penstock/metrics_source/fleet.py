@@ -8,7 +8,7 @@ window, which would look like falling load.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from penstock.metrics_source import absences
@@ -22,6 +22,7 @@ from penstock.model.spec import Metric
 
 NO_TTFT_MEAN = Reading.missing(Absence.NOT_EXPOSED, "no sum of times to first token came back")
 NONE_WANTED: Mapping[float, Reading] = {}
+_METRICS = (Metric.TTFT, Metric.TPOT, Metric.LATENCY)
 _RATES = (FleetQuery.ARRIVAL_RATE, FleetQuery.INPUT_TOKEN_RATE, FleetQuery.OUTPUT_TOKEN_RATE)
 _AT_THE_END = (FleetQuery.TPOT_MEAN, FleetQuery.TPOT, FleetQuery.LATENCY)
 
@@ -59,6 +60,7 @@ class EngineLoads:
         """Return the load of the service in `row`."""
         pulse = self._pulse
         arrivals = self._arrivals.at(row)
+        ttft, tpot, latency = self._percentiles(row, arrivals)
         # In the order of Load's fields; by keyword it takes twice as long.
         load = Load(
             arrivals,
@@ -68,9 +70,9 @@ class EngineLoads:
             self._inputs.at(row),
             self._outputs.at(row),
             self._tpot_mean.at(row, arrivals),
-            self._percentiles(Metric.TTFT, row, arrivals),
-            self._percentiles(Metric.TPOT, row, arrivals),
-            self._percentiles(Metric.LATENCY, row, arrivals),
+            ttft,
+            tpot,
+            latency,
             pulse if isinstance(pulse, Reading) else whole(pulse.pods[row] or 0.0),
             pulse if isinstance(pulse, Reading) else Reading(pulse.ages[row]),
             None if self._input_lengths is None else self._input_lengths[row],
@@ -88,17 +90,17 @@ class EngineLoads:
             return self._no_mean if arrivals.absence is None else arrivals
         return Reading(seconds / arrivals.value) if arrivals.value > 0 else self._idle
 
-    def _percentiles(self, metric: Metric, row: int, arrivals: Reading) -> Mapping[float, Reading]:
-        """Return the percentiles that the service's own objectives use."""
-        family = self._families[metric]
-        if not family:
-            return NONE_WANTED
-        objectives = self._columns.plan.services[row].spec.slo.objectives
-        return {
-            each.percentile: family[each.percentile].at(row, arrivals)
-            for each in objectives
-            if each.metric is metric
-        }
+    def _percentiles(self, row: int, arrivals: Reading) -> Iterable[Mapping[float, Reading]]:
+        """Return the percentiles that the service's own objectives use, in the order of _METRICS."""
+        found: dict[Metric, dict[float, Reading]] = {}
+        for each in self._columns.plan.services[row].spec.slo.objectives:
+            metric, percentile = each.metric, each.percentile
+            reading = self._families[metric][percentile].at(row, arrivals)
+            if metric in found:
+                found[metric][percentile] = reading
+            else:
+                found[metric] = {percentile: reading}
+        return [found.get(metric, NONE_WANTED) for metric in _METRICS]
 
     def _reader(self, query: FleetQuery) -> SignalReader:
         return self._reader_of(query, self._signals[query])
