@@ -3,6 +3,8 @@
 The operator runs as a process of its own against the fake Kubernetes API and a fake Prometheus, series
 identified by service. Phases: start-up, settling, warm ticks (nothing changes), and ticks in each of
 which 1 % of the services double or halve their load. Prints a table; exits 1 when a goal is missed.
+A tick every 5 s, not 15, saves two thirds of the waiting; a forecast is made once a minute all the same,
+at every twelfth tick of a service instead of every fourth.
 
     python tests/bench/fleet.py                    # 1,000 and 10,000 services
     python tests/bench/fleet.py --services 1000 --ticks 20
@@ -18,8 +20,10 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -35,6 +39,7 @@ NAMESPACE = "fleet"
 READY = 2
 RATE = 20.0
 TICK_SECONDS = 5.0
+FEWEST_SETTLING = 28  # a minute until the engine's speed is believed, and one until numbers are shown again
 QUIET_TICKS = 6
 MOST_SETTLING = 20  # times six ticks
 GOALS = {"p99 tick (s)": 1.0, "RSS (MiB)": 512.0, "queries per tick": 12.0, "warm writes": 0.0}
@@ -53,6 +58,7 @@ class Phase:
     status_seconds: list[float]  # that statuses took behind a tick, until none waited
     writes: int
     queries: int
+    awaiting_past: int = 0  # services that nothing is decided on yet, after the last tick
 
     def quantile(self, p: float) -> float:
         """Return a percentile of the tick durations in seconds."""
@@ -110,6 +116,9 @@ class Fleet:
         self.names = [f"chat-{index:05d}" for index in range(count)]
         self.api = FakeApi([definition])
         self.prometheus = FakePrometheus(NAMESPACE, self.names, RATE, READY)
+        self.budget_writes = 0
+        self._budgets: dict[str, str] = {}
+        self.api.check(INFERENCE_SERVICES.group, INFERENCE_SERVICES.kind, self._see_budget)
         for name in self.names:
             self.api.create(INFERENCE_SERVICES, service(name))
             self.api.create(DEPLOYMENTS, deployment(name))
@@ -125,6 +134,19 @@ class Fleet:
             return body | {"status": {**counts, "observedGeneration": generation}}
 
         self.api.edit(DEPLOYMENTS, NAMESPACE, name, ready, subresource="status")
+
+    def writes(self) -> int:
+        """Return the writes so far, without those of error budgets: every five minutes these are news."""
+        return self.api.requests.writes() - self.budget_writes
+
+    def _see_budget(self, body: Mapping[str, Any]) -> str:
+        """Count a write that tells what was counted anew; allow it, as all others."""
+        name, objectives = body["metadata"]["name"], (body.get("status") or {}).get("objectives")
+        if objectives:
+            told = str([each.get("days") for each in objectives])
+            self.budget_writes += self._budgets.get(name, told) != told
+            self._budgets[name] = told
+        return ""
 
 
 async def measure(count: int, ticks: int) -> dict[str, float]:
@@ -163,10 +185,13 @@ async def measure(count: int, ticks: int) -> dict[str, float]:
 async def _phases(
     fleet: Fleet, process: asyncio.subprocess.Process, began: float, ticks: int, rng: random.Random
 ) -> dict[str, float]:
-    await _ticks(fleet, process, 1)
+    tick = await _ticks(fleet, process, 1)
+    first_decided = time.monotonic() - began
+    while tick.awaiting_past:
+        tick = await _ticks(fleet, process, 1)
     start_up = time.monotonic() - began
     # Learn the lengths of all services (500 a tick), solve tables, write the first statuses.
-    await _ticks(fleet, process, max(28, len(fleet.names) // 500 + 16))
+    await _ticks(fleet, process, max(FEWEST_SETTLING, len(fleet.names) // 500))
     # ... and the first rounded numbers, from 60 s after those on and some at each tick.
     for _ in range(MOST_SETTLING):
         if not (await _ticks(fleet, process, QUIET_TICKS)).writes:
@@ -179,7 +204,8 @@ async def _phases(
     changing_cpu = _cpu_seconds(process.pid) - began_cpu - warm_cpu
     return {
         "services": len(fleet.names),
-        "start-up (s)": start_up,
+        "start-up, first decided (s)": first_decided,
+        "start-up, all decided (s)": start_up,
         "warm p50 (s)": warm.quantile(0.5),
         "warm p99 (s)": warm.quantile(0.99),
         "1 % change p50 (s)": changing.quantile(0.5),
@@ -197,6 +223,7 @@ async def _phases(
         "RSS, highest (MiB)": _memory_mebibytes(process.pid, "VmHWM"),
         "queries per tick": (warm.queries + changing.queries) / (len(warm.seconds) + len(changing.seconds)),
         "warm writes": warm.writes,
+        "writes of error budgets": fleet.budget_writes,
         "writes per changing tick": changing.writes / len(changing.seconds),
     }
 
@@ -229,7 +256,7 @@ def _change(fleet: Fleet, rng: random.Random) -> None:
 async def _ticks(fleet: Fleet, process: asyncio.subprocess.Process, count: int, change=None) -> Phase:  # type: ignore[no-untyped-def]
     """Let `count` ticks pass; `change` runs between them. Scaled Deployments become ready at once."""
     assert process.stderr is not None
-    phase = Phase([], [], [], [], -fleet.api.requests.writes(), -fleet.prometheus.queries)
+    phase = Phase([], [], [], [], -fleet.writes(), -fleet.prometheus.queries)
     while len(phase.seconds) < count:
         line = await asyncio.wait_for(process.stderr.readline(), 900)
         if not line:
@@ -245,9 +272,10 @@ async def _ticks(fleet: Fleet, process: asyncio.subprocess.Process, count: int, 
             phase.seconds.append(float(entry["seconds"]))
             phase.cpu_seconds.append(float(entry["cpu_seconds"]))
             phase.targets_seconds.append(float(entry["targets_seconds"]))
+            phase.awaiting_past = int(entry["awaiting_past"])
             if change is not None:
                 change()
-    phase.writes += fleet.api.requests.writes()
+    phase.writes += fleet.writes()
     phase.queries += fleet.prometheus.queries
     return phase
 
