@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from fakes.watched import watched
+from fakes.world import World, chat
 from penstock.controller import past_rates
 from penstock.controller.past_rates import PastRates
 from penstock.controller.service_state import ServiceState
@@ -94,3 +95,22 @@ async def test_who_has_no_series_or_an_unreachable_past_begins_without(error: Qu
     assert services[-1][1].memory.demand.level == 0.0
     if error is not None:
         assert past.asked == [2], "asked once: a server that is away costs each part its time-out"
+
+
+async def test_nothing_is_decided_or_written_on_a_service_whose_past_is_not_known_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(rate=lambda _: 60.0, spec=chat(), target=2)
+
+    async def later(*_: object) -> None:
+        """Learn nothing yet."""
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PastRates, "learn", later)
+        await world.run(120)
+    (state,) = world.loop.states.values()
+    assert state.outcome is None
+    assert not world.status_writes
+    assert not world.scale_writes
+    await world.run(300)
+    assert world.target > 2, "from then on as ever"
