@@ -158,7 +158,7 @@ class Cluster:
             self.kubectl("get", "pods", "-n", namespace, "-o", "wide", check=False).stdout,
             self.kubectl("logs", "-n", SYSTEM, "deploy/penstock", "--tail=30", check=False).stdout,
         ]
-        return "\n".join(parts)[-9000:]
+        return "\n".join(part[-4000:] for part in parts)
 
 
 def deployment(

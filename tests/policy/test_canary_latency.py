@@ -67,6 +67,23 @@ def test_the_most_informative_edge_of_the_reference_law_is_250_ms() -> None:
     assert EDGES[bets(known()).best].tolist() == [0.25]
 
 
+def test_where_twice_as_many_slow_requests_are_allowed_a_canary_four_times_as_slow_is_found_at_once() -> None:
+    # So wide a law doubles the share of no edge when it is 1.2 times as slow: seen on a busy machine.
+    median, sigma = 0.09, 1.2
+    stable, canary = (ndtr(-np.log(EDGES / (median * slower)) / sigma) for slower in (1.0, 4.0))
+    state = level(1000 * stable, 1000.0)
+    assert EDGES[bets(state, margin=2.0).best].tolist() == [0.75]
+    counts = SlowCounts(50 * stable, np.asarray(50.0), 50 * canary, np.asarray(50.0))
+    state = advance_latency(state, bets(state, margin=2.0), counts, 1.0, 15.0)
+    assert log_latency_against(state) > np.log(20)
+
+
+def test_where_nothing_would_show_the_edge_that_comes_nearest_is_bet_on() -> None:
+    # Three in five are slow at the first edge, four times as many cannot be.
+    stable = np.array([0.55, 0.3, 0.2, 0.17, 0.155, 0.15, 0.149, 0.1485])
+    assert EDGES[bets(level(1000 * stable, 1000.0), margin=4.0).best].tolist() == [0.06]
+
+
 def test_nothing_is_bet_before_the_stable_arm_is_known() -> None:
     state = known(total=40.0)
     assert not bets(state).best.any()
