@@ -8,9 +8,9 @@ Evidence in favour is kept twice: of all blocks, and of those in which both arms
 Bets: the stable share of the last minute or so, and S(edge / l k) for a canary k times as slow, S a
 straight line of log time on the normal scale between two edges (exact for a log-normal).
 The evidence that begins in a minute is bet on the edge where a canary 1.2 times as slow (the next of SLOWER
-where more is allowed) shows most per request (Kullback-Leibler); which edge that is was known before. 250 ms beats 500 ms threefold at 15 % and
-2 % slow requests. All functions take arrays with any leading axes, then edges, then bets: the judge calls
-them with none, the benchmark with 2,000 canaries.
+where more is allowed) shows most per request (Kullback-Leibler); which edge that is was known before.
+250 ms beats 500 ms threefold at 15 % and 2 % slow requests. All functions take arrays with any leading axes,
+then edges, then bets: the judge calls them with none, the benchmark with 2,000 canaries.
 """
 
 from __future__ import annotations
