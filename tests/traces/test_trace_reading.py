@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,16 @@ def test_a_trace_too_long_to_hold_is_refused(trace: Write) -> None:
     assert read_trace(path, most=4).arrivals.size == 4
     with pytest.raises(TraceFault, match="has more than 3 requests"):
         read_trace(path, most=3)
+
+
+@pytest.mark.parametrize("lines", ["0,10,5\n0,none,5\n", "0,10,5\n" * 4], ids=["bad", "too long"])
+def test_a_refused_file_is_closed_before_its_error_is_caught(trace: Write, lines: str) -> None:
+    path = trace(HEADER + lines)
+    with pytest.raises(TraceFault) as error:
+        read_trace(path, most=3)
+    assert error.tb is not None, "which keeps the readers alive"
+    still_open = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert str(path) not in still_open
 
 
 def test_a_file_is_streamed_and_not_held(trace: Write) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -110,9 +111,10 @@ def from_trace(path: Path, *, duration_seconds: float) -> Iterator[PlannedReques
     Raises TraceFault with the line that cannot be used.
     """
     first = None
-    for at, input_tokens, output_tokens in traced_requests(path):
-        if first is None:
-            first = at
-        if at - first >= duration_seconds:
-            return
-        yield PlannedRequest(at - first, input_tokens, output_tokens)
+    with closing(traced_requests(path)) as requests:
+        for at, input_tokens, output_tokens in requests:
+            if first is None:
+                first = at
+            if at - first >= duration_seconds:
+                return
+            yield PlannedRequest(at - first, input_tokens, output_tokens)

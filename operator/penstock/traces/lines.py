@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from penstock.traces.fault import TraceFault
@@ -15,8 +15,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file, gzip or not. Raises TraceFault with the line that is not text."""
+def text_lines(path: Path) -> Generator[str, None, None]:
+    """Yield the lines of a file, gzip or not; closing it closes the file.
+
+    Raises TraceFault with the line that is not text.
+    """
     try:
         with path.open("rb") as file:
             yield from _decoded(path, _unpacked(path, file))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,29 +55,34 @@ class Trace:
 def read_trace(path: Path, most: int = MOST_REQUESTS) -> Trace:
     """Return the requests of a file. Raises TraceFault with the line and what to write there."""
     arrivals, inputs, outputs = array("d"), array("q"), array("q")
-    for request in traced_requests(path):
-        if len(arrivals) == most:
-            raise TraceFault(
-                f"{path} has more than {most:,} requests", "cut it into parts, or keep every n-th request"
-            )
-        arrivals.append(request.arrival_seconds)
-        inputs.append(request.input_tokens)
-        outputs.append(request.output_tokens)
+    with closing(traced_requests(path)) as requests:
+        for request in requests:
+            if len(arrivals) == most:
+                raise TraceFault(
+                    f"{path} has more than {most:,} requests", "cut it into parts, or keep every n-th request"
+                )
+            arrivals.append(request.arrival_seconds)
+            inputs.append(request.input_tokens)
+            outputs.append(request.output_tokens)
     return Trace(
         np.frombuffer(arrivals, np.float64), np.frombuffer(inputs, np.int64), np.frombuffer(outputs, np.int64)
     )
 
 
-def traced_requests(path: Path) -> Iterator[TracedRequest]:
-    """Yield the requests of a file as it is read. Raises TraceFault, also for a file without any."""
-    reader = csv.reader(text_lines(path))
-    try:
-        found = False
-        for request in _requests(path, reader):
-            found = True
-            yield request
-    except csv.Error as error:
-        raise TraceFault(f"{path}, line {reader.line_num}: {error}", "give a CSV file") from error
+def traced_requests(path: Path) -> Generator[TracedRequest, None, None]:
+    """Yield the requests of a file as it is read; closing it closes the file.
+
+    Raises TraceFault, also for a file without any.
+    """
+    with closing(text_lines(path)) as lines:
+        reader = csv.reader(lines)
+        try:
+            found = False
+            for request in _requests(path, reader):
+                found = True
+                yield request
+        except csv.Error as error:
+            raise TraceFault(f"{path}, line {reader.line_num}: {error}", "give a CSV file") from error
     if not found:
         raise TraceFault(f"{path} has no requests", f"write one line per request below {_HEADER}")
 
