@@ -103,7 +103,15 @@ def test_overload_is_answered_with_429_and_the_admitted_keep_their_objective(
 ) -> None:
     cluster.apply(*deployment(restricted, replicas=1), routed(restricted))
     wait_for_gateways(cluster, restricted)
-    cluster.apply(loaded(restricted, "2:20,15:60"))
+    # Nothing is limited before the lengths of requests are known: overload may come after that.
+    cluster.apply(loaded(restricted, "2:240", name="calm"))
+    cluster.wait(
+        "the limit is known",
+        lambda: bool(cluster.status(restricted).get("admission", {}).get("maxInFlight")),
+        namespace=restricted,
+        seconds=100,
+    )
+    cluster.apply(loaded(restricted, "15:60"))
     cluster.wait(
         "it says that it limits",
         lambda: cluster.condition(restricted, "AdmissionLimited").get("status") == "True",
