@@ -93,10 +93,10 @@ def test_a_good_revision_is_promoted_and_no_request_fails(cluster: Cluster) -> N
         cluster.apply(owned(namespace))
         serves(cluster, namespace)
         old = canary(cluster, namespace)["stableRevision"]
-        cluster.apply(loaded(namespace, "8:110", tokens=10))
+        cluster.apply(loaded(namespace, "8:150", tokens=10))
         cluster.apply(owned(namespace, "--seed=2"))
         under_test(cluster, namespace)
-        in_phase(cluster, namespace, "Promoted", seconds=120)
+        in_phase(cluster, namespace, "Promoted", seconds=140)
         new = canary(cluster, namespace)["stableRevision"]
         assert new != old
         cluster.wait(
