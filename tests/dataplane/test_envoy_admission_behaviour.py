@@ -169,6 +169,7 @@ async def test_a_client_that_leaves_frees_its_slot(tmp_path: Path, waiting: bool
             return there and await gate.in_flight("prod_chat") == (2, 0)
 
         await gate.until(nobody_waits)
+        assert len(chat.seen) == (2 if waiting else 3)
         assert chat.cancelled == (0 if waiting else 1)
         gate.send(2)
         await gate.all_decided()
