@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fakes.builders import LinearCapacity, pool, seen, service
 from penstock.model.conditions import Status
 from penstock.model.observation import Load, Observation
-from penstock.model.profiles import profile_named
+from penstock.model.profiles import profile_named, shipped_profiles
 from penstock.model.reading import Absence, Reading
 from penstock.policy import beliefs
 from penstock.policy.beliefs import LoopTimes
@@ -79,6 +79,16 @@ def walk(
 
 def predictor(replica: ReplicaLoad):  # type: ignore[no-untyped-def]
     return lambda factors: mean_latency(with_factors(PROFILE.step_law, factors), replica)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_profiles()))
+@pytest.mark.parametrize("factors", [AS_PROFILED, StepFactors(1.3, 0.8, 1.1), StepFactors(0.7, 1.6, 0.9)])
+def test_factors_do_to_the_means_what_they_do_to_the_law(name: str, factors: StepFactors) -> None:
+    law, (replica, _) = profile_named(name).step_law, pool_means(AS_PROFILED, 0.3)
+    found, expected = mean_latency(law, replica, factors), mean_latency(with_factors(law, factors), replica)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert (found.ttft, found.tpot) == pytest.approx((expected.ttft, expected.tpot), rel=1e-12)
 
 
 @pytest.mark.parametrize("rho", [0.2, 0.5, 0.7])
