@@ -219,6 +219,23 @@ def test_a_route_does_not_wait_for_connections_of_services_in_another_layer(
     assert envoy.ask((RDS, other), 3.0)
 
 
+def test_a_route_waits_for_connections_whose_loss_is_on_its_way(proxy: Proxy, envoy: Envoy) -> None:
+    route, connections = (RDS, "prod_chat"), (RTDS, LAYER)
+    proxy.give(limited(2, routes=2), 2.0)
+    envoy.take_all(2.0)
+    assert envoy.ask(connections, 2.0)
+    assert not envoy.ask(connections, 2.01)
+    proxy.give(limited(1, routes=1), 3.0)
+    assert envoy.ask(route, 3.0)
+    assert envoy.ask(connections, 3.0), "sent; that it is taken is not said yet"
+    proxy.give(limited(2, routes=2), 3.01)
+    assert not envoy.ask(route, 3.01), "two are let in where one connection is made"
+    assert not proxy.is_current
+    assert envoy.ask(connections, 3.02), "the one connection is taken, two are sent"
+    assert not envoy.ask(connections, 3.03), "two are taken"
+    assert envoy.ask(route, 3.03)
+
+
 def test_a_route_does_not_wait_for_ever_for_connections(proxy: Proxy, envoy: Envoy) -> None:
     proxy.give(limited(1, routes=1), 2.0)
     proxy.give(limited(2, routes=2), 3.0)

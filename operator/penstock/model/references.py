@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Mode(StrEnum):
@@ -14,9 +15,8 @@ class Mode(StrEnum):
     PAUSED = "Paused"
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceKey:
-    """Identity of an InferenceService."""
+class ServiceKey(NamedTuple):
+    """Identity of an InferenceService; a tuple, because a tick looks thousands of services up by it."""
 
     namespace: str
     name: str

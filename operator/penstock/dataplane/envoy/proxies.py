@@ -55,16 +55,15 @@ class Proxy:
         for name, layer in before.items():
             if (RTDS, name) in changed and _raises(layer, self.catalogue.resource((RTDS, name))):
                 self._runtime_first_until[name] = now + RUNTIME_FIRST_SECONDS
-        known = set(self.catalogue.askable())
-        self._behind &= known
-        for key in changed & known:
+        for key in changed:
             answer, has = self.catalogue.answer(key), self.subscriptions.get(key)
-            if answer is not None and (has is None or has.taken != answer.version):
-                self._behind.add(key)
-            else:
+            if answer is None:
                 self._behind.discard(key)
-        for key in self.subscriptions.keys() - known:
-            del self.subscriptions[key]
+                self.subscriptions.pop(key, None)
+            elif has is not None and has.holds(answer.version):
+                self._behind.discard(key)
+            else:
+                self._behind.add(key)
         if _CLUSTERS in changed:
             self._order_until = now + ORDER_SECONDS
         self._wake(changed)
@@ -80,10 +79,14 @@ class Proxy:
             }
             self._order_until = now + ORDER_SECONDS
         answer = self.catalogue.answer(key)
+        if answer is None:
+            return  # nothing is kept of what is not to be had
         was_open = self._routes_may_go(now)
         self.subscriptions[key].asked(version, answer)
-        if answer is not None and answer.version == version:
+        if answer.version == version:
             self._behind.discard(key)
+        else:
+            self._behind.add(key)
         if not was_open and self._routes_may_go(now):
             self._wake([each for each in self._waiting if each[0] in _AFTER_CLUSTERS])
         elif key[0] == RTDS and self.runtime_goes_first(key[1], now):
@@ -108,13 +111,12 @@ class Proxy:
 
     async def change(self, key: Key, version: str, until: float, now: float) -> None:
         """Wait until the answer to a question may be another one, at most `until`."""
-        subscription = self.subscriptions[key]
         held = self._held_until(key, now)
         if now < held:
             until = min(until, held)
-        answer = self.catalogue.answer(key)
-        if subscription.refused and answer is not None and answer.version != version:
-            until = min(until, max(now, subscription.again_at))
+        answer, has = self.catalogue.answer(key), self.subscriptions.get(key)
+        if has is not None and has.refused and answer is not None and answer.version != version:
+            until = min(until, max(now, has.again_at))
         future = asyncio.get_running_loop().create_future()
         self._waiting[key].add(future)
         try:

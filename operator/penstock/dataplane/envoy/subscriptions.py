@@ -29,6 +29,7 @@ class Subscription:
     sent: Versioned | None = None
     taken: str = ""  # the version that the proxy said last it has, of those it was sent
     taken_items: Mapping[str, str] = field(default_factory=dict)
+    on_its_way: bool = False  # nothing was asked since `sent` was
     refusals: int = 0  # of `sent`
     again_at: float = 0.0  # when `sent` may be sent again after a refusal
     sends: Counter[str] = field(default_factory=Counter)  # of `sent`, by the version asked with
@@ -39,11 +40,16 @@ class Subscription:
         """Whether the proxy has refused what was sent last."""
         return self.refusals > 0
 
-    def asked(self, version: str, answer: Versioned | None) -> None:
+    def holds(self, version: str) -> bool:
+        """Whether the proxy has that version and nothing else is on its way to it."""
+        return self.taken == version and not self.on_its_way
+
+    def asked(self, version: str, answer: Versioned) -> None:
         """Note a question of a proxy that says it has `version`; `answer` is what it is to have."""
+        self.on_its_way = False
         if self.sent is not None and version == self.sent.version:
             self.taken, self.taken_items = version, self.sent.items
-        elif answer is not None and version == answer.version:
+        elif version == answer.version:
             # Sent by the operator's former life, or by the agent.
             self.taken, self.taken_items, self.sent = version, answer.items, answer
         else:
@@ -76,6 +82,7 @@ class Subscription:
             self.sent, self.refusals = answer, 0
             self.sends.clear()
         self.sends[version] += 1
+        self.on_its_way = True
         if self.refused:
             self._refuse(now)
 

@@ -7,7 +7,7 @@ Clusters and endpoints that are not wanted any more stay a few seconds: routes t
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,11 +33,19 @@ class Versioned:
     items: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    resource: Mapping[str, Any]
+    version: str
+    body: bytes
+
+
 class Catalogue:
     """The versioned resources of one proxy."""
 
     def __init__(self) -> None:
-        self._resources: dict[Key, tuple[Mapping[str, Any], str, bytes]] = {}
+        # By type URL, then name: at each change all names are gone through.
+        self._resources: defaultdict[str, dict[str, _Known]] = defaultdict(dict)
         self._answers: dict[Key, Versioned] = {}
         self._leaves_at: dict[Key, float] = {}
         self._askers: Counter[str] = Counter()  # clusters by the endpoints that they ask for
@@ -45,42 +53,46 @@ class Catalogue:
     def update(self, snapshot: Snapshot, now: float) -> set[Key]:
         """Take in a snapshot; return what is answered differently now. `now` is monotonic."""
         changed: set[Key] = set()
-        seen: set[Key] = set()
         for kind, resources in snapshot.resources.items():
+            all_known = self._resources[kind]
             for name, resource in resources.items():
-                key = (kind, name)
-                seen.add(key)
-                known = self._resources.get(key)
-                if known is not None and known[0] is resource:
+                known = all_known.get(name)
+                if known is not None and known.resource is resource:
                     continue
                 body = orjson.dumps(resource, option=orjson.OPT_SORT_KEYS)
                 version = hashlib.blake2b(body, digest_size=8).hexdigest()
-                self._resources[key] = resource, version, body
-                if known is None or known[1] != version:
-                    changed.add(key)
-        changed |= self._let_go(seen, now)
+                all_known[name] = _Known(resource, version, body)
+                if known is None or known.version != version:
+                    changed.add((kind, name))
+        changed |= self._let_go(snapshot, now)
         kinds = {key[0] for key in changed}
+        changed = {key for key in changed if key[0] not in ALL_AT_ONCE}
         changed |= {(kind, "") for kind in ALL_AT_ONCE if kind in kinds or (kind, "") not in self._answers}
         if CDS in kinds:
             self._askers = Counter(
-                resource.get("eds_cluster_config", {}).get("service_name")
-                for (kind, _), (resource, _, _) in self._resources.items()
-                if kind == CDS
+                known.resource.get("eds_cluster_config", {}).get("service_name")
+                for known in self._resources[CDS].values()
             )
         for key in changed:
             self._answers.pop(key, None)
         return changed
 
-    def _let_go(self, seen: Collection[Key], now: float) -> set[Key]:
-        gone: set[Key] = set()
-        for key in self._leaves_at.keys() & seen:
+    def _let_go(self, snapshot: Snapshot, now: float) -> set[Key]:
+        unwanted = {
+            (kind, name)
+            for kind, all_known in self._resources.items()
+            for name in all_known.keys() - snapshot.resources.get(kind, {}).keys()
+        }
+        for key in self._leaves_at.keys() - unwanted:
             del self._leaves_at[key]
-        for key in self._resources.keys() - seen:
-            if key[0] not in _STAYING or now >= self._leaves_at.setdefault(key, now + STAY_SECONDS):
-                gone.add(key)
-        for key in gone:
-            del self._resources[key]
-            self._leaves_at.pop(key, None)
+        gone = {
+            key
+            for key in unwanted
+            if key[0] not in _STAYING or now >= self._leaves_at.setdefault(key, now + STAY_SECONDS)
+        }
+        for kind, name in gone:
+            del self._resources[kind][name]
+            self._leaves_at.pop((kind, name), None)
         return gone
 
     @property
@@ -90,8 +102,8 @@ class Catalogue:
 
     def resource(self, key: Key) -> Mapping[str, Any] | None:
         """Return a resource as it was rendered; None where there is no such."""
-        known = self._resources.get(key)
-        return None if known is None else known[0]
+        known = self._resources[key[0]].get(key[1])
+        return None if known is None else known.resource
 
     def answer(self, key: Key) -> Versioned | None:
         """Return what to answer; None where there is no such resource."""
@@ -107,25 +119,33 @@ class Catalogue:
         if key[0] == EDS:
             return max(1, self._askers[key[1]])
         if key[0] == SDS:
-            return max(1, sum(kind == LDS for kind, _ in self._resources))
+            return max(1, len(self._resources[LDS]))
         return 1
 
     def askable(self) -> Collection[Key]:
         """Return everything that can be asked for."""
-        return [key for key in self._resources if key[0] not in ALL_AT_ONCE] + [(k, "") for k in ALL_AT_ONCE]
+        single = [
+            (kind, name)
+            for kind, all_known in self._resources.items()
+            if kind not in ALL_AT_ONCE
+            for name in all_known
+        ]
+        return single + [(kind, "") for kind in ALL_AT_ONCE]
 
     def _one(self, key: Key) -> Versioned | None:
-        found = self._resources.get(key)
+        kind, name = key
+        found = self._resources[kind].get(name)
         if found is None:
             return None
-        _, version, body = found
-        return Versioned(version, _response(key[0], version, [body]), {key[1]: version})
+        return Versioned(found.version, _response(kind, found.version, [found.body]), {name: found.version})
 
     def _all_of(self, kind: str) -> Versioned:
-        items = {name: found for (each, name), found in sorted(self._resources.items()) if each == kind}
-        versions = {name: found[1] for name, found in items.items()}
+        items = dict(sorted(self._resources[kind].items()))
+        versions = {name: found.version for name, found in items.items()}
         version = hashlib.blake2b(orjson.dumps(versions), digest_size=8).hexdigest()
-        return Versioned(version, _response(kind, version, [found[2] for found in items.values()]), versions)
+        return Versioned(
+            version, _response(kind, version, [found.body for found in items.values()]), versions
+        )
 
 
 def _response(kind: str, version: str, bodies: list[bytes]) -> bytes:
