@@ -236,6 +236,19 @@ def test_a_route_waits_for_connections_whose_loss_is_on_its_way(proxy: Proxy, en
     assert envoy.ask(route, 3.03)
 
 
+def test_a_route_that_lets_less_in_waits_for_nothing_a_moment_after_a_raise(
+    proxy: Proxy, envoy: Envoy
+) -> None:
+    proxy.give(limited(1, routes=1), 2.0)
+    proxy.give(limited(2, routes=2), 3.0)
+    assert proxy.runtime_goes_first(LAYER, 3.05)
+    proxy.give(limited(1, routes=1), 3.1)
+    assert not proxy.runtime_goes_first(LAYER, 3.1), (
+        "one that is let in and finds no connection waits for ever"
+    )
+    assert envoy.ask((RDS, "prod_chat"), 3.1)
+
+
 def test_a_route_does_not_wait_for_ever_for_connections(proxy: Proxy, envoy: Envoy) -> None:
     proxy.give(limited(1, routes=1), 2.0)
     proxy.give(limited(2, routes=2), 3.0)

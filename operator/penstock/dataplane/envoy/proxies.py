@@ -53,8 +53,10 @@ class Proxy:
         before = {name: self.catalogue.resource((RTDS, name)) for name in RUNTIME_LAYERS}
         changed = self.catalogue.update(snapshot, now)
         for name, layer in before.items():
-            if (RTDS, name) in changed and _raises(layer, self.catalogue.resource((RTDS, name))):
-                self._runtime_first_until[name] = now + RUNTIME_FIRST_SECONDS
+            if (RTDS, name) not in changed:
+                continue
+            raises = _raises(layer, self.catalogue.resource((RTDS, name)))
+            self._runtime_first_until[name] = now + RUNTIME_FIRST_SECONDS if raises else 0.0
         for key in changed:
             answer, has = self.catalogue.answer(key), self.subscriptions.get(key)
             if answer is None:
