@@ -1,8 +1,13 @@
 """Plugins of the whole suite, and how property tests run in it."""
 
 import os
+import signal
 
 from hypothesis import settings
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and with it the commands under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Values that are frozen by mypy alone are frozen by Python too while tests run (penstock.model.value).
 os.environ.setdefault("PENSTOCK_FROZEN_VALUES", "1")
