@@ -84,6 +84,14 @@ def test_the_echo_acknowledges(proxy: Proxy, envoy: Envoy) -> None:
     assert proxy.is_current
 
 
+def test_a_cluster_asked_for_by_its_name_is_held_and_keeps_nobody_behind(proxy: Proxy, envoy: Envoy) -> None:
+    assert not envoy.ask((CDS, "prod_chat"), 2.0)
+    assert proxy.is_current
+    proxy.give(snapshot(clusters=1), 3.0)
+    envoy.take_all(3.0)
+    assert proxy.is_current
+
+
 def test_a_lost_answer_is_sent_again(proxy: Proxy, envoy: Envoy) -> None:
     proxy.give(snapshot(routes=1), 2.0)
     assert envoy.ask((RDS, "prod_chat"), 2.0, lose=True)

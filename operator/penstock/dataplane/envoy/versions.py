@@ -67,7 +67,6 @@ class Catalogue:
                     changed.add((kind, name))
         changed |= self._let_go(snapshot, now)
         kinds = {key[0] for key in changed}
-        changed = {key for key in changed if key[0] not in ALL_AT_ONCE}
         changed |= {(kind, "") for kind in ALL_AT_ONCE if kind in kinds or (kind, "") not in self._answers}
         if CDS in kinds:
             self._askers = Counter(
@@ -107,10 +106,13 @@ class Catalogue:
         return None if known is None else known.resource
 
     def answer(self, key: Key) -> Versioned | None:
-        """Return what to answer; None where there is no such resource."""
+        """Return what to answer; None for what is not there, or is given with all of its type only."""
+        kind, name = key
+        if name and kind in ALL_AT_ONCE:
+            return None
         known = self._answers.get(key)
         if known is None:
-            known = self._all_of(key[0]) if not key[1] and key[0] in ALL_AT_ONCE else self._one(key)
+            known = self._all_of(kind) if kind in ALL_AT_ONCE else self._one(key)
             if known is not None:
                 self._answers[key] = known
         return known
