@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.raw_http import KeepAlive, request_bytes
@@ -79,7 +79,7 @@ class Gateway:
     pid: int
     #: Held while the statistics are read, and from a change to its effect: the operator publishes as soon as
     #: it has read, and reads again a second later.
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reading: asyncio.Lock
 
     def publish(self, routes: Sequence[RouteState]) -> None:
         """Serve these routes from now on."""
@@ -106,26 +106,24 @@ async def running_gateway() -> AsyncIterator[Gateway]:
         plane = await server.start()
         plane.publish(GROUP, [])
         envoy = EnvoyProcess(Path(directory), server.port, group=GROUP)
-        readers: list[asyncio.Task[None]] = []
+        reading = asyncio.Lock()
+        reader = asyncio.create_task(_read_every_second(plane, reading))
         try:
             await envoy.start()
             assert envoy.process is not None
-            gateway = Gateway(plane, envoy.process.pid)
-            readers.append(asyncio.create_task(_read_every_second(gateway)))
-            yield gateway
+            yield Gateway(plane, envoy.process.pid, reading)
         finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
             await envoy.stop()
             await server.kill()
 
 
-async def _read_every_second(gateway: Gateway) -> None:
+async def _read_every_second(plane: EnvoyDataPlane, reading: asyncio.Lock) -> None:
     while True:
         await asyncio.sleep(1.0)
-        async with gateway.reading:
-            await gateway.plane.read(time.time())
+        async with reading:
+            await plane.read(time.time())
 
 
 def route(

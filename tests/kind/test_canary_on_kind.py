@@ -33,8 +33,6 @@ def with_canary(body: dict[str, Any], **canary: Any) -> dict[str, Any]:
         "canary": WIDE | canary,
     }
     body["spec"]["slo"] = {"ttft": {"p95": "1s"}, "availabilityPercent": "90"}
-    # An engine that the machine halts for a second is full, and a full pool sheds; that is not judged here.
-    body["spec"]["admission"] = {"policy": "Off"}
     return body
 
 
