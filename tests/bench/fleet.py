@@ -39,9 +39,11 @@ NAMESPACE = "fleet"
 READY = 2
 RATE = 20.0
 TICK_SECONDS = 5.0
-FEWEST_SETTLING = 28  # a minute until the engine's speed is believed, and one until numbers are shown again
-QUIET_TICKS = 6
-MOST_SETTLING = 20  # times six ticks
+FEWEST_SETTLING = (
+    120  # a fitted engine is news: 20 looks at its speed, one every fourth tick, and what follows
+)
+QUIET_TICKS = 12
+MOST_SETTLING = 10  # times as long
 GOALS = {"p99 tick (s)": 1.0, "RSS (MiB)": 512.0, "queries per tick": 12.0, "warm writes": 0.0}
 CRD = Path(__file__).parents[2] / "crds" / "serving.penstock.dev_inferenceservices.yaml"
 CORES = os.sched_getaffinity(0)
@@ -191,7 +193,7 @@ async def _phases(
         tick = await _ticks(fleet, process, 1)
     start_up = time.monotonic() - began
     # Learn the lengths of all services (500 a tick), solve tables, write the first statuses.
-    await _ticks(fleet, process, max(FEWEST_SETTLING, len(fleet.names) // 500))
+    await _ticks(fleet, process, FEWEST_SETTLING)
     # ... and the first rounded numbers, from 60 s after those on and some at each tick.
     for _ in range(MOST_SETTLING):
         if not (await _ticks(fleet, process, QUIET_TICKS)).writes:

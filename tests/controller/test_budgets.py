@@ -8,6 +8,7 @@ import pytest
 
 from fakes.gateway_world import GatewayWorld, routed_chat
 from fakes.world import World, chat
+from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.budgets import EVERY_SECONDS, Budgets
 from penstock.metrics_source.base import DEFAULT_LIMITS, ErrorKind, QueryError, QueryLimits, QueryResult
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
@@ -44,7 +45,7 @@ class Counting:
         for _ in range(count // 5):
             await self.world.run(EVERY_SECONDS)
             states = self.world.loop.states
-            budgets = Budgets(self.prometheus, SETTINGS, states)  # type: ignore[arg-type]
+            budgets = Budgets(self.prometheus, SETTINGS, states, BetweenTicks())  # type: ignore[arg-type]
             watched = [state.watched for state in states.values() if state.watched is not None]
             await budgets.once(watched, self.world.now)
 
@@ -106,7 +107,7 @@ async def test_what_gateways_turn_away_spends_the_availability() -> None:
     prometheus = Histograms()
     prometheus.up = False  # gateways are read by ourselves
     await world.seconds(300)
-    budgets = Budgets(prometheus, SETTINGS, world.loop.states)  # type: ignore[arg-type]
+    budgets = Budgets(prometheus, SETTINGS, world.loop.states, BetweenTicks())  # type: ignore[arg-type]
     await budgets.once([state.watched for state in world.loop.states.values() if state.watched], world.now)
     await world.seconds(120)
     shown = next(each for each in world.status["objectives"] if each["name"] == "availability")

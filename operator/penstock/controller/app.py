@@ -23,6 +23,7 @@ from aiohttp import web
 
 from penstock.controller.adopted_arms import AdoptedArms
 from penstock.controller.apply import ScaleWriter
+from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.budgets import Budgets
 from penstock.controller.cache import FleetCache
 from penstock.controller.canaries import Canaries
@@ -228,7 +229,8 @@ class Operator:
             # By label and without gateways nobody asks for addresses: 10,000 services' worth of memory.
             endpoints=endpoints if serves or pods_identify else None,
         )
-        self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces)
+        gap = BetweenTicks()
+        self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces, gap)
         status = StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics)
         self._stack.push_async_callback(status.events.close)
         scale = ScaleWriter(kube, InFlight(source, series).by_pod)
@@ -253,13 +255,14 @@ class Operator:
             ),
             states,
             dry_run=settings.dry_run,
+            gap=gap,
         )
         self._stack.push_async_callback(self._loop.statuses.close)
         weights = RouteWeights(HttpRoutes(kube), self._cache, states, asked)
         self._parts = {
             "ticks": self._loop.run,
             "routes": partial(weights.run, settings.tick_seconds),
-            "budgets": Budgets(source, series, states).run,
+            "budgets": Budgets(source, series, states, gap).run,
         }
         if gateways is not None:
             self._traffic = await gateways.start(

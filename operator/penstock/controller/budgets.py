@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
+from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.service_state import ServiceState
 from penstock.metrics_source.base import MetricsSource, QueryError
 from penstock.metrics_source.identity import SeriesSettings, Watched
@@ -38,10 +39,12 @@ class Budgets:
         source: MetricsSource,
         settings: SeriesSettings,
         states: Mapping[ServiceKey, ServiceState],
+        gap: BetweenTicks,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._source, self._settings, self._states, self._clock = source, settings, states, clock
+        self._gap = gap
 
     async def run(self) -> None:
         """Count until cancelled."""
@@ -51,6 +54,7 @@ class Budgets:
             await asyncio.sleep(until + later - self._clock())
             shards = self._shards()
             for shard in shards:
+                await self._gap.come()
                 try:
                     await self.once(shard, until)
                 except Exception:

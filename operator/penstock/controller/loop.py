@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from penstock.controller.apply import ScaleWriter
+from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.cache import NO_PODS, KnownService
 from penstock.controller.canaries import Canaries
 from penstock.controller.decision_counts import count_changes, count_verdict
@@ -72,6 +73,7 @@ class ControlLoop:
         *,
         dry_run: bool = False,
         clock: Callable[[], float] = time.time,
+        gap: BetweenTicks | None = None,
     ) -> None:
         self._parts = parts
         self._dry_run = dry_run
@@ -79,7 +81,8 @@ class ControlLoop:
         # Shared with the task that tells gateways what was decided here.
         self.cache = parts.context.cache
         self.states: dict[ServiceKey, ServiceState] = {} if states is None else states
-        self.statuses = StatusOutbox(parts.status)
+        self.gap = gap or BetweenTicks()
+        self.statuses = StatusOutbox(parts.status, self.gap)
         self._past = PastRates(parts.collector, parts.context.times)
         self.succeeded_at: float | None = None  # monotonic, as the next one
         self.targets_set_at = 0.0  # in the last tick
@@ -93,7 +96,8 @@ class ControlLoop:
             backlog = self.statuses.waiting
             metrics.tick_lag_seconds.set(max(0.0, began - due))
             try:
-                await self.tick(self._clock())
+                with self.gap.tick():
+                    await self.tick(self._clock())
                 metrics.ticks.labels("ok").inc()
                 self.succeeded_at = time.monotonic()
             except Exception:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.cache import FleetCache
 from penstock.controller.handlers import Feed
 from penstock.kube.api import (
@@ -46,9 +47,11 @@ class Relister:
         watched: Sequence[Feed],
         metrics: OperatorMetrics,
         namespaces: Sequence[str],
+        gap: BetweenTicks,
     ) -> None:
         self._kube, self._cache, self._watched, self._metrics = kube, cache, watched, metrics
         self._namespaces = namespaces or ("",)
+        self._gap = gap
         self.complete = asyncio.Event()
         self.problem = "the first listing has not ended"
 
@@ -98,6 +101,7 @@ class Relister:
         """Feed all objects of a type; return their namespaces and names."""
         names: set[tuple[str, str]] = set()
         async for page in self._kube.pages(feed.resource, namespace):
+            await self._gap.come()
             for body in page:
                 feed.see(body)
                 names.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.cache import KnownService
 from penstock.controller.service_state import ServiceState
 from penstock.controller.show import StatusWriter
@@ -35,8 +36,8 @@ class PendingStatus:
 class StatusOutbox:
     """Takes statuses at once and writes them soon, in the order in which they came."""
 
-    def __init__(self, status: StatusWriter) -> None:
-        self._status = status
+    def __init__(self, status: StatusWriter, gap: BetweenTicks) -> None:
+        self._status, self._gap = status, gap
         self._waiting: dict[ServiceKey, PendingStatus] = {}
         self._written: set[ServiceKey] = set()  # being written just now
         self._writers: set[asyncio.Task[None]] = set()
@@ -82,6 +83,9 @@ class StatusOutbox:
     async def _write(self) -> None:
         """Write until nothing waits. A defect of one service stops nobody else's status."""
         while self._waiting:
+            await self._gap.come()
+            if not self._waiting:
+                break  # another writer took the last one
             key = next(iter(self._waiting))
             pending = self._waiting.pop(key)
             self._written.add(key)
