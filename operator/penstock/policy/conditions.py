@@ -12,7 +12,7 @@ from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
-from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, TargetRef, WorkloadType
+from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, WorkloadType
 from penstock.policy import wording
 from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
@@ -50,7 +50,7 @@ def findings(
     `canary` what ``policy/canary_conditions.py`` did.
     """
     if refusal is None and seen.pool is not None and not seen.conflict:
-        ready, accepted = _in_order(spec.mode, spec.target)
+        ready, accepted = _in_order(spec.mode, spec.target.kind, spec.target.name)
     else:
         accepted = _accepted(spec, seen, refusal)
         ready = _ready(spec, accepted)
@@ -84,9 +84,11 @@ def not_accepted(reason: str, message: str) -> tuple[Finding, ...]:
     )
 
 
+# By strings and numbers, here and below: a dataclass as the key is hashed in a microsecond.
 @lru_cache(maxsize=32_768)
-def _in_order(mode: Mode, target: TargetRef) -> tuple[Finding, Finding]:
+def _in_order(mode: Mode, kind: str, name: str) -> tuple[Finding, Finding]:
     """Return Ready and Accepted of a service without any trouble: the same ones at every tick."""
+    target = f"{kind}/{name}"
     does = {
         Mode.ENFORCE: ("Enforcing", f"replicas of {target} follow the decision"),
         Mode.OBSERVE: ("Observing", f"decisions are published, {target} is not touched"),
@@ -115,13 +117,13 @@ def _accepted(spec: ServiceSpec, seen: Observation, refusal: tuple[str, str] | N
     if seen.conflict:
         message = f"{seen.conflict} scales {spec.target} and goes on doing so in mode {spec.mode}"
         return Finding("Accepted", Status.TRUE, "OtherAutoscaler", message)
-    return _in_order(spec.mode, spec.target)[1]
+    return _in_order(spec.mode, spec.target.kind, spec.target.name)[1]
 
 
 def _ready(spec: ServiceSpec, accepted: Finding) -> Finding:
     if accepted.status is not Status.TRUE:
         return Finding("Ready", Status.FALSE, "NotAccepted", f"{accepted.reason}: see condition Accepted")
-    return _in_order(spec.mode, spec.target)[0]
+    return _in_order(spec.mode, spec.target.kind, spec.target.name)[0]
 
 
 def _metrics_available(seen: Observation, estimate: Estimate, window_seconds: float) -> Finding:
@@ -156,7 +158,7 @@ def _objectives_met(
     unknown: list[str] = []
     allowed_ratio = RECOVERY_RATIO if missed_before else 1.0
     for objective in spec.slo.objectives:
-        name, limit = _words(objective)
+        name, limit = _words(objective.metric, objective.percentile, objective.seconds)
         reading = measured(load, objective)
         if reading is None or reading.value is None:
             unknown.append(f"{name} is not measured")
@@ -172,9 +174,9 @@ def _objectives_met(
 
 
 @lru_cache(maxsize=4096)
-def _words(objective: Objective) -> tuple[str, str]:
+def _words(metric: Metric, percentile: float, seconds: float) -> tuple[str, str]:
     """Return an objective's name and limit; a fleet has a handful of them, and asks at every tick."""
-    return wording.objective(objective), wording.seconds(objective.seconds)
+    return wording.objective(Objective(metric, percentile, seconds)), wording.seconds(seconds)
 
 
 def _scaling_limited(

@@ -13,7 +13,6 @@ from penstock.policy.calibration import (
     Contradiction,
     Stage,
 )
-from penstock.policy.step_factors import StepFactors
 
 MODEL_TRUSTED = ConditionType.MODEL_TRUSTED.value
 NO_MODEL = Finding(
@@ -28,16 +27,17 @@ def model_finding(memory: CalibrationMemory) -> Finding:
     """Return the condition of a service whose engine has a profile."""
     if memory.distrusted and memory.contradiction is not None:
         return _distrusted(memory.contradiction)
-    return _trusted(memory.stage, memory.in_force)
+    factors = memory.in_force
+    return _trusted(memory.stage, factors.overhead, factors.compute, factors.memory)
 
 
 @lru_cache(maxsize=4096)
-def _trusted(stage: Stage, factors: StepFactors) -> Finding:
+def _trusted(stage: Stage, overhead: float, compute: float, memory: float) -> Finding:
     messages = {
         Stage.PROFILE: "the profile's numbers as they are: too little was measured to correct them",
-        Stage.SCALAR: f"every step takes {factors.compute:.3g} x as long as the profile says",
-        Stage.FITTED: f"of the profile's times, overhead x {factors.overhead:.3g}, "
-        f"compute x {factors.compute:.3g}, memory x {factors.memory:.3g}",
+        Stage.SCALAR: f"every step takes {compute:.3g} x as long as the profile says",
+        Stage.FITTED: f"of the profile's times, overhead x {overhead:.3g}, "
+        f"compute x {compute:.3g}, memory x {memory:.3g}",
     }
     return Finding(MODEL_TRUSTED, Status.TRUE, stage.value, messages[stage])
 
