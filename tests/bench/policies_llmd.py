@@ -28,7 +28,8 @@ FLOOR, MOST = 3, 8
 AFTERWARDS_SECONDS = 1800.0  # to come back to the floor
 DRAWS = (1, 2, 3, 4, 5)  # of lengths and scrape offsets: how much of a figure is luck
 DRAWN = ("penstock", "slo-keda", "hpa-max", "clairvoyant")
-SHORT_WINDOW_SECONDS = 60.0  # ours with that beside the default of five minutes
+# Ours beside the default of five minutes: with a short one, and with what the published policy's HPA waits.
+SHORT_WINDOW_SECONDS, PUBLISHED_WINDOW_SECONDS = 60.0, 180.0
 LENGTH_SPREAD = 0.1  # "about" 4000 and 1000: uniform within a tenth
 PUBLISHED = (0.958, 5.93)
 # The figure is theirs to 1 point of attainment and a twentieth of a replica; more than that and the
@@ -84,8 +85,17 @@ def measure(store: Store, *, quick: bool) -> list[Figure]:
     scenario = published_profile()
     chosen = ("penstock", "slo-keda", "hpa-max", "clairvoyant") if quick else names()
     rows = [store.run(SECTION, scenario, name, until=back_at_floor) for name in chosen]
-    short: dict[str, float] = {"scale_down_window_seconds": SHORT_WINDOW_SECONDS}
-    rows.append(store.run(SECTION, scenario, "penstock", tuning=short, until=back_at_floor))
+    waiting = {
+        seconds: store.run(
+            SECTION,
+            scenario,
+            "penstock",
+            tuning={"scale_down_window_seconds": seconds},
+            until=back_at_floor,
+        )
+        for seconds in (SHORT_WINDOW_SECONDS, PUBLISHED_WINDOW_SECONDS)
+    }
+    rows += waiting.values()
     full = store.run(SECTION, scenario, "static 8", make=lambda _: Static(MOST), until=back_at_floor)
     rows.append(full)
     print_grid(
@@ -96,6 +106,7 @@ def measure(store: Store, *, quick: bool) -> list[Figure]:
     print_grid(f"(a) {len(DRAWS)} draws: mean (range)", ["SLO met %", "replicas"], _draws(store))
     by_name = {each.policy: each for each in rows if not each.tuning}
     ours, theirs = by_name["penstock"], by_name["slo-keda"]
+    alike = waiting[PUBLISHED_WINDOW_SECONDS]
     figures = [
         Figure("(a) llm-d", f"published policy reproduced: attainment off {100 * PUBLISHED[0]:.1f} % by",
                100 * abs(theirs.attainment - PUBLISHED[0]), "points", SIMULATION,
@@ -104,7 +115,13 @@ def measure(store: Store, *, quick: bool) -> list[Figure]:
                abs(theirs.average - PUBLISHED[1]), "replicas", SIMULATION, (Goal.AT_MOST, REPRODUCED[1])),
         Figure("(a) llm-d", "ours: SLO met", 100 * ours.attainment, "%", SIMULATION),
         Figure("(a) llm-d", "ours: average replicas", ours.average, "", SIMULATION),
-        Figure("(a) llm-d", "ours: >= 97 % at <= 5.9, or >= 95.8 % at <= 5.3 (1: yes)",
+        Figure("(a) llm-d", "ours, scaleDownWindow as published (180 s): SLO met",
+               100 * alike.attainment, "%", SIMULATION),
+        Figure("(a) llm-d", "ours, scaleDownWindow as published: average replicas",
+               alike.average, "", SIMULATION),
+        Figure("(a) llm-d", "that: >= 97 % at <= 5.9, or >= 95.8 % at <= 5.3 (1: yes)",
+               float(dominates(alike)), "", SIMULATION, (Goal.EXACTLY, 1.0)),
+        Figure("(a) llm-d", "the same with the default, five minutes (1: yes)",
                float(dominates(ours)), "", SIMULATION, (Goal.EXACTLY, 1.0)),
     ]  # fmt: skip
     print_figures(figures, "(a) llm-d's published profile")
@@ -120,9 +137,10 @@ def dominates(result: Result) -> bool:
 def _draws(store: Store) -> list[tuple[str, list[str]]]:
     """Return the lines of a few policies over all draws of the load."""
     rows = []
-    for name in DRAWN:
+    as_published: dict[str, float] = {"scale_down_window_seconds": PUBLISHED_WINDOW_SECONDS}
+    for name, tuning in (("penstock", as_published), *((each, {}) for each in DRAWN)):
         results = [
-            store.run(SECTION, published_profile(draw), name, until=back_at_floor, seed=draw)
+            store.run(SECTION, published_profile(draw), name, tuning=tuning, until=back_at_floor, seed=draw)
             for draw in DRAWS
         ]
         attained, average = [100 * each.attainment for each in results], [each.average for each in results]
@@ -130,12 +148,13 @@ def _draws(store: Store) -> list[tuple[str, list[str]]]:
             f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
             for values in (attained, average)
         ]
-        rows.append((results[0].title, cells))
+        rows.append((_row(results[0])[0], cells))
     return rows
 
 
 def _row(result: Result) -> tuple[str, list[str]]:
-    window = ", scaleDownWindow 1 min" if result.tuning else ""
+    seconds = result.tuning.get("scale_down_window_seconds")
+    window = "" if seconds is None else f", scaleDownWindow {seconds / 60:g} min"
     return (result.title or result.policy) + window, [
         f"{100 * result.attainment:.2f}",
         f"{result.average:.2f}",
