@@ -68,6 +68,15 @@ class FleetCache:
     _slices: dict[tuple[str, str], dict[str, frozenset[str]]] = field(default_factory=dict)
     _service_of: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    def is_current(self, body: Object) -> bool:
+        """Whether an InferenceService is known as it is listed, or newer: nothing of it was missed."""
+        metadata = body["metadata"]
+        known = self.services.get(ServiceKey(metadata["namespace"], metadata["name"]))
+        if known is None or known.uid != metadata["uid"]:
+            return "deletionTimestamp" in metadata
+        version = str(metadata.get("resourceVersion", ""))
+        return known.resource_version == version or _older(body, known.resource_version)
+
     def see_service(self, body: Object) -> None:
         """Take in an InferenceService; an unreadable spec becomes a value, not an error."""
         metadata = body["metadata"]

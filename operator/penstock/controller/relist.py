@@ -24,7 +24,6 @@ from penstock.kube.api import (
     Object,
     Resource,
 )
-from penstock.model.spec import ServiceKey
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
@@ -68,12 +67,13 @@ class Relister:
 
     async def pass_over(self) -> None:
         """List every type once, repair what differs."""
-        before = self._versions()
+        before = list(self._cache.services)
         listed: set[tuple[str, str]] = set()
+        missed = 0
         for feed in self._watched:
             for namespace in self._namespaces:
                 try:
-                    names = await self._see_all(feed, namespace)
+                    names, news = await self._see_all(feed, namespace)
                 except NotFound:
                     if feed.resource is INFERENCE_SERVICES:
                         raise KubeError("the InferenceService CRD is not installed: apply crds/") from None
@@ -84,29 +84,27 @@ class Relister:
                     raise
                 if feed.resource is INFERENCE_SERVICES:
                     listed |= names
+                    missed += news
                 self._metrics.cache_objects.labels(feed.resource.plural).set(len(names))
-        for key in [key for key in before if (key.namespace, key.name) not in listed]:
-            self._cache.forget_service(key.namespace, key.name)
-        if self.complete.is_set():
-            after = self._versions()
-            drift = sum(after.get(key) != before.get(key) for key in before.keys() | after.keys())
-            if drift:
-                # Events on their way explain a few; a watch that is dead shows at every pass.
-                self._metrics.cache_drift.inc(drift)
-                log.warning("the listing knew more than the watch", objects=drift)
+        for key in before:
+            if key in self._cache.services and (key.namespace, key.name) not in listed:
+                self._cache.forget_service(key.namespace, key.name)
+                missed += 1
+        if self.complete.is_set() and missed:
+            # Events on their way explain a few; a watch that is dead shows at every pass.
+            self._metrics.cache_drift.inc(missed)
+            log.warning("the listing knew more than the watch", objects=missed)
         self.complete.set()
         self.problem = ""
 
-    async def _see_all(self, feed: Feed, namespace: str) -> set[tuple[str, str]]:
-        """Feed all objects of a type; return their namespaces and names."""
+    async def _see_all(self, feed: Feed, namespace: str) -> tuple[set[tuple[str, str]], int]:
+        """Feed all objects of a type; return their namespaces and names, and how many services were news."""
         names: set[tuple[str, str]] = set()
+        news = 0
         async for page in self._kube.pages(feed.resource, namespace):
             await self._gap.come()
             for body in page:
+                news += feed.resource is INFERENCE_SERVICES and not self._cache.is_current(body)
                 feed.see(body)
                 names.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))
-        return names
-
-    def _versions(self) -> dict[ServiceKey, str]:
-        """Return the version of every InferenceService in the cache."""
-        return {key: known.resource_version for key, known in self._cache.services.items()}
+        return names, news

@@ -1,0 +1,118 @@
+"""Listing everything now and then finds what a watch that has ended without a sound did not tell."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from penstock.controller.between_ticks import BetweenTicks
+from penstock.controller.cache import FleetCache
+from penstock.controller.handlers import feeds
+from penstock.controller.relist import Relister
+from penstock.kube.api import INFERENCE_SERVICES, Forbidden, KubeError, NotFound, Object, Resource
+from penstock.model.spec import ServiceKey
+from penstock.telemetry.metrics import OperatorMetrics
+
+
+def listed(name: str, version: int, **metadata: str) -> Object:
+    about = {"namespace": "prod", "name": name, "uid": name, "generation": 1, "resourceVersion": str(version)}
+    return {"metadata": about | metadata, "spec": {}}
+
+
+class Listing:
+    """Answers with `services`, two a page; `between` is called after each page."""
+
+    def __init__(self, *services: Object) -> None:
+        self.services = list(services)
+        self.refused: dict[str, KubeError] = {}
+        self.between: Callable[[], None] = lambda: None
+
+    async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Object]]:
+        if resource.plural in self.refused:
+            raise self.refused[resource.plural]
+        found = self.services if resource is INFERENCE_SERVICES else []
+        for first in range(0, len(found), 2):
+            yield found[first : first + 2]
+            self.between()
+
+
+class Watching:
+    """A cache that is listed again."""
+
+    def __init__(self, *services: Object, has_keda: bool = False) -> None:
+        self.cache, self.metrics, self.api = FleetCache(), OperatorMetrics(), Listing(*services)
+        watched = feeds(self.cache, pods_identify=False, has_keda=has_keda, endpoints=None)
+        self.relister = Relister(self.api, self.cache, watched, self.metrics, (), BetweenTicks())
+
+    @property
+    def missed(self) -> float:
+        return float(self.metrics.registry.get_sample_value("penstock_cache_drift_total") or 0.0)
+
+    def names(self) -> set[str]:
+        return {key.name for key in self.cache.services}
+
+
+async def test_the_first_listing_fills_the_cache_and_misses_nothing() -> None:
+    watching = Watching(listed("a", 1), listed("b", 2), listed("c", 3))
+    assert not watching.relister.complete.is_set()
+    await watching.relister.pass_over()
+    assert watching.relister.complete.is_set()
+    assert (watching.names(), watching.missed) == ({"a", "b", "c"}, 0)
+
+
+@pytest.mark.parametrize(
+    ("now", "names", "missed"),
+    [
+        ([listed("a", 1), listed("b", 2)], {"a", "b"}, 0),
+        ([listed("a", 9), listed("b", 2)], {"a", "b"}, 1),
+        ([listed("a", 1), listed("b", 2), listed("c", 3)], {"a", "b", "c"}, 1),
+        ([listed("a", 1, uid="another"), listed("b", 2)], {"a", "b"}, 1),
+        ([listed("b", 2)], {"b"}, 1),
+        ([listed("b", 7, deletionTimestamp="2026-11-22T05:00:00Z")], set(), 2),
+    ],
+)
+async def test_what_the_watch_did_not_tell_is_repaired_and_counted(
+    now: list[Object], names: set[str], missed: int
+) -> None:
+    watching = Watching(listed("a", 1), listed("b", 2))
+    await watching.relister.pass_over()
+    watching.api.services = now
+    await watching.relister.pass_over()
+    assert (watching.names(), watching.missed) == (names, missed)
+
+
+async def test_what_the_watch_tells_while_everything_is_listed_was_not_missed() -> None:
+    watching = Watching(*(listed(name, 1) for name in "abcd"))
+    await watching.relister.pass_over()
+    cache = watching.cache
+
+    def told() -> None:
+        cache.see_service(listed("a", 5))
+        cache.see_service(listed("d", 5))  # its page, older by now, is still to come
+        cache.see_service(listed("e", 5))
+        cache.forget_service("prod", "b")
+
+    watching.api.between = told
+    watching.api.services = [listed(name, 1) for name in "abcd"]
+    await watching.relister.pass_over()
+    assert watching.missed == 0
+    assert cache.services[ServiceKey("prod", "d")].resource_version == "5"
+    assert watching.names() == {"a", "c", "d", "e"}
+
+
+async def test_without_the_crd_it_says_what_to_apply() -> None:
+    watching = Watching()
+    watching.api.refused["inferenceservices"] = NotFound("no such type", status=404)
+    with pytest.raises(KubeError, match="the InferenceService CRD is not installed: apply crds/"):
+        await watching.relister.pass_over()
+    assert not watching.relister.complete.is_set()
+
+
+@pytest.mark.parametrize("why", [NotFound("gone", status=404), Forbidden("not yours", status=403)])
+async def test_a_cluster_without_keda_is_listed_all_the_same(why: Any) -> None:
+    watching = Watching(listed("a", 1), has_keda=True)
+    watching.api.refused["scaledobjects"] = why
+    await watching.relister.pass_over()
+    assert watching.names() == {"a"}
