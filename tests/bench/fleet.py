@@ -39,9 +39,8 @@ NAMESPACE = "fleet"
 READY = 2
 RATE = 20.0
 TICK_SECONDS = 5.0
-FEWEST_SETTLING = (
-    120  # a fitted engine is news: 20 looks at its speed, one every fourth tick, and what follows
-)
+# A fitted engine is news: that takes 20 looks at its speed, one every fourth tick.
+FEWEST_SETTLING = 120
 QUIET_TICKS = 12
 MOST_SETTLING = 10  # times as long
 GOALS = {"p99 tick (s)": 1.0, "RSS (MiB)": 512.0, "queries per tick": 12.0, "warm writes": 0.0}
