@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.canary_ours import LIMITS, evidence
 from bench.canary_streams import SCRAPE_SECONDS, SCRAPES, cells, simulate
+from bench.drawing import file_pyplot
 from penstock.policy.canary_thresholds import thresholds
 
 RATE, LINES, RUNS = 5.0, 12, 200
@@ -18,13 +19,7 @@ AGAINST, FOR = "#b3322c", "#2b6cb0"
 
 def plot(path: Path, seed: int) -> None:
     """Draw log10 evidence against (to its threshold) and for (to its own) of a dozen canaries each."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    # The same file every time, and text as text: half the size.
-    mpl.rcParams.update({"svg.hashsalt": "penstock", "svg.fonttype": "none"})
-    from matplotlib import pyplot
-
+    pyplot = file_pyplot()
     decides = thresholds(LIMITS)
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 6.4), sharex=True, layout="constrained")
     minutes = (np.arange(SCRAPES) + 1) * SCRAPE_SECONDS / 60

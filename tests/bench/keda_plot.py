@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.drawing import file_pyplot
 from bench.keda_report import Period, Run, Seen, spread, values, within
 from bench.keda_systems import KEDA, PENSTOCK, Trial
 
@@ -27,13 +28,7 @@ def _run(line: dict[str, Any]) -> Run:
 
 def plot(runs: list[Run], trial: Trial, path: Path) -> None:
     """Draw the pods there were (solid) and the ready ones (dotted) of each run above the load."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    # The same file every time, and text as text: half the size.
-    mpl.rcParams.update({"svg.hashsalt": "penstock", "svg.fonttype": "none"})
-    from matplotlib import pyplot
-
+    pyplot = file_pyplot()
     figure, axes = pyplot.subplots(2, 1, figsize=(10, 5.6), sharex=True, sharey=True, layout="constrained")
     edges, rates = [0.0], [trial.steps[0][0]]
     for rate, seconds in trial.steps:

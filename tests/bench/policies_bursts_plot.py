@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.drawing import file_pyplot
 from bench.policies_run import Result
 
 SHARES = (
@@ -23,12 +24,7 @@ def shares_of(result: Result) -> tuple[float, float, float, float]:
 
 def plot_shares(path: Path, title: str, results: Mapping[str, Result]) -> None:
     """Draw the setups from above, in their order."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bursts"})  # small, and the same each time
-    from matplotlib import pyplot as plt
-
+    plt = file_pyplot()
     figure, axes = plt.subplots(figsize=(9, 0.36 * len(results) + 1.6))
     names = list(results)
     left = [0.0] * len(names)

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from bench.drawing import file_pyplot
 from bench.policies_run import OURS, Result
 
 # Named beside their points: colour, marker, where the name begins in points.
@@ -47,13 +48,7 @@ def default_cost(result: Result, attainment: float) -> float | None:
 
 def plot_frontiers(path: Path, title: str, by_policy: dict[str, Sequence[Result]]) -> None:
     """Draw attainment over replica-hours: ours and the bound named beside their points, peers in a legend."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    # The same file every time, and text as text: half the size.
-    mpl.rcParams.update({"svg.hashsalt": "penstock", "svg.fonttype": "none"})
-    from matplotlib import pyplot as plt
-
+    plt = file_pyplot()
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     peers = [name for name in by_policy if name not in NAMED]
     for number, name in enumerate(peers):
@@ -76,7 +71,7 @@ def plot_frontiers(path: Path, title: str, by_policy: dict[str, Sequence[Result]
     axes.grid(alpha=0.3)
     said = "peers, each at every value of its knob"
     axes.legend(fontsize=7, loc="lower right", ncols=2, title=said, title_fontsize=8)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 

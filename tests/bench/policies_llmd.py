@@ -12,11 +12,11 @@ import statistics
 import numpy as np
 
 from bench.dataplane_report import SIMULATION, Figure, Goal, print_figures, print_grid
-from bench.policies_run import Result, Store
+from bench.policies_run import OURS, Result, Store
 from penstock.model.profiles import profile_named
 from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.traffic import TrafficShape
-from penstock.sim.policies.registry import names
+from penstock.sim.policies.registry import KNOBS, names
 from penstock.sim.run import Run
 from penstock.sim.scenario import Objectives, Scenario, StartUp
 from penstock.sim.static import Static
@@ -30,6 +30,7 @@ DRAWS = (1, 2, 3, 4, 5)  # of lengths and scrape offsets: how much of a figure i
 DRAWN = ("penstock", "slo-keda", "hpa-max", "clairvoyant")
 # Ours beside the default of five minutes: with a short one, and with what the published policy's HPA waits.
 SHORT_WINDOW_SECONDS, PUBLISHED_WINDOW_SECONDS = 60.0, 180.0
+WINDOW, _ = KNOBS[OURS]  # the name of that setting
 LENGTH_SPREAD = 0.1  # "about" 4000 and 1000: uniform within a tenth
 PUBLISHED = (0.958, 5.93)
 # The figure is theirs to 1 point of attainment and a twentieth of a replica; more than that and the
@@ -85,17 +86,11 @@ def measure(store: Store, *, quick: bool) -> list[Figure]:
     scenario = published_profile()
     chosen = ("penstock", "slo-keda", "hpa-max", "clairvoyant") if quick else names()
     rows = [store.run(SECTION, scenario, name, until=back_at_floor) for name in chosen]
-    waiting = {
-        seconds: store.run(
-            SECTION,
-            scenario,
-            "penstock",
-            tuning={"scale_down_window_seconds": seconds},
-            until=back_at_floor,
-        )
+    short, alike = (
+        store.run(SECTION, scenario, OURS, tuning={WINDOW: seconds}, until=back_at_floor)
         for seconds in (SHORT_WINDOW_SECONDS, PUBLISHED_WINDOW_SECONDS)
-    }
-    rows += waiting.values()
+    )
+    rows += [short, alike]
     full = store.run(SECTION, scenario, "static 8", make=lambda _: Static(MOST), until=back_at_floor)
     rows.append(full)
     print_grid(
@@ -106,7 +101,6 @@ def measure(store: Store, *, quick: bool) -> list[Figure]:
     print_grid(f"(a) {len(DRAWS)} draws: mean (range)", ["SLO met %", "replicas"], _draws(store))
     by_name = {each.policy: each for each in rows if not each.tuning}
     ours, theirs = by_name["penstock"], by_name["slo-keda"]
-    alike = waiting[PUBLISHED_WINDOW_SECONDS]
     figures = [
         Figure("(a) llm-d", f"published policy reproduced: attainment off {100 * PUBLISHED[0]:.1f} % by",
                100 * abs(theirs.attainment - PUBLISHED[0]), "points", SIMULATION,
@@ -137,8 +131,9 @@ def dominates(result: Result) -> bool:
 def _draws(store: Store) -> list[tuple[str, list[str]]]:
     """Return the lines of a few policies over all draws of the load."""
     rows = []
-    as_published: dict[str, float] = {"scale_down_window_seconds": PUBLISHED_WINDOW_SECONDS}
-    for name, tuning in (("penstock", as_published), *((each, {}) for each in DRAWN)):
+    drawn: list[tuple[str, dict[str, float]]] = [(OURS, {WINDOW: PUBLISHED_WINDOW_SECONDS})]
+    drawn += [(name, {}) for name in DRAWN]
+    for name, tuning in drawn:
         results = [
             store.run(SECTION, published_profile(draw), name, tuning=tuning, until=back_at_floor, seed=draw)
             for draw in DRAWS
@@ -153,7 +148,7 @@ def _draws(store: Store) -> list[tuple[str, list[str]]]:
 
 
 def _row(result: Result) -> tuple[str, list[str]]:
-    seconds = result.tuning.get("scale_down_window_seconds")
+    seconds = result.tuning.get(WINDOW)
     window = "" if seconds is None else f", scaleDownWindow {seconds / 60:g} min"
     return (result.title or result.policy) + window, [
         f"{100 * result.attainment:.2f}",

@@ -51,3 +51,4 @@ async def test_a_status_is_written_when_the_tick_has_ended() -> None:
         assert (outbox.waiting, len(world.status_writes)) == (1, written)
     await outbox.settled()
     assert outbox.waiting == 0
+    assert world.loop.states[known.key].shown_findings is not None

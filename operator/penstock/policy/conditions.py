@@ -50,7 +50,7 @@ def findings(
     `canary` what ``policy/canary_conditions.py`` did.
     """
     if refusal is None and seen.pool is not None and not seen.conflict:
-        ready, accepted = _in_order(spec.mode, spec.target.kind, spec.target.name)
+        ready, accepted = _in_order(spec.mode, str(spec.target))
     else:
         accepted = _accepted(spec, seen, refusal)
         ready = _ready(spec, accepted)
@@ -86,9 +86,8 @@ def not_accepted(reason: str, message: str) -> tuple[Finding, ...]:
 
 # By strings and numbers, here and below: a dataclass as the key is hashed in a microsecond.
 @lru_cache(maxsize=32_768)
-def _in_order(mode: Mode, kind: str, name: str) -> tuple[Finding, Finding]:
+def _in_order(mode: Mode, target: str) -> tuple[Finding, Finding]:
     """Return Ready and Accepted of a service without any trouble: the same ones at every tick."""
-    target = f"{kind}/{name}"
     does = {
         Mode.ENFORCE: ("Enforcing", f"replicas of {target} follow the decision"),
         Mode.OBSERVE: ("Observing", f"decisions are published, {target} is not touched"),
@@ -117,13 +116,13 @@ def _accepted(spec: ServiceSpec, seen: Observation, refusal: tuple[str, str] | N
     if seen.conflict:
         message = f"{seen.conflict} scales {spec.target} and goes on doing so in mode {spec.mode}"
         return Finding("Accepted", Status.TRUE, "OtherAutoscaler", message)
-    return _in_order(spec.mode, spec.target.kind, spec.target.name)[1]
+    return _in_order(spec.mode, str(spec.target))[1]
 
 
 def _ready(spec: ServiceSpec, accepted: Finding) -> Finding:
     if accepted.status is not Status.TRUE:
         return Finding("Ready", Status.FALSE, "NotAccepted", f"{accepted.reason}: see condition Accepted")
-    return _in_order(spec.mode, spec.target.kind, spec.target.name)[0]
+    return _in_order(spec.mode, str(spec.target))[0]
 
 
 def _metrics_available(seen: Observation, estimate: Estimate, window_seconds: float) -> Finding:
