@@ -52,11 +52,11 @@ test-timed: venv
 	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' --numprocesses 2 --dist loadfile --durations=8 \
 	$(PYTEST_ARGS) || [ $$? = 5 ]
 
-# Mostly waiting: two clusters at a time, each with the tests of whole files. Their engines and clients go
-# by the clock, so what failed runs once more with the machine to itself; what fails there fails.
+# Mostly waiting: three clusters at a time, each takes the next test. Their engines and clients go by the
+# clock, so what failed runs once more with the machine to itself; what fails there fails.
 test-on-kind: export PENSTOCK_REQUIRE := $(findstring kind,$(PENSTOCK_REQUIRE))
 test-on-kind: venv
-	@$(BIN)/python -m pytest -m kind --numprocesses 2 --dist loadfile --durations=8 $(PYTEST_ARGS) && exit; \
+	@$(BIN)/python -m pytest -m kind --numprocesses 3 --dist worksteal --durations=8 $(PYTEST_ARGS) && exit; \
 	status=$$?; [ $$status = 5 ] && exit; [ $$status = 1 ] || exit $$status; \
 	echo "== kind: what failed beside other tests runs again alone (docs/adr/0014-kind-tests-twice.md)"; \
 	$(BIN)/python -m pytest -m kind --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS)

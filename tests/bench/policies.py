@@ -1,6 +1,6 @@
 """Ours and the peers' policies on the same load: attainment, replica-hours, what each part of ours is worth.
 
-    python tests/bench/policies.py [SECTION ..] [--quick] [--start-ups 120] [--peaks 16] [--out DIR] [--fresh]
+    python tests/bench/policies.py [SECTION ..] [--quick] [--start-ups 120] [--peaks 16] [--days] [--fresh]
 
 Sections: a (published llm-d profile), b (request traces), c (ablations), e (adversity), f (bursts). Results
 are kept in DIR (build/policies) as results.jsonl and results.csv; what is there is not run again, so a long
@@ -39,7 +39,7 @@ def main() -> int:
     )
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
     parser.add_argument("--quick", action="store_true", help="few policies, short traces")
-    parser.add_argument("--days", action="store_true", help="whole days instead of two hours around the peak")
+    parser.add_argument("--days", action="store_true", help="whole days besides two hours around their peak")
     parser.add_argument("--start-ups", type=float, nargs="+", default=START_UPS, metavar="SECONDS")
     parser.add_argument(
         "--peaks", type=int, nargs="+", default=(), metavar="N", help="larger pools, as 16 48"
@@ -60,9 +60,10 @@ def main() -> int:
         figures += policies_llmd.measure(store, quick=options.quick)
     if "b" in chosen:
         of_traces = policies_matched.measure(
-            store, options.traces, quick=options.quick, days=options.days, start_ups=options.start_ups
+            store, options.traces, quick=options.quick, start_ups=options.start_ups
         )
-        of_traces += policies_peaks.measure(store, options.traces, options.peaks) if options.peaks else []
+        if options.peaks or options.days:
+            of_traces += policies_peaks.measure(store, options.traces, options.peaks, days=options.days)
         print_figures(of_traces, "(b) request traces")
         figures += of_traces
     if "c" in chosen:

@@ -26,7 +26,7 @@ from penstock.traces.reading import Trace
 
 SECTION, TUNING_SECTION = "b", "tuning"
 SWEPT_START_UP = 120.0
-HOURS = 2.0  # of a day, around its peak; --days takes all of it
+HOURS = 2.0  # of a day, around its peak
 BOUNDS = ("static-peak", "static-mean", "clairvoyant")
 AIM = 0.95
 TUNED, TUNED_ALIKE = "tuned on other data", "ours tuned there too"
@@ -82,14 +82,14 @@ def tuned(store: Store) -> dict[str, dict[str, float]]:
 
 
 def measure(
-    store: Store, traces: Path, *, quick: bool, days: bool, start_ups: Sequence[float] = START_UPS
+    store: Store, traces: Path, *, quick: bool, start_ups: Sequence[float] = START_UPS
 ) -> list[Figure]:
     """Print a table for each workload; return the figures with their goals."""
     settings = {} if quick else tuned(store)
     figures, savings = [], _Savings()
     for workload, trace in available(traces):
         for start_up in (SWEPT_START_UP,) if quick else start_ups:
-            cut = None if days or trace.arrivals[-1] < 7200 else HOURS
+            cut = None if trace.arrivals[-1] < 3600 * HOURS else HOURS
             load = scenario(workload, trace, peak=4, start_up_seconds=start_up, hours=cut)
             swept = start_up == SWEPT_START_UP and not quick
             figures += _workload(store, load, workload, settings, swept, savings)

@@ -1,8 +1,8 @@
-"""(b) in larger pools: the two hours around a peak of 16 or 48 replicas, ours against the best three peers.
+"""(b) in larger pools, two hours around a peak of 16 or 48, and over whole days: ours, the best three peers.
 
 The best three are those whose frontier at a peak of 4 (`policies_matched`) reaches ours for the least; where
 fewer do, those that attain most follow. They run with documented defaults and as tuned on other data.
-A run at 48 is some five million requests, minutes of one core: `--peaks` is asked for, never run by itself.
+A run at 48 or of a day is millions of requests, minutes of one core: both only where `--peaks`, `--days` ask.
 """
 
 from __future__ import annotations
@@ -23,22 +23,28 @@ from bench.policies_matched import (
     sweep,
     tuned,
 )
-from bench.policies_run import Result, Store
+from bench.policies_run import SETTLING_SECONDS, Result, Store
 from bench.policies_traces import available, scenario
 from penstock.sim.scenario import Scenario
 
 SECTION, RIVALS = "b", 3
+SMALL = 4  # the peak at which all policies run
 
 
-def measure(store: Store, traces: Path, peaks: Sequence[int]) -> list[Figure]:
+def measure(store: Store, traces: Path, peaks: Sequence[int], *, days: bool) -> list[Figure]:
     """Print a table for each trace and peak; return what ours saves against the cheapest that matches."""
     settings, figures = tuned(store), []
     for workload, trace in available(traces):
         cut = None if trace.arrivals[-1] < 3600 * HOURS else HOURS
-        small = scenario(workload, trace, peak=4, start_up_seconds=SWEPT_START_UP, hours=cut)
+        spans = [(peak, cut) for peak in peaks] + ([(SMALL, None)] if days and cut is not None else [])
+        if not spans:
+            continue
+        small, *loads = (
+            scenario(workload, trace, peak=peak, start_up_seconds=SWEPT_START_UP, hours=hours)
+            for peak, hours in [(SMALL, cut), *spans]
+        )
         rivals = best_peers(store, small)
-        for peak in peaks:
-            load = scenario(workload, trace, peak=peak, start_up_seconds=SWEPT_START_UP, hours=cut)
+        for load in loads:
             ours = store.run(SECTION, load, OURS)
             theirs = [
                 store.run(SECTION, load, name, tuning=t) for name in rivals for t in ({}, settings[name])
@@ -46,7 +52,10 @@ def measure(store: Store, traces: Path, peaks: Sequence[int]) -> list[Figure]:
             bound = store.run(SECTION, load, "clairvoyant")
             table = {each.key: each for each in (ours, *theirs, bound)}.values()
             ranked = sorted(table, key=lambda each: -each.attainment)
-            print_grid(f"(b) {load.name}", COLUMNS, [row(each, bound) for each in ranked])
+            lines = [row(each, bound) for each in ranked]
+            for (_, cells), each in zip(lines, ranked, strict=True):
+                cells.append(f"{100 * each.settled:.2f}")
+            print_grid(f"(b) {load.name}", (*COLUMNS, f"SLO met % after {SETTLING_SECONDS:g} s"), lines)
             figures += _saving(load, ours, cheapest(theirs, ours.attainment))
     return figures
 

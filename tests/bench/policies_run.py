@@ -29,6 +29,7 @@ from penstock.sim.simulate import simulate
 SEED = 1
 OURS = "penstock"
 ABLATIONS = "c"  # the section in which every result is ours
+SETTLING_SECONDS = 300.0
 COST_PER_REPLICA_HOUR = 4.0  # USD, the example of theory.md
 
 
@@ -54,6 +55,8 @@ class Result:
     fallback_hours: float = 0.0
     admitted_met: float = math.nan  # of those that our own pool answered
     admitted_late: tuple[float, float] = (math.nan, math.nan)  # of these: beyond TTFT, beyond TPOT
+    # Of the requests after the first five minutes: what is ordered at the start is ready only then.
+    settled: float = math.nan
 
     @property
     def key(self) -> str:
@@ -168,7 +171,13 @@ def judged(run: Run, scenario: Scenario, until: float | None) -> Result:
         )
         if own.any()
         else (math.nan, math.nan),
+        settled=_settled(run, scenario),
     )
+
+
+def _settled(run: Run, scenario: Scenario) -> float:
+    later = scenario.arrivals_seconds >= SETTLING_SECONDS
+    return float(run.good(scenario.slo)[later].mean()) if later.any() else math.nan
 
 
 def _cell(value: Any) -> Any:

@@ -86,7 +86,7 @@ def test_without_prometheus_it_holds_and_says_so_and_recovers(cluster: Cluster) 
 def test_an_operator_killed_in_the_middle_of_a_scale_up_loses_nothing(cluster: Cluster) -> None:
     with cluster.namespace("killed") as namespace:
         cluster.apply(*deployment(namespace, replicas=1, startup_seconds=15), service(namespace))
-        cluster.apply(load(namespace, "2:35,7:90"))
+        cluster.apply(load(namespace, "2:35,10:90"))
         cluster.wait(
             "it scales up", lambda: cluster.replicas(namespace) >= 3, namespace=namespace, seconds=110
         )

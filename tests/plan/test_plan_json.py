@@ -238,3 +238,38 @@ def test_the_engine_s_flags_leave_half_as_much_again_as_the_gateway(
 
 def test_a_request_response_service_has_no_engine_flags(run: Run, service: Service) -> None:
     assert run("-f", service("classifier"), "--rate", 300, "-o", "json").plan["engine_flags"] == []
+
+
+ENVOY: dict[str, object] = {"type": "Envoy", "balancer": "Random"}
+
+
+@pytest.mark.parametrize(
+    ("routing", "admission", "replicas", "binding"),
+    [
+        (ENVOY, {}, 4, "availability"),
+        (ENVOY, {"policy": "Off"}, 3, "ttft.p95"),
+        ({"type": "None", "balancer": "Random"}, {}, 3, "ttft.p95"),
+    ],
+)
+def test_availability_sizes_a_pool_only_where_requests_are_refused(
+    run: Run,
+    service: Service,
+    routing: dict[str, object],
+    admission: dict[str, object],
+    replicas: int,
+    binding: str,
+) -> None:
+    file = service(
+        slo={"ttft": {"p95": "1s"}, "tpot": {"p95": "60ms"}, "availabilityPercent": "99.5"},
+        engine={"profile": {"type": "Named", "name": "llama-3.1-70b-h100-x2-fp8"}, "maxConcurrency": 8},
+        routing=routing,
+        admission=admission,
+    )
+    lengths = ("--input-tokens", 400, "--output-tokens", 60)
+    plan = run("-f", file, "--rate", 12, *lengths, "-o", "json").plan
+    assert (plan["replicas"], plan["binding"]) == (replicas, binding)
+    # What three would refuse is said either way.
+    three = run("-f", file, "--rate", 12, *lengths, "--replicas", 3, "-o", "json").plan
+    assert three["shed_fraction"] == pytest.approx(0.023, abs=0.002)
+    table = run("-f", file, "--rate", 12, *lengths).stdout
+    assert ("nobody is turned away" in table) is (binding != "availability")

@@ -60,9 +60,10 @@ JSON is one object: rate_per_second, replicas, replicas_with_spare, binding, uti
 Percentiles, utilization and shed_fraction are for `replicas`, without spare; rates per second. Costs are
 for replicas_with_spare, which is what is paid; a million tokens means output tokens of admitted requests.
 binding is the objective (ttft.p95), saturation, availability or minimum that one replica fewer
-would break, or that this count breaks. What does not apply is null; so are the latencies of a
-saturated pool, which have no bound. engine_flags limit one replica where no gateway does: c*
-running, 1.5 x (c* + q) held; none for request/response services.
+would break, or that this count breaks. Without routing.type Envoy nobody is turned away: availability
+does not bind, and shed_fraction is what admission would shed. What does not apply is null; so are the
+latencies of a saturated pool, which have no bound. engine_flags limit one replica where no gateway does:
+c* running, 1.5 x (c* + q) held; none for request/response services.
 
 \b
 Exit status: 0 planned; 2 the input cannot be planned; 3 no replica count keeps an objective;

@@ -47,7 +47,8 @@ class Plan:
         tokens = self.question.output_tokens_mean
         if tokens is None or not self.stable:
             return None
-        return self.rate_per_second * (1 - self.sizing.shed_fraction) * tokens
+        shed = self.sizing.shed_fraction if self.question.spec.turns_away else 0.0
+        return self.rate_per_second * (1 - shed) * tokens
 
     @property
     def cost_per_million_tokens(self) -> float | None:
@@ -95,7 +96,7 @@ def make_plan(question: Question, replicas: int | None) -> Plan:
     if replicas is not None:
         sizing = evaluate(
             question.model,
-            spec.slo,
+            question.slo,
             traffic.rate_per_second,
             replicas,
             balancer=question.balancer,
@@ -106,7 +107,7 @@ def make_plan(question: Question, replicas: int | None) -> Plan:
     try:
         sizing = size(
             question.model,
-            spec.slo,
+            question.slo,
             traffic.rate_per_second,
             balancer=question.balancer,
             arrivals=traffic.arrivals,

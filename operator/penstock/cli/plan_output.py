@@ -9,9 +9,10 @@ from rich.text import Text
 from penstock.cli.plan_answer import Plan, broken_sentence, objective_named
 from penstock.cli.plan_arithmetic import arithmetic_lines, limit_lines
 from penstock.cli.plan_chart import chart
-from penstock.cli.plan_question import Outcome
+from penstock.cli.plan_question import Outcome, Question
 from penstock.model.spec import Metric, Objective
 from penstock.policy import wording
+from penstock.policy.sizing import Sizing
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.distribution import Distribution
 
@@ -134,8 +135,7 @@ def _facts(plan: Plan) -> Table:
     rows.append(
         (
             "Utilization",
-            f"{sizing.prediction.utilization:.0%} of saturation; shed {sizing.shed_fraction:.2%}, "
-            f"{1 - question.spec.slo.availability_ratio:.2%} allowed",
+            f"{sizing.prediction.utilization:.0%} of saturation; {_shed(question, sizing)}",
         )
     )
     rows.append(
@@ -145,6 +145,12 @@ def _facts(plan: Plan) -> Table:
         )
     )
     return _pairs(rows)
+
+
+def _shed(question: Question, sizing: Sizing) -> str:
+    if not question.spec.turns_away:
+        return f"nobody is turned away (admission by gateways would shed {sizing.shed_fraction:.2%})"
+    return f"shed {sizing.shed_fraction:.2%}, {1 - question.spec.slo.availability_ratio:.2%} allowed"
 
 
 def _engine(plan: Plan) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 from penstock.cli.plan_fault import PlanFault
 from penstock.cli.plan_trace import WINDOW_SECONDS
 from penstock.model.profiles import UnknownProfile
-from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec
+from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec, Slo
 from penstock.policy.capacity_problem import resolve_engine
-from penstock.policy.sizing import Limits, admission_limits, percentile, worst
+from penstock.policy.sizing import Limits, admission_limits, percentile, sized_slo, worst
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.engine_model import EngineModel, PoolPrediction
 from penstock.queueing.engine_profile import EngineProfile
@@ -69,6 +69,11 @@ class Question:
     )
 
     @property
+    def slo(self) -> Slo:
+        """What a count has to keep."""
+        return sized_slo(self.spec.slo, turns_away=self.spec.turns_away)
+
+    @property
     def limits(self) -> Limits:
         """c* and q per replica."""
         return admission_limits(self.model, self.spec.slo)
@@ -103,7 +108,7 @@ class Question:
             queue_limit=limits.queue,
             balancer=self.balancer,
         )
-        broken = worst(self.spec.slo, prediction, shed)
+        broken = worst(self.slo, prediction, shed)
         return Outcome(replicas, rate_per_second, prediction, shed, broken)
 
     def shown_objective(self, binding: str) -> Objective:

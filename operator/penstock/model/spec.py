@@ -206,3 +206,8 @@ class ServiceSpec:
     def routing_type(self) -> RoutingType:
         """Return what is done in the request path."""
         return self.routing.type
+
+    @property
+    def turns_away(self) -> bool:
+        """Whether requests beyond a limit are refused, once enforced: only gateways of ours can."""
+        return self.routing.type is RoutingType.ENVOY and self.admission.policy is not AdmissionPolicy.OFF

@@ -111,6 +111,7 @@ def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> Capacit
         slo=spec.slo,
         balancer=spec.balancer,
         max_replicas=spec.replicas.max,
+        turns_away=spec.turns_away,
     )
 
 

@@ -13,7 +13,7 @@ from penstock.model.profiles import inline_profile, profile_named
 from penstock.model.spec import Balancer, EngineSpec, ProfileType, ServiceTime, Slo
 from penstock.policy.capacity_table import CapacityTable, capacity_table
 from penstock.policy.lengths import ShapeCell
-from penstock.policy.sizing import ObjectiveUnreachable
+from penstock.policy.sizing import ObjectiveUnreachable, sized_slo
 from penstock.policy.step_factors import StepFactors, engine_with_factors
 from penstock.policy.token_work import output_token_weight
 from penstock.queueing.engine_model import EngineModel
@@ -52,6 +52,7 @@ class CapacityProblem:
     slo: Slo
     balancer: Balancer
     max_replicas: int
+    turns_away: bool  # whether requests beyond c* + q are refused, see `ServiceSpec.turns_away`
 
 
 def resolve_engine(spec: EngineSpec) -> Engine:
@@ -90,7 +91,8 @@ def engine_model(problem: CapacityProblem) -> EngineModel:
 
 def solve(problem: CapacityProblem) -> CapacityTable:
     """Solve a problem; takes about a second of one core."""
-    model, slo, unreachable = engine_model(problem), problem.slo, []
+    model, unreachable = engine_model(problem), []
+    slo = sized_slo(problem.slo, turns_away=problem.turns_away)
     while True:
         try:
             table = capacity_table(model, slo, balancer=problem.balancer, max_replicas=problem.max_replicas)

@@ -2,6 +2,7 @@
 
 A count is feasible when every latency percentile holds *and* the chain that admits c* running and q
 waiting requests per replica sheds no more than 1 - availability. Admission uses the same c* and q.
+Where nothing enforces them nobody is shed: who waits shows in the latencies (`sized_slo`).
 What binds is what one replica fewer would break.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.model.spec import Metric, Objective, Slo
 from penstock.queueing.balancer import Arrivals, Balancer
@@ -69,6 +70,11 @@ class Sizing:
     queue_limit: int
     kv_concurrency: float | None
     shed_fraction: float
+
+
+def sized_slo(slo: Slo, *, turns_away: bool) -> Slo:
+    """Return what a replica count has to keep: where nobody is turned away, any count keeps availability."""
+    return slo if turns_away else replace(slo, availability_ratio=0.0)
 
 
 def admission_limits(model: EngineModel, slo: Slo) -> Limits:

@@ -79,5 +79,6 @@ class ServiceReplay:
                 slo=spec.slo,
                 balancer=spec.balancer,
                 max_replicas=spec.replicas.max,
+                turns_away=spec.turns_away,
             )
         )

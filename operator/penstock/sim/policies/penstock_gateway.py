@@ -94,6 +94,7 @@ class PenstockWithGateway(Penstock):
             slo=self.spec.slo,
             balancer=Balancer.LEAST_REQUESTS,
             max_replicas=fallback.replicas,
+            turns_away=True,
         )
         with suppress(ValueError, ArithmeticError):
             return solved(problem)

@@ -59,6 +59,7 @@ def table_of(
         slo=slo_of(scenario.slo, percentile),
         balancer=balancer_of(scenario.routing),
         max_replicas=scenario.max_replicas,
+        turns_away=scenario.admission is not None,
     )
     return solved(problem)
 
