@@ -13,7 +13,7 @@ from penstock.controller.service_state import Outcome
 from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
 from penstock.model.decision import Decision, Reason, TrafficReason
 from penstock.model.resource_status import AdmissionShown, FallbackShown
-from penstock.model.spec import AdmissionPolicy, AdmissionSpec
+from penstock.model.spec import AdmissionPolicy, AdmissionSpec, RoutingSpec, RoutingType
 from penstock.model.traffic import FleetLimit
 from penstock.policy.admission import Admission, AdmissionMemory
 from penstock.policy.decisions import Surroundings
@@ -62,6 +62,13 @@ def test_what_is_shed_is_measured_where_it_is_enforced_else_expected(
 ) -> None:
     shown = admission_shown(outcome(admission, rates=rates), NOTHING_HELD)
     assert shown == AdmissionShown(392, 95, 3, enforced=admission.enforced, shed_ratio=shed_ratio)
+
+
+@pytest.mark.parametrize("routing", [RoutingType.NONE, RoutingType.GATEWAY_API])
+def test_what_would_be_shed_is_no_share_of_requests_where_nothing_can_refuse(routing: RoutingType) -> None:
+    seen_so = outcome(OBSERVED)
+    seen_so = replace(seen_so, spec=replace(seen_so.spec, routing=RoutingSpec(routing)))
+    assert admission_shown(seen_so, NOTHING_HELD) == AdmissionShown(392, 95, 3, enforced=False)
 
 
 def test_a_limit_is_shown_while_the_replicas_are_not_known() -> None:

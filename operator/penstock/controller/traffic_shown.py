@@ -1,4 +1,7 @@
-"""What status shows of lengths, limits and fallback: measured where gateways enforce them, else expected."""
+"""What status shows of lengths, limits and fallback: measured where gateways enforce them, else expected.
+
+What is shed is shown only where something can: in `Shed%` a reader takes 3 for refused requests.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def admission_shown(outcome: Outcome, memory: AdmissionMemory) -> AdmissionShown
         if held is None or outcome.spec.admission.policy is AdmissionPolicy.OFF:
             return None
         return AdmissionShown(None, held.running, held.queued, memory.enforcing)
-    shed = value.shed_ratio
+    shed = value.shed_ratio if outcome.spec.turns_away else None
     if value.enforced and outcome.rates is not None:
         shed = turned_away(outcome.rates)
     return AdmissionShown(
