@@ -91,11 +91,15 @@ def engine_model(problem: CapacityProblem) -> EngineModel:
 
 def solve(problem: CapacityProblem) -> CapacityTable:
     """Solve a problem; takes about a second of one core."""
-    model, unreachable = engine_model(problem), []
-    slo = sized_slo(problem.slo, turns_away=problem.turns_away)
+    model, slo, unreachable = engine_model(problem), problem.slo, []
     while True:
         try:
-            table = capacity_table(model, slo, balancer=problem.balancer, max_replicas=problem.max_replicas)
+            table = capacity_table(
+                model,
+                sized_slo(slo, turns_away=problem.turns_away),
+                balancer=problem.balancer,
+                max_replicas=problem.max_replicas,
+            )
         except ObjectiveUnreachable as error:
             unreachable.append(str(error))
             rest = tuple(each for each in slo.objectives if each.name != error.objective)

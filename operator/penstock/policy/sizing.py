@@ -73,8 +73,12 @@ class Sizing:
 
 
 def sized_slo(slo: Slo, *, turns_away: bool) -> Slo:
-    """Return what a replica count has to keep: where nobody is turned away, any count keeps availability."""
-    return slo if turns_away else replace(slo, availability_ratio=0.0)
+    """Return what a replica count has to keep: where nobody is turned away, any count keeps availability.
+
+    It stays where no objective bounds the wait: TPOT alone would let a pool be sized to saturation.
+    """
+    wait_bounded = any(each.metric is not Metric.TPOT for each in slo.objectives)
+    return replace(slo, availability_ratio=0.0) if wait_bounded and not turns_away else slo
 
 
 def admission_limits(model: EngineModel, slo: Slo) -> Limits:
