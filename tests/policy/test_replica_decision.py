@@ -147,7 +147,8 @@ def test_scale_down_goes_to_the_highest_need_of_the_window() -> None:
             spec, seen(at, pool(9)), estimate(18.0 if tick == 10 else 4.0), memory, at
         )
         at += 15.0
-    assert decision.value == 5
+    assert (decision.value, decision.reason) == (5, Reason.STABILIZING)
+    assert decision.message == "5 replicas, 1 would do: the last 5m needed up to 5"
 
 
 def test_partial_reporting_never_scales_down_but_may_scale_up() -> None:

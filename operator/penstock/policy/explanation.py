@@ -123,6 +123,16 @@ def stabilizing(value: int, would_do: int, reach: int | None, window_seconds: fl
     return kept(value, would_do, Reason.STABILIZING, why)
 
 
+def as_far_as_agreed(value: int, would_do: int, window_seconds: float) -> Verdict:
+    """Fewer, but as many as the window still asks for."""
+
+    def say() -> str:
+        span = wording.span(window_seconds)
+        return f"{wording.replicas(value)}, {would_do} would do: the last {span} needed up to {value}"
+
+    return Verdict(value, Reason.STABILIZING, say)
+
+
 def foreign_floor(spec: ServiceSpec, floor: int, would_do: int, until: float) -> Verdict:
     """Somebody raised the target; that is kept until a time."""
     clock = datetime.fromtimestamp(until, UTC).strftime("%H:%M:%S UTC")

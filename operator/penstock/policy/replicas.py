@@ -144,7 +144,8 @@ def _size(
         return explanation.kept(ceiling, value, Reason.ROLLOUT_IN_PROGRESS, why), memory
     if estimate.partial:
         return explanation.kept(ceiling, value, Reason.PARTIAL_METRICS, estimate.partial), memory
-    value = max(value, reach)
+    if reach > value:
+        return explanation.as_far_as_agreed(reach, value, window_seconds), memory
     return explanation.sized(spec, estimate, needed=needed, value=value, said=memory.said), memory
 
 
