@@ -148,6 +148,31 @@ def test_bursts_widen_the_margin_of_a_young_service() -> None:
     assert expected(bursts, 120.0).rise_per_second > 2 * expected(steady, 120.0).rise_per_second
 
 
+def test_a_young_service_expects_no_larger_rise_than_it_has_seen() -> None:
+    # Steps of 2/s every six minutes; Student's factor alone would expect 3.2 after the first ones.
+    stairs = walk(lambda at: 2.0 + 2.0 * (at // 360), 1200.0, 120.0)
+    demand = expected(stairs, 120.0)
+    assert demand.offered_per_second == pytest.approx(8.0, abs=0.1)
+    assert 1.5 <= demand.rise_per_second <= 2.0 + 1e-6
+
+
+def test_a_rise_under_way_counts_before_its_cell_has_closed() -> None:
+    calm = walk(lambda _: 2.0, 615.0, 120.0)
+    risen = walk(lambda _: 6.0, TICK, 120.0, start=615.0, memory=calm)
+    assert risen.forecast.cell == calm.forecast.cell
+    assert expected(risen, 120.0).bound_per_second == pytest.approx(10.0, abs=0.1)
+
+
+def test_after_a_gap_a_young_service_knows_what_it_knew_of_changes() -> None:
+    stairs = walk(lambda at: 2.0 + 2.0 * (at // 360), 1200.0, 120.0)
+    again = walk(lambda _: 8.0, 75.0, 120.0, start=2400.0, memory=stairs)
+    assert again.forecast.history is not None
+    assert again.forecast.history.seen == 1
+    assert expected(again, 120.0).rise_per_second == pytest.approx(
+        expected(stairs, 120.0).rise_per_second, 0.2
+    )
+
+
 def test_a_gap_teaches_nothing_and_the_margins_outlive_it() -> None:
     memory = walk(lambda _: 10.0, 4 * 3600, 120.0)
     before = memory.forecast.margins

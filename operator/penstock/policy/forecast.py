@@ -121,10 +121,10 @@ def _advanced(
     before, margins = memory.history, memory.margins or MarginMemory.empty(SERIES)
     number = cell.number
     if before is None or number - memory.cell > LONGEST_GAP_CELLS:
-        return ForecastMemory(number, horizon, _begun(cell, horizon), margins, season, ratio, memory.followed)
+        return _settling(memory, number, horizon, _begun(cell, horizon), margins, day)
     if before.seen < SETTLING_CELLS:
         history = replace(_begun(cell, horizon), seen=before.seen + 1)
-        return ForecastMemory(number, horizon, history, margins, season, ratio, memory.followed)
+        return _settling(memory, number, horizon, history, margins, day)
     rates, peaks, seen = _extended(before, cell, number - memory.cell)
     lags = before.lags
     if number % REFIT_CELLS == 0:
@@ -156,9 +156,22 @@ def _advanced(
         each = np.add(forecasts, margins.quantiles * error, out=now[:, METHODS:-1])
         bounds = max(0.0, float(each[0, first])), max(0.0, float(each[1, second]))
         now[:, -1] = bounds
-    spread = memory.spread if bounds else spreads(rates, seen=seen, horizon=horizon)
+    spread = memory.spread if bounds else spreads(memory.spread, rates, seen=seen, horizon=horizon)
     history = History(rates, peaks, lags, issued, since, seen)
     return ForecastMemory(number, horizon, history, margins, season, ratio, followed, bounds, spread)
+
+
+def _settling(
+    memory: ForecastMemory,
+    number: int,
+    horizon: int,
+    history: History,
+    margins: MarginMemory,
+    day: tuple[SeasonMemory, float | None],
+) -> ForecastMemory:
+    """Return the memory of a history that begins, perhaps anew: what was known of changes stays."""
+    spread = spreads(memory.spread, history.rates, seen=history.seen, horizon=horizon)
+    return ForecastMemory(number, horizon, history, margins, *day, memory.followed, spread=spread)
 
 
 def _replayed(memory: ForecastMemory, history: History, grid: Grid, horizon: int) -> ForecastMemory:
