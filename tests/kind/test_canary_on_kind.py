@@ -15,14 +15,19 @@ from fakes.kind_cluster import SYSTEM, Cluster, deployment, service
 from fakes.kind_load import loaded, report
 
 pytestmark = [pytest.mark.kind, pytest.mark.slow]
+PLACES = 32
 WIDE = {"stepPercents": [50], "maxRegressionPercent": 100, "maxDuration": "10m", "warmUp": "5s"}
 
 
 def owned(namespace: str, *flags: str) -> dict[str, Any]:
-    """Return an InferenceService that owns its pods: the engine of manifests/kind with further flags."""
+    """Return an InferenceService that owns its pods: the engine of manifests/kind with further flags.
+
+    It has places enough that a machine which stands still for a second refuses nobody.
+    """
     body = service(namespace, min=1, max=1)
     template = deployment(namespace)[0]["spec"]["template"]
-    template["spec"]["containers"][0]["args"] += flags
+    template["spec"]["containers"][0]["args"] += [f"--max-num-seqs={PLACES}", *flags]
+    body["spec"]["engine"]["maxConcurrency"] = PLACES
     body["spec"] |= {"workload": {"type": "Template", "modelNames": ["llama-3.1-70b"], "template": template}}
     return with_canary(body)
 
@@ -117,7 +122,6 @@ def test_a_slow_revision_is_taken_back_and_no_request_fails(cluster: Cluster) ->
         cluster.apply(owned(namespace))
         serves(cluster, namespace)
         old = canary(cluster, namespace)["stableRevision"]
-        # Short answers: of twenty tokens, four times as slow, 1 request of 524 found the canary full (429).
         cluster.apply(loaded(namespace, "4:140", tokens=10))
         cluster.apply(owned(namespace, "--slow-factor=4"))
         under_test(cluster, namespace)
