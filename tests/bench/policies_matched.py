@@ -89,8 +89,7 @@ def measure(
     figures, savings = [], _Savings()
     for workload, trace in available(traces):
         for start_up in (SWEPT_START_UP,) if quick else start_ups:
-            cut = None if trace.arrivals[-1] < 3600 * HOURS else HOURS
-            load = scenario(workload, trace, peak=4, start_up_seconds=start_up, hours=cut)
+            load = scenario(workload, trace, peak=4, start_up_seconds=start_up, hours=HOURS)
             swept = start_up == SWEPT_START_UP and not quick
             figures += _workload(store, load, workload, settings, swept, savings)
     figures += savings.figures()

@@ -35,16 +35,15 @@ def measure(store: Store, traces: Path, peaks: Sequence[int], *, days: bool) -> 
     """Print a table for each trace and peak; return what ours saves against the cheapest that matches."""
     settings, figures = tuned(store), []
     for workload, trace in available(traces):
-        cut = None if trace.arrivals[-1] < 3600 * HOURS else HOURS
-        spans = [(peak, cut) for peak in peaks] + ([(SMALL, None)] if days and cut is not None else [])
+        spans: list[tuple[int, float | None]] = [(peak, HOURS) for peak in peaks]
+        if days and trace.arrivals[-1] > 3600 * HOURS:
+            spans.append((SMALL, None))
         if not spans:
             continue
-        small, *loads = (
-            scenario(workload, trace, peak=peak, start_up_seconds=SWEPT_START_UP, hours=hours)
-            for peak, hours in [(SMALL, cut), *spans]
-        )
+        small = scenario(workload, trace, peak=SMALL, start_up_seconds=SWEPT_START_UP, hours=HOURS)
         rivals = best_peers(store, small)
-        for load in loads:
+        for peak, hours in spans:
+            load = scenario(workload, trace, peak=peak, start_up_seconds=SWEPT_START_UP, hours=hours)
             ours = store.run(SECTION, load, OURS)
             theirs = [
                 store.run(SECTION, load, name, tuning=t) for name in rivals for t in ({}, settings[name])

@@ -200,5 +200,5 @@ def load(namespace: str, rates: str) -> dict[str, Any]:
     args[:] = [f"--rate={rates}" if each.startswith("--rate") else each for each in args]
     # Three clusters share the cores; an objective of a second is not about 50 ms, the usual bound.
     # Engines that end their steps late serve worse than modelled: that can fail such a test, not pass it.
-    args += ["-o", "json", "--max-send-lag=500ms", "--max-engine-lag=0.5"]
+    args += ["-o", "json", "--max-send-lag=250ms", "--max-engine-lag=0.5"]
     return body

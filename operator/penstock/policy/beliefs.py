@@ -104,10 +104,18 @@ def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> Capacit
         return None
     if engine.is_reference and not memory.speed.believed:
         return None
+    cell = None if engine.service_time is not None else memory.lengths.cell
+    return problem_of(spec, engine, cell, memory.calibration.in_force)
+
+
+def problem_of(
+    spec: ServiceSpec, engine: Engine, cell: ShapeCell | None, factors: StepFactors
+) -> CapacityProblem:
+    """Return the problem of a service for requests of a shape on an engine with these factors."""
     return CapacityProblem(
         engine=engine,
-        cell=None if engine.service_time is not None else memory.lengths.cell,
-        factors=memory.calibration.in_force,
+        cell=cell,
+        factors=factors,
         slo=spec.slo,
         balancer=spec.balancer,
         max_replicas=spec.replicas.max,

@@ -114,12 +114,7 @@ def kept(value: int, would_do: int, reason: Reason, why: str) -> Verdict:
 
 def stabilizing(value: int, would_do: int, reach: int | None, window_seconds: float) -> Verdict:
     """Fewer would do, the window does not agree yet (`reach` None: not watched in full)."""
-    span = wording.span(window_seconds)
-    why = (
-        f"the last {span} have not been watched in full"
-        if reach is None
-        else f"the last {span} needed up to {reach}"
-    )
+    why = _window_needs(window_seconds, reach)
     return kept(value, would_do, Reason.STABILIZING, why)
 
 
@@ -127,8 +122,7 @@ def as_far_as_agreed(value: int, would_do: int, window_seconds: float) -> Verdic
     """Fewer, but as many as the window still asks for."""
 
     def say() -> str:
-        span = wording.span(window_seconds)
-        return f"{wording.replicas(value)}, {would_do} would do: the last {span} needed up to {value}"
+        return f"{wording.replicas(value)}, {would_do} would do: {_window_needs(window_seconds, value)}"
 
     return Verdict(value, Reason.STABILIZING, say)
 
@@ -156,6 +150,13 @@ def rate_limited(verdict: Verdict, value: int, most: int) -> Verdict:
 def reason_of_binding(binding: str) -> Reason:
     """Return the reason of a count that the model's constraint `binding` decides."""
     return _REASON_OF_BINDING.get(binding, Reason.LATENCY_OBJECTIVE)
+
+
+def _window_needs(window_seconds: float, reach: int | None) -> str:
+    span = wording.span(window_seconds)
+    if reach is None:
+        return f"the last {span} have not been watched in full"
+    return f"the last {span} needed up to {reach}"
 
 
 def _inputs(estimate: Estimate) -> tuple[Mapping[str, float], str]:

@@ -120,11 +120,13 @@ def _advanced(
     season, ratio = day
     before, margins = memory.history, memory.margins or MarginMemory.empty(SERIES)
     number = cell.number
-    if before is None or number - memory.cell > LONGEST_GAP_CELLS:
-        return _settling(memory, number, horizon, _begun(cell, horizon), margins, day)
-    if before.seen < SETTLING_CELLS:
-        history = replace(_begun(cell, horizon), seen=before.seen + 1)
-        return _settling(memory, number, horizon, history, margins, day)
+    seen = 0 if before is None or number - memory.cell > LONGEST_GAP_CELLS else before.seen
+    if before is None or seen < SETTLING_CELLS:
+        history = replace(_begun(cell, horizon), seen=seen + 1)
+        spread = spreads(memory.spread, history.rates, seen=history.seen, horizon=horizon)
+        return ForecastMemory(
+            number, horizon, history, margins, season, ratio, memory.followed, spread=spread
+        )
     rates, peaks, seen = _extended(before, cell, number - memory.cell)
     lags = before.lags
     if number % REFIT_CELLS == 0:
@@ -159,19 +161,6 @@ def _advanced(
     spread = memory.spread if bounds else spreads(memory.spread, rates, seen=seen, horizon=horizon)
     history = History(rates, peaks, lags, issued, since, seen)
     return ForecastMemory(number, horizon, history, margins, season, ratio, followed, bounds, spread)
-
-
-def _settling(
-    memory: ForecastMemory,
-    number: int,
-    horizon: int,
-    history: History,
-    margins: MarginMemory,
-    day: tuple[SeasonMemory, float | None],
-) -> ForecastMemory:
-    """Return the memory of a history that begins, perhaps anew: what was known of changes stays."""
-    spread = spreads(memory.spread, history.rates, seen=history.seen, horizon=horizon)
-    return ForecastMemory(number, horizon, history, margins, *day, memory.followed, spread=spread)
 
 
 def _replayed(memory: ForecastMemory, history: History, grid: Grid, horizon: int) -> ForecastMemory:

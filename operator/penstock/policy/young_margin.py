@@ -1,6 +1,6 @@
 """The margin of a rate whose forecasts have not been judged often enough yet.
 
-    margin = max(N, min(1.29 sqrt(z^2 n + 1.64^2 V), R)),   N = 1.29 z sqrt(n),   n = max(f/W, noise)
+    margin = max(N, min(1.29 sqrt(z^2 n + 1.64^2 V), R), r),   N = 1.29 z sqrt(n),   n = max(f/W, noise)
 
 n is the variance of a window's count beside its trend: for Poisson counts f/W, for bursts more (n W/f is
 the index of dispersion). z is the 95 % point of the highest of lead/W normal values. V, the mean of
@@ -8,7 +8,7 @@ max(0, x(t) - x(t - lead))^2, holds drift: one-sided, so that a ramp is extrapol
 while a falling load adds nothing. Both are weighted by recency: one step was held for 40 cells. 1.29 is
 Student's 95 % point at four degrees of freedom over the normal one: half an hour holds few independent
 changes; without it the shipped real hour was covered 0.73. R is the largest rise that was seen, the one
-under way included: of so few it is the 95 % point that assumes no law.
+under way included: of so few it is the 95 % point that assumes no law. r is the rise over the last lead time.
 """
 
 from __future__ import annotations

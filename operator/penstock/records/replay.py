@@ -70,15 +70,4 @@ class ServiceReplay:
             return self._table if problem is None else self._solve(problem) or self._table
         if solved is None:
             return None
-        spec = self._spec
-        return self._solve(
-            CapacityProblem(
-                engine=self._engine,
-                cell=solved.cell,
-                factors=solved.factors,
-                slo=spec.slo,
-                balancer=spec.balancer,
-                max_replicas=spec.replicas.max,
-                turns_away=spec.turns_away,
-            )
-        )
+        return self._solve(beliefs.problem_of(self._spec, self._engine, solved.cell, solved.factors))
