@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,9 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from fakes.world import chat
+from penstock.controller import loop
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import FleetCache
+from penstock.controller.forecasts_ahead import make_forecasts
 from penstock.controller.loop import ControlLoop, LoopParts
 from penstock.controller.show import StatusWriter
 from penstock.controller.step import StepContext
@@ -21,7 +27,9 @@ from penstock.metrics_source.identity import Watched
 from penstock.model.observation import Load
 from penstock.model.reading import Reading
 from penstock.model.spec import ServiceKey
+from penstock.policy import demand
 from penstock.policy.beliefs import LoopTimes
+from penstock.policy.forecast import close_cell
 from penstock.telemetry.metrics import OperatorMetrics
 
 # Twenty requests a second on two replicas: what the profile says of them, so that nothing is left to learn.
@@ -47,7 +55,7 @@ MOST_CALLS = 185
 class Fleet:
     """`count` services under steady load: collector, API server and loop."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, times: LoopTimes | None = None) -> None:
         self.requests: Counter[str] = Counter()
         self.now = 1_000_000.0
         self.cache = FleetCache()
@@ -57,13 +65,14 @@ class Fleet:
         metrics = OperatorMetrics()
         self.loop = ControlLoop(
             LoopParts(
-                context=StepContext(self.cache, self.tables, LoopTimes()),
+                context=StepContext(self.cache, self.tables, times or LoopTimes()),
                 collector=self,  # type: ignore[arg-type] - the collector's two calls are played below
                 scale=ScaleWriter(self, self._in_flight),  # type: ignore[arg-type]
                 status=StatusWriter(self, EventRecorder(self, instance="test"), metrics),  # type: ignore[arg-type]
                 metrics=metrics,
                 pods_identify=False,
-            )
+            ),
+            clock=lambda: self.now,
         )
 
     async def tick(self, count: int) -> None:
@@ -131,3 +140,38 @@ async def test_the_work_of_a_tick_grows_no_faster_than_the_fleet() -> None:
     for fleet in (small, large):
         await fleet.tick(60)
     assert await calls_per_service(large, 8) <= 1.05 * await calls_per_service(small, 8)
+
+
+async def test_the_loop_forecasts_in_each_gap_for_the_time_of_the_next_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet, asked, twice = Fleet(1, LoopTimes(tick_seconds=0.2)), list[float](), asyncio.Event()
+
+    async def note(_: object, next_at: float, __: object) -> None:
+        asked.append(next_at - fleet.now)
+        if len(asked) == 2:
+            twice.set()
+
+    monkeypatch.setattr(loop, "make_forecasts", note)
+    running = asyncio.create_task(fleet.loop.run())
+    try:
+        async with asyncio.timeout(10):
+            await twice.wait()
+    finally:
+        running.cancel()
+        gc.enable()  # the loop takes the collector over
+        gc.unfreeze()
+    assert all(0 < seconds <= 0.2 for seconds in asked), asked
+
+
+async def test_forecasts_are_made_between_ticks_not_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(20)
+    await fleet.tick(60)
+    monkeypatch.setattr(demand, "close_cell", None)  # fails whoever forecasts in a tick
+    with pytest.raises(TypeError):
+        await fleet.tick(4)
+    for _ in range(4):
+        with monkeypatch.context() as between:
+            between.setattr(demand, "close_cell", close_cell)
+            await make_forecasts(fleet.loop.states.values(), fleet.now, LoopTimes())
+        await fleet.tick(1)

@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.policy.demand import Demand, DemandMemory, begun_demand, expected_demand, observe_rate
-from penstock.policy.forecast import ForecastMemory
+from penstock.policy import demand as demand_module
+from penstock.policy.demand import (
+    ClosedAhead,
+    Demand,
+    DemandMemory,
+    begun_demand,
+    close_ahead,
+    expected_demand,
+    observe_rate,
+)
+from penstock.policy.forecast import ForecastMemory, Grid
 from penstock.policy.point_forecasts import CELLS
 from penstock.policy.season import NO_SEASON, restored_season, season_ratio
 
@@ -19,7 +28,13 @@ TICK, WINDOW = 15.0, 60.0
 
 
 def observe(
-    memory: DemandMemory, rate: float, at: float, lead: float, *, tokens: float | None = None
+    memory: DemandMemory,
+    rate: float,
+    at: float,
+    lead: float,
+    *,
+    tokens: float | None = None,
+    ahead: ClosedAhead | None = None,
 ) -> DemandMemory:
     return observe_rate(
         memory,
@@ -29,6 +44,7 @@ def observe(
         window_seconds=WINDOW,
         cell_seconds=WINDOW,
         tokens_per_request=tokens,
+        ahead=ahead,
     )
 
 
@@ -309,3 +325,31 @@ def test_a_season_needs_a_day_and_follows_its_slope() -> None:
 def test_the_history_is_as_long_as_the_restored_one() -> None:
     assert CELLS * WINDOW >= 5400
     assert ForecastMemory().methods == ("MA60", "MA60")
+
+
+def test_a_forecast_made_ahead_is_the_one_that_would_be_made_in_the_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = measured_rates(lambda at: 20 + 10 * math.sin(at / 900), 9000, seed=3)
+    ahead: ClosedAhead | None = None
+    plain = prepared = begun_demand("a", WINDOW)
+    closed_in_time = 0
+    for index, (at, rate) in enumerate(stream):
+        lead = 135.0 if at < 6000 else 75.0  # what was made for the other lead time is void
+        plain = observe(plain, rate, at, lead)
+        with monkeypatch.context() as patched:
+            if ahead is not None and ahead.grid.lead_seconds == lead:
+                patched.delattr(demand_module, "close_cell")  # nothing is closed in the tick any more
+                closed_in_time += 1
+            prepared = observe(prepared, rate, at, lead, ahead=ahead)
+        assert expected(prepared, lead) == expected(plain, lead), index
+        ahead = close_ahead(prepared, at + TICK, Grid(WINDOW, lead, WINDOW))
+    assert plain.forecast.bounds is not None
+    assert closed_in_time > 140
+
+
+def test_nothing_is_closed_ahead_before_the_last_tick_of_a_cell() -> None:
+    memory = walk(lambda _: 20.0, 600, 75.0)  # the last one at 585 s
+    assert close_ahead(memory, 599.0, Grid(WINDOW, 75.0, WINDOW)) is None
+    assert close_ahead(memory, 600.0, Grid(WINDOW, 75.0, WINDOW)) is not None
+    assert close_ahead(DemandMemory(), 600.0, Grid(WINDOW, 75.0, WINDOW)) is None

@@ -18,6 +18,7 @@ from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.cache import NO_PODS, KnownService
 from penstock.controller.canaries import Canaries
 from penstock.controller.decision_counts import count_changes, count_verdict
+from penstock.controller.forecasts_ahead import make_forecasts
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.past_rates import PastRates
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
@@ -120,6 +121,8 @@ class ControlLoop:
             )
             garbage.between_ticks(backlog=backlog + awaiting_past)
             due = max(due + interval, time.monotonic() - interval)
+            if (gap := due - time.monotonic()) > 0:
+                await make_forecasts(self.states.values(), self._clock() + gap, self._parts.context.times)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def tick(self, now: float) -> None:

@@ -23,6 +23,7 @@ from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
 from penstock.policy.decisions import Surroundings
+from penstock.policy.demand import ClosedAhead
 from penstock.policy.error_budget import NO_BUDGET, BudgetMemory
 from penstock.policy.estimate import Estimate
 from penstock.policy.fallback import FallbackShare
@@ -71,6 +72,7 @@ class ServiceState:
     solved: CapacityProblem | None = None  # what `table` answers
     asked: CapacityProblem | None = None  # what is being solved
     outcome: Outcome | None = None
+    ahead: ClosedAhead | None = None  # the forecast that the next tick may ask for
     # The conditions about traffic, and what they are about: they stay while that does.
     traffic_findings: tuple[Finding, ...] = ()
     traffic_findings_of: tuple[object, ...] = (None,)

@@ -84,7 +84,7 @@ def step(
     )
     memory, engine = state.memory, state.engine
     if engine is not None:
-        memory = beliefs.observe(spec, engine, seen, memory, context.times)
+        memory = beliefs.observe(spec, engine, seen, memory, context.times, state.ahead)
         # Asked first, because making a problem to compare costs 3 microseconds a service.
         problem = None if _is_solved(state, memory) else beliefs.problem(spec, engine, memory)
         if problem is not None and problem != state.solved:

@@ -13,8 +13,9 @@ from penstock.model.reading import Reading
 from penstock.model.spec import ServiceSpec
 from penstock.policy.calibration import CalibrationMemory, Measured, observe_engine
 from penstock.policy.capacity_problem import CapacityProblem, Engine
-from penstock.policy.demand import begun_demand, expected_demand, observe_rate
+from penstock.policy.demand import ClosedAhead, begun_demand, close_ahead, expected_demand, observe_rate
 from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
+from penstock.policy.forecast import Grid
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
 from penstock.policy.lengths import LengthMemory, ShapeCell, observe_lengths, observe_means
 from penstock.policy.mean_latency import (
@@ -48,9 +49,17 @@ class LoopTimes:
 
 
 def observe(
-    spec: ServiceSpec, engine: Engine, seen: Observation, memory: ServiceMemory, times: LoopTimes
+    spec: ServiceSpec,
+    engine: Engine,
+    seen: Observation,
+    memory: ServiceMemory,
+    times: LoopTimes,
+    ahead: ClosedAhead | None = None,
 ) -> ServiceMemory:
-    """Let every estimator take in what was seen; a missing signal teaches nothing."""
+    """Let every estimator take in what was seen; a missing signal teaches nothing.
+
+    `ahead` is what `forecast_ahead` made for this moment: it saves time and changes nothing.
+    """
     load, pool = seen.load, seen.pool
     lead = memory.lead if pool is None else observe_starts(memory.lead, pool, seen.at)
     lengths = observe_lengths(
@@ -66,17 +75,17 @@ def observe(
         if lengths.cell is None:
             lengths = _means(lengths, load, arrival, times)
         offered = offered_rate(load, arrival)
-        ahead = _lead(spec, lead, seen.at, times)
         if demand is NO_DEMAND:
             demand = begun_demand(str(spec.key), times.cell_seconds)
         demand = observe_rate(
             demand,
             offered,
             seen.at,
-            lead_seconds=ahead,
+            lead_seconds=_lead(spec, lead, seen.at, times),
             window_seconds=times.rate_window_seconds,
             cell_seconds=times.cell_seconds,
             tokens_per_request=measured_work(load, engine.output_weight) if engine.profile else None,
+            ahead=ahead,
         )
         every, turn = min(SPEED_EVERY_SECONDS, 4 * times.tick_seconds), demand.offset_seconds
         due = is_due(memory.speed, seen.at, every_seconds=every, turn_seconds=turn)
@@ -96,6 +105,14 @@ def observe(
         memory.fallback,
         calibration,
     )
+
+
+def forecast_ahead(
+    spec: ServiceSpec, memory: ServiceMemory, next_at: float, times: LoopTimes
+) -> ClosedAhead | None:
+    """Forecast now for the look at `next_at`, if that will be the first in a new cell; else None."""
+    lead = _lead(spec, memory.lead, next_at, times)
+    return close_ahead(memory.demand, next_at, Grid(times.cell_seconds, lead, times.rate_window_seconds))
 
 
 def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> CapacityProblem | None:

@@ -10,6 +10,7 @@ The rate of tokens is forecast beside that of requests: heavier requests need ca
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from zlib import crc32
 
 from penstock.model.value import value
@@ -61,6 +62,20 @@ class DemandMemory:
     forecast: ForecastMemory = NO_FORECAST
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedAhead:
+    """What `close_cell` makes of these arguments, made before it is asked for."""
+
+    forecast: ForecastMemory
+    cell: Cell
+    grid: Grid
+    closed: ForecastMemory
+
+    def answers(self, forecast: ForecastMemory, cell: Cell, grid: Grid) -> bool:
+        """Whether just this is asked for."""
+        return self.forecast is forecast and self.cell == cell and self.grid == grid
+
+
 def begun_demand(name: str, cell_seconds: float) -> DemandMemory:
     """Return the memory of a service not seen yet; `name` decides its turn in the fleet.
 
@@ -78,10 +93,12 @@ def observe_rate(
     window_seconds: float,
     cell_seconds: float,
     tokens_per_request: float | None = None,
+    ahead: ClosedAhead | None = None,
 ) -> DemandMemory:
     """Take in one measured offered rate. Times in seconds; `window_seconds` is what it was counted over.
 
-    `tokens_per_request` is the mean work of a request in that window (None: not known, taken as before).
+    `tokens_per_request` is the mean work of a request in that window (None: not known, taken as before);
+    `ahead` what `close_ahead` made of the open cell, which saves the time to close it, and nothing else.
     """
     if at <= memory.at:
         return memory
@@ -104,8 +121,7 @@ def observe_rate(
             memory.forecast,
         )
     level = _level(memory, rate_per_second, at - memory.at, window_seconds)
-    before = (memory.at + offset) // cell_seconds
-    if (at + offset) // cell_seconds == before:
+    if not _ends_before(memory, at, cell_seconds):
         return DemandMemory(
             at,
             level,
@@ -117,10 +133,11 @@ def observe_rate(
             reference,
             memory.forecast,
         )
-    closed = Cell(
-        int(before), (memory.rate, memory.rate * memory.heaviness), (memory.peak, memory.heavy_peak)
-    )
-    forecast = close_cell(memory.forecast, closed, Grid(cell_seconds, lead_seconds, window_seconds))
+    cell, grid = _open_cell(memory, cell_seconds), Grid(cell_seconds, lead_seconds, window_seconds)
+    if ahead is not None and ahead.answers(memory.forecast, cell, grid):
+        forecast = ahead.closed
+    else:
+        forecast = close_cell(memory.forecast, cell, grid)
     return DemandMemory(
         at,
         level,
@@ -132,6 +149,14 @@ def observe_rate(
         reference,
         forecast,
     )
+
+
+def close_ahead(memory: DemandMemory, next_at: float, grid: Grid) -> ClosedAhead | None:
+    """Close the open cell if it will have ended at `next_at`, the next observation; None where it goes on."""
+    if memory.at == -math.inf or not _ends_before(memory, next_at, grid.cell_seconds):
+        return None
+    cell = _open_cell(memory, grid.cell_seconds)
+    return ClosedAhead(memory.forecast, cell, grid, close_cell(memory.forecast, cell, grid))
 
 
 def expected_demand(
@@ -165,6 +190,17 @@ def expected_demand(
         requests = heavy * memory.reference_tokens / capacity_tokens
         lowest *= weight_ratio
     return Demand(level, max(0.0, max(requests, lowest) - level), lead_seconds, method)
+
+
+def _ends_before(memory: DemandMemory, at: float, cell_seconds: float) -> bool:
+    """Whether the open cell has ended at a time."""
+    offset = memory.offset_seconds
+    return (at + offset) // cell_seconds != (memory.at + offset) // cell_seconds
+
+
+def _open_cell(memory: DemandMemory, cell_seconds: float) -> Cell:
+    number = int((memory.at + memory.offset_seconds) // cell_seconds)
+    return Cell(number, (memory.rate, memory.rate * memory.heaviness), (memory.peak, memory.heavy_peak))
 
 
 def _level(memory: DemandMemory, rate: float, elapsed: float, window_seconds: float) -> float:

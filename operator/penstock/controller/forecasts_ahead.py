@@ -1,0 +1,30 @@
+"""The forecasts that the next tick would make, made in the gap before it.
+
+A service forecasts once a minute, from readings that are all there when the minute's last tick has ended.
+With 10,000 services and a tick every 15 s that is a quarter of them at each tick, a third of its time.
+What the next tick then asks differently (a start that is late by now) it forecasts itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from penstock.controller.service_state import ServiceState
+from penstock.policy.beliefs import LoopTimes, forecast_ahead
+
+# Each is 0.1 ms where a forecast is due: whoever writes a status waits for a slice.
+SLICE = 50
+
+
+async def make_forecasts(states: Collection[ServiceState], next_at: float, times: LoopTimes) -> None:
+    """Forecast for all services whose minute ends before the tick at `next_at` (Unix seconds)."""
+    made = 0
+    for state in tuple(states):
+        state.ahead = None
+        if state.outcome is not None:
+            state.ahead = forecast_ahead(state.outcome.spec, state.memory, next_at, times)
+        if state.ahead is not None:
+            made += 1
+            if made % SLICE == 0:
+                await asyncio.sleep(0)
