@@ -29,7 +29,7 @@ from penstock.model.reading import Reading
 from penstock.model.spec import ServiceKey
 from penstock.policy import demand
 from penstock.policy.beliefs import LoopTimes
-from penstock.policy.forecast import close_cell
+from penstock.policy.forecast import ForecastMemory, close_cell
 from penstock.telemetry.metrics import OperatorMetrics
 
 # Twenty requests a second on two replicas: what the profile says of them, so that nothing is left to learn.
@@ -175,3 +175,23 @@ async def test_forecasts_are_made_between_ticks_not_in_them(monkeypatch: pytest.
             between.setattr(demand, "close_cell", close_cell)
             await make_forecasts(fleet.loop.states.values(), fleet.now, LoopTimes())
         await fleet.tick(1)
+
+
+async def test_a_forecast_that_fails_ahead_is_left_to_the_tick_and_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet(2)
+    await fleet.tick(60)
+    broken, sound = fleet.loop.states.values()
+
+    def close(forecast: ForecastMemory, *words: Any) -> ForecastMemory:
+        if forecast is broken.memory.demand.forecast:
+            raise ArithmeticError
+        return close_cell(forecast, *words)
+
+    monkeypatch.setattr(demand, "close_cell", close)
+    await make_forecasts(fleet.loop.states.values(), fleet.now + 60, LoopTimes())
+    assert broken.ahead is None
+    assert sound.ahead is not None
+    with pytest.raises(ArithmeticError):
+        await fleet.tick(4)
