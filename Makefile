@@ -46,10 +46,10 @@ test-core: venv
 	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus)' --numprocesses auto --maxprocesses 4 --dist loadfile \
 	$(PYTEST_ARGS) || [ $$? = 5 ]
 
-# Engines, scrapes and demos in real time: mostly waiting (3.5 minutes of CPU in 5), so three at a time.
+# Engines, scrapes and demos in real time: mostly waiting, so whole files two at a time.
 test-timed: venv
 	@PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' --numprocesses 3 --dist worksteal --durations=8 \
+	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' --numprocesses 2 --dist loadfile --durations=8 \
 	$(PYTEST_ARGS) || [ $$? = 5 ]
 
 # Mostly waiting: three clusters at a time, each takes the next test. Their engines and clients go by the
