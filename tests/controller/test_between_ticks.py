@@ -9,7 +9,6 @@ import pytest
 from fakes.world import World, chat
 from penstock.controller import between_ticks
 from penstock.controller.between_ticks import BetweenTicks
-from penstock.controller.status_outbox import PendingStatus
 
 
 async def test_in_the_gap_nobody_waits() -> None:
@@ -46,7 +45,7 @@ async def test_a_status_is_written_when_the_tick_has_ended() -> None:
     written = len(world.status_writes)
     world.loop.states[known.key].shown_findings = None  # as if nothing had been shown yet
     with world.loop.gap.tick():
-        outbox.put(PendingStatus(known, world.loop.states[known.key], world.now))
+        outbox.put([(known, world.loop.states[known.key])], world.now)
         await asyncio.sleep(0.01)
         assert (outbox.waiting, len(world.status_writes)) == (1, written)
     await outbox.settled()

@@ -46,7 +46,6 @@ def state(spec: ServiceSpec, believing: Estimate) -> ServiceState:
         decision=Decision(2, Reason.AT_MINIMUM, ""),
         admission=Decision(None, TrafficReason.LEARNING, ""),
         fallback=Decision(None, TrafficReason.NO_FALLBACK, ""),
-        findings=(),
     )
     return ServiceState(uid=spec.uid, engine=resolve_engine(NAMED), outcome=outcome)
 

@@ -42,7 +42,6 @@ def outcome(
         decision=Decision(4, Reason.LATENCY_OBJECTIVE, "4 replicas"),
         admission=Decision(None, admission, ""),
         fallback=Decision(FallbackShare(0.25, 40, enforced=True), TrafficReason.IDLE, ""),
-        findings=(),
         canary=Decision(plan, RolloutReason.TESTING, "", {"stable_ready": 4.0, "canary_ready": 1.0}),
     )
 

@@ -1,4 +1,4 @@
-"""The solver's processes: gone when the operator is, however it ended."""
+"""The solver's processes: behind the operator while it lives, gone when it is, however it ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+
+from penstock.controller.solver import NICENESS, solver_processes
 
 SCRIPT = """
 import os, time
@@ -36,3 +38,8 @@ def test_a_solver_does_not_outlive_a_killed_operator(tmp_path):
         time.sleep(0.05)
     os.kill(solver, 9)
     raise AssertionError("the solver outlived the operator that was killed")
+
+
+def test_a_solver_leaves_the_cpu_to_the_operator():
+    with solver_processes(1) as pool:
+        assert pool.submit(os.getpriority, os.PRIO_PROCESS, 0).result() == os.nice(0) + NICENESS

@@ -159,6 +159,7 @@ async def test_the_loop_forecasts_in_each_gap_for_the_time_of_the_next_tick(
             await twice.wait()
     finally:
         running.cancel()
+        await asyncio.wait([running])
         gc.enable()  # the loop takes the collector over
         gc.unfreeze()
     assert all(0 < seconds <= 0.2 for seconds in asked), asked

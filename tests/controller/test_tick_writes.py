@@ -95,8 +95,8 @@ async def test_events_wait_until_the_last_target_of_the_tick_is_set() -> None:
         Writers(parts, parts, world.metrics, drains=False, dry_run=False),  # type: ignore[arg-type]
         world.now,
     )
-    writes.begin(state, outcome, "1")
+    writes.begin(state, outcome, 4, "1")
     await asyncio.sleep(0.005)
-    writes.begin(state, outcome, "1")
+    writes.begin(state, outcome, 4, "1")
     await writes.targets_set()
     assert parts.order == ["target", "target", "event", "event"]

@@ -42,7 +42,6 @@ def outcome(
         decision=Decision(4, Reason.LATENCY_OBJECTIVE, "4 replicas"),
         admission=Decision(admission, TrafficReason.WITHIN_LIMIT, ""),
         fallback=Decision(share, TrafficReason.IDLE, ""),
-        findings=(),
     )
 
 

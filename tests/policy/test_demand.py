@@ -16,6 +16,7 @@ from penstock.policy.demand import (
     Demand,
     DemandMemory,
     begun_demand,
+    cell_ends_before,
     close_ahead,
     expected_demand,
     observe_rate,
@@ -343,13 +344,14 @@ def test_a_forecast_made_ahead_is_the_one_that_would_be_made_in_the_tick(
                 closed_in_time += 1
             prepared = observe(prepared, rate, at, lead, ahead=ahead)
         assert expected(prepared, lead) == expected(plain, lead), index
-        ahead = close_ahead(prepared, at + TICK, Grid(WINDOW, lead, WINDOW))
+        due = cell_ends_before(prepared, at + TICK, WINDOW)
+        ahead = close_ahead(prepared, Grid(WINDOW, lead, WINDOW)) if due else None
     assert plain.forecast.bounds is not None
     assert closed_in_time > 140
 
 
-def test_nothing_is_closed_ahead_before_the_last_tick_of_a_cell() -> None:
+def test_a_cell_ends_before_the_first_observation_of_the_next_one() -> None:
     memory = walk(lambda _: 20.0, 600, 75.0)  # the last one at 585 s
-    assert close_ahead(memory, 599.0, Grid(WINDOW, 75.0, WINDOW)) is None
-    assert close_ahead(memory, 600.0, Grid(WINDOW, 75.0, WINDOW)) is not None
-    assert close_ahead(DemandMemory(), 600.0, Grid(WINDOW, 75.0, WINDOW)) is None
+    assert not cell_ends_before(memory, 599.0, WINDOW)
+    assert cell_ends_before(memory, 600.0, WINDOW)
+    assert not cell_ends_before(DemandMemory(), 600.0, WINDOW), "nothing was observed yet"

@@ -26,7 +26,7 @@ from penstock.controller.wanted_revisions import wanted_revisions
 from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound
 from penstock.kube.events import EventType
 from penstock.model.canary import CanaryPhase, CanaryPlan
-from penstock.model.conditions import ConditionType, Status
+from penstock.model.conditions import Status
 from penstock.model.spec import Mode, ServiceKey, ServiceSpec, WorkloadType
 from penstock.policy.drain import DrainMemory
 
@@ -197,8 +197,7 @@ class CanaryActions:
         """Tell each change of phase or step, and what stands in the way, with the decision's numbers."""
         plan, decision = outcome.canary.value, outcome.canary
         phase = CanaryPhase.IDLE if plan is None else plan.phase
-        finding = next(each for each in outcome.findings if each.type == ConditionType.CANARY_HEALTHY.value)
-        bad = finding.status is Status.FALSE
+        bad = outcome.canary_finding.status is Status.FALSE
         reason, message = canary.problem or (decision.reason.value, decision.message)
         before, said = canary.said, Said(phase, 0 if plan is None else plan.step, reason)
         moved = (said.phase, said.step) != (before.phase, before.step)

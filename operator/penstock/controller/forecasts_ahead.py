@@ -14,14 +14,14 @@ from contextlib import suppress
 from penstock.controller.service_state import ServiceState
 from penstock.policy.beliefs import LoopTimes, forecast_ahead
 
-# Whoever writes a status waits for a slice.
-SLICE = 50
+# Whoever writes a status waits for a slice: of forecasts of 0.1 ms, or of services of which none is due.
+SLICE_FORECASTS, SLICE_SERVICES = 50, 1000
 
 
 async def make_forecasts(states: Collection[ServiceState], next_at: float, times: LoopTimes) -> None:
     """Forecast for all services whose minute ends before the tick at `next_at` (Unix seconds)."""
     made = 0
-    for state in tuple(states):
+    for index, state in enumerate(tuple(states)):
         state.ahead = None
         if state.outcome is not None:
             # The tick meets a defect again, counts it and goes on; here it would end the loop.
@@ -29,5 +29,6 @@ async def make_forecasts(states: Collection[ServiceState], next_at: float, times
                 state.ahead = forecast_ahead(state.outcome.spec, state.memory, next_at, times)
         if state.ahead is not None:
             made += 1
-            if made % SLICE == 0:
-                await asyncio.sleep(0)
+        if made >= SLICE_FORECASTS or index % SLICE_SERVICES == SLICE_SERVICES - 1:
+            made = 0
+            await asyncio.sleep(0)

@@ -29,7 +29,7 @@ from penstock.controller.sample import sample_of
 from penstock.controller.selectors import ambiguity
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
-from penstock.controller.status_outbox import PendingStatus, StatusOutbox
+from penstock.controller.status_outbox import StatusOutbox
 from penstock.controller.step import StepContext, prepare, replicas_to_write, step
 from penstock.controller.tick_writes import TickWrites, Writers
 from penstock.controller.workloads import Workload
@@ -83,7 +83,8 @@ class ControlLoop:
         self.cache = parts.context.cache
         self.states: dict[ServiceKey, ServiceState] = {} if states is None else states
         self.gap = gap or BetweenTicks()
-        self.statuses = StatusOutbox(parts.status, self.gap)
+        window_seconds = parts.context.times.rate_window_seconds
+        self.statuses = StatusOutbox(parts.status, self.gap, window_seconds=window_seconds)
         self._past = PastRates(parts.collector, parts.context.times)
         self.succeeded_at: float | None = None  # monotonic, as the next one
         self.targets_set_at = 0.0  # in the last tick
@@ -95,6 +96,7 @@ class ControlLoop:
         while True:
             began, began_cpu = time.monotonic(), time.process_time()
             backlog = self.statuses.waiting
+            metrics.statuses_waiting.set(backlog)
             metrics.tick_lag_seconds.set(max(0.0, began - due))
             try:
                 with self.gap.tick():
@@ -138,23 +140,19 @@ class ControlLoop:
         writers = Writers(
             parts.scale, parts.status, parts.metrics, drains=parts.gateways_serve, dry_run=self._dry_run
         )
-        writes, recorded, to_show = TickWrites(writers, now), list[Seen](), list[PendingStatus]()
+        writes, recorded = TickWrites(writers, now), list[Seen]()
         try:
             for index, (each, state) in enumerate(zip(known, states, strict=True)):
-                if state.awaits_past:
+                if state.awaits_past or each.spec is None:
                     continue
-                outcome = None
-                if each.spec is not None:
-                    before, verdict, remembered = state.outcome, _verdict(state), state.memory
-                    outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
-                    count_changes(parts.metrics, before, outcome)
-                    count_verdict(parts.metrics, verdict, _verdict(state))
-                    if parts.recorder is not None:
-                        recorded.append(Seen(remembered, state.memory, state.solved, outcome))
-                if outcome is None or self._has_changed(each, state, outcome, now):
-                    to_show.append(PendingStatus(each, state, now))
-                    if outcome is not None:
-                        writes.begin(state, outcome, self._version(each, state))
+                before, verdict, remembered = state.outcome, _verdict(state), state.memory
+                outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
+                count_changes(parts.metrics, before, outcome)
+                count_verdict(parts.metrics, verdict, _verdict(state))
+                if parts.recorder is not None:
+                    recorded.append(Seen(remembered, state.memory, state.solved, outcome))
+                if (replicas := replicas_to_write(outcome, state)) is not None:
+                    writes.begin(state, outcome, replicas, self._version(each.spec, state))
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             if parts.canaries is not None:
@@ -165,9 +163,7 @@ class ControlLoop:
                 parts.recorder.take(recorded)
             await writes.targets_set()
             self.targets_set_at = time.monotonic()
-            for pending in to_show:
-                self.statuses.put(pending)
-            parts.metrics.statuses_waiting.set(self.statuses.waiting)
+            self.statuses.put(zip(known, states, strict=True), now)
         self.statuses.raise_defect()
         await self._look_at_pods(now)
         self._parts.metrics.tables_pending.set(self._parts.context.tables.pending)
@@ -246,17 +242,11 @@ class ControlLoop:
     def _workload(self, spec: ServiceSpec) -> Workload | None:
         return self.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
 
-    def _has_changed(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> bool:
-        """Whether anything of a service is to be written."""
-        if replicas_to_write(outcome, state) is not None:
-            return True
-        return self._parts.status.differs(known, state, outcome, now)
-
-    def _version(self, known: KnownService, state: ServiceState) -> str:
+    def _version(self, spec: ServiceSpec, state: ServiceState) -> str:
         """Return the newest version of a service's target that we wrote or the watch has shown."""
         if state.written is not None:
             return state.written_version
-        workload = None if known.spec is None else self._workload(known.spec)
+        workload = self._workload(spec)
         return "" if workload is None else workload.resource_version
 
     async def _look_at_pods(self, now: float) -> None:

@@ -19,6 +19,7 @@ from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
 from penstock.model.value import value
 from penstock.policy.admission import Admission
+from penstock.policy.canary_conditions import NO_CANARY
 from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import CapacityProblem, Engine
 from penstock.policy.capacity_table import CapacityTable
@@ -43,8 +44,8 @@ class Outcome:
     decision: Decision[int]
     admission: Decision[Admission]
     fallback: Decision[FallbackShare]
-    findings: tuple[Finding, ...]
     canary: Decision[CanaryPlan] = NONE_SET
+    canary_finding: Finding = NO_CANARY
 
     @property
     def rates(self) -> GatewayRates | None:
@@ -73,6 +74,7 @@ class ServiceState:
     asked: CapacityProblem | None = None  # what is being solved
     outcome: Outcome | None = None
     ahead: ClosedAhead | None = None  # the forecast that the next tick may ask for
+    findings: tuple[Finding, ...] = ()  # what is said of `outcome`, found behind its tick
     # The conditions about traffic, and what they are about: they stay while that does.
     traffic_findings: tuple[Finding, ...] = ()
     traffic_findings_of: tuple[object, ...] = (None,)

@@ -64,14 +64,14 @@ class StatusWriter:
         )
 
     def differs(self, known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> bool:
-        """Whether the outcome is worth looking at more closely; cheap, it is asked at every tick."""
+        """Whether the outcome is worth looking at more closely; cheap, it is asked after every tick."""
         if state.shown_findings is None or state.shown_generation != known.generation:
             return True
         if outcome.decision is not state.shown_decision:
             return True
         if state.canary is not None and has_moved(state.canary):
             return True
-        if _differ(outcome.findings, state.shown_findings):
+        if _differ(state.findings, state.shown_findings):
             return True
         if not self._pace.is_due(known.key, state.shown_at, now):
             return False
@@ -92,7 +92,7 @@ class StatusWriter:
         values = status_values(known, state, outcome, now)
         numbers = shown_numbers(outcome, state)
         remembered = None if state.canary is None else state.canary.memory
-        if await self._write(known, state, values, outcome.findings, now):
+        if await self._write(known, state, values, state.findings, now):
             state.shown_numbers = numbers
             if state.canary is not None and remembered is not None:
                 state.canary.shown = remembered
@@ -186,7 +186,7 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
     """Gather all that status shows of one service."""
     spec, seen, memory = outcome.spec, outcome.seen, state.memory
     stored = read_conditions(known.status)
-    conditions = set_conditions(stored, outcome.findings, generation=known.generation, now=now)
+    conditions = set_conditions(stored, state.findings, generation=known.generation, now=now)
     floor = memory.replicas
     shows_floor = floor.floor_until > now and floor.floor > 0 and spec.mode is Mode.ENFORCE
     warm, new_node = measured_starts(memory.lead)

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import is_
 
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.canary_step import CanaryStep
 from penstock.controller.fallbacks import Fallbacks
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.tables import CapacityTables
-from penstock.model.conditions import Finding, Status
-from penstock.model.decision import Decision
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Mode, ServiceSpec
 from penstock.policy import beliefs
-from penstock.policy.admission import Admission
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.canary_conditions import NO_CANARY
 from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import resolve_engine
-from penstock.policy.conditions import findings
 from penstock.policy.decisions import ALONE, Surroundings, decide
-from penstock.policy.fallback import FallbackShare
 from penstock.policy.gateway_load import GatewayRates, gateway_rates, offered_reading
 from penstock.policy.memory import ServiceMemory
 from penstock.policy.request_classes import admission_refusal
-from penstock.policy.traffic_conditions import admission_finding, fallback_finding
 
 NOTHING_READ = Load()
 
@@ -120,18 +112,7 @@ def step(
         admission=admission,
         fallback=fallback,
         canary=canary,
-        findings=findings(
-            spec,
-            seen,
-            believed,
-            decision,
-            refusal=refusal_of(state),
-            write_error=state.write_error,
-            missed_before=state.outcome is not None and _missed(state.outcome.findings),
-            window_seconds=context.times.rate_window_seconds,
-            traffic=_traffic_findings(state, admission, fallback),
-            canary=canary_finding,
-        ),
+        canary_finding=canary_finding,
     )
     state.outcome = outcome
     return outcome
@@ -173,26 +154,3 @@ def _is_solved(state: ServiceState, memory: ServiceMemory) -> bool:
         and solved.cell is memory.lengths.cell
         and (solved.factors is memory.calibration.in_force or solved.factors == memory.calibration.in_force)
     )
-
-
-def _missed(found: Sequence[Finding]) -> bool:
-    """Whether objectives were missed."""
-    for each in found:
-        if each.type == "ObjectivesMet":
-            return each.status is Status.FALSE
-    return False
-
-
-def _traffic_findings(
-    state: ServiceState, admission: Decision[Admission], fallback: Decision[FallbackShare]
-) -> tuple[Finding, ...]:
-    """Return the conditions about traffic: the last ones while they are about the very same things."""
-    refused, problem = state.classes_refused, state.gateway.problem
-    about = (admission, fallback, refused, problem)
-    if not all(map(is_, about, state.traffic_findings_of)):
-        state.traffic_findings_of = about
-        state.traffic_findings = (
-            admission_finding(admission, refusal=refused, problem=problem),
-            fallback_finding(fallback, problem=problem),
-        )
-    return state.traffic_findings

@@ -14,7 +14,6 @@ import structlog
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
-from penstock.controller.step import replicas_to_write
 from penstock.model.spec import RoutingType
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -42,13 +41,12 @@ class TickWrites:
         self._targets: list[asyncio.Task[None]] = []
         self._set: list[tuple[Outcome, int]] = []  # and how many replicas there are to be
 
-    def begin(self, state: ServiceState, outcome: Outcome, version: str) -> None:
-        """Begin to set one service's target where that has to move.
+    def begin(self, state: ServiceState, outcome: Outcome, replicas: int, version: str) -> None:
+        """Begin to set one service's target.
 
         `version` is the newest known resourceVersion of the target, empty where that is not known.
         """
-        replicas = replicas_to_write(outcome, state)
-        if replicas is not None and not self._writers.dry_run:
+        if not self._writers.dry_run:
             writing = self._write_scale(state, outcome, replicas, version)
             self._targets.append(asyncio.create_task(writing))
 

@@ -13,7 +13,14 @@ from penstock.model.reading import Reading
 from penstock.model.spec import ServiceSpec
 from penstock.policy.calibration import CalibrationMemory, Measured, observe_engine
 from penstock.policy.capacity_problem import CapacityProblem, Engine
-from penstock.policy.demand import ClosedAhead, begun_demand, close_ahead, expected_demand, observe_rate
+from penstock.policy.demand import (
+    ClosedAhead,
+    begun_demand,
+    cell_ends_before,
+    close_ahead,
+    expected_demand,
+    observe_rate,
+)
 from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
 from penstock.policy.forecast import Grid
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
@@ -111,8 +118,10 @@ def forecast_ahead(
     spec: ServiceSpec, memory: ServiceMemory, next_at: float, times: LoopTimes
 ) -> ClosedAhead | None:
     """Forecast now for the look at `next_at`, if that will be the first in a new cell; else None."""
+    if not cell_ends_before(memory.demand, next_at, times.cell_seconds):
+        return None
     lead = _lead(spec, memory.lead, next_at, times)
-    return close_ahead(memory.demand, next_at, Grid(times.cell_seconds, lead, times.rate_window_seconds))
+    return close_ahead(memory.demand, Grid(times.cell_seconds, lead, times.rate_window_seconds))
 
 
 def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> CapacityProblem | None:

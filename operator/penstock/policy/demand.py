@@ -121,7 +121,7 @@ def observe_rate(
             memory.forecast,
         )
     level = _level(memory, rate_per_second, at - memory.at, window_seconds)
-    if not _ends_before(memory, at, cell_seconds):
+    if not cell_ends_before(memory, at, cell_seconds):
         return DemandMemory(
             at,
             level,
@@ -151,10 +151,16 @@ def observe_rate(
     )
 
 
-def close_ahead(memory: DemandMemory, next_at: float, grid: Grid) -> ClosedAhead | None:
-    """Close the open cell if it will have ended at `next_at`, the next observation; None where it goes on."""
-    if memory.at == -math.inf or not _ends_before(memory, next_at, grid.cell_seconds):
-        return None
+def cell_ends_before(memory: DemandMemory, at: float, cell_seconds: float) -> bool:
+    """Whether an observation at a time would close the open cell; not where there is none yet."""
+    if memory.at == -math.inf:
+        return False
+    offset = memory.offset_seconds
+    return (at + offset) // cell_seconds != (memory.at + offset) // cell_seconds
+
+
+def close_ahead(memory: DemandMemory, grid: Grid) -> ClosedAhead:
+    """Close the open cell, of which the last observation has been made: see `cell_ends_before`."""
     cell = _open_cell(memory, grid.cell_seconds)
     return ClosedAhead(memory.forecast, cell, grid, close_cell(memory.forecast, cell, grid))
 
@@ -190,12 +196,6 @@ def expected_demand(
         requests = heavy * memory.reference_tokens / capacity_tokens
         lowest *= weight_ratio
     return Demand(level, max(0.0, max(requests, lowest) - level), lead_seconds, method)
-
-
-def _ends_before(memory: DemandMemory, at: float, cell_seconds: float) -> bool:
-    """Whether the open cell has ended at a time."""
-    offset = memory.offset_seconds
-    return (at + offset) // cell_seconds != (memory.at + offset) // cell_seconds
 
 
 def _open_cell(memory: DemandMemory, cell_seconds: float) -> Cell:

@@ -55,7 +55,9 @@ class OperatorMetrics:
             "penstock_scale_writes", "Writes to /scale", ["direction"], registry=registry
         )
         self.statuses_waiting = Gauge(
-            "penstock_statuses_waiting", "Services still to be shown when a tick ends", registry=registry
+            "penstock_statuses_waiting",
+            "Services still to be looked at or shown when the next tick begins",
+            registry=registry,
         )
         self.status_writes = Counter("penstock_status_writes", "Writes to status", registry=registry)
         self.events = Counter("penstock_events", "Events by reason", ["reason"], registry=registry)
