@@ -182,6 +182,21 @@ REFUSALS = {
         rule="mMilliseconds and n0Tokens go together: write both or neither",
         parser="spec.engine.profile.inline: mMilliseconds and n0Tokens go together: write both or neither",
     ),
+    "a step that takes no time": Refusal(
+        least(
+            engine={
+                "profile": {
+                    "type": "Inline",
+                    "inline": {"t0Milliseconds": "0.00", "twMilliseconds": "0e-3", "kvCapacityTokens": 1},
+                }
+            }
+        ),
+        where="spec.engine.profile.inline",
+        value="object",
+        rule="t0Milliseconds and twMilliseconds are both zero: measure one: a step takes time",
+        parser="spec.engine.profile.inline: t0Milliseconds and twMilliseconds are both zero: "
+        "measure one: a step takes time",
+    ),
     "a parameter that is no decimal": Refusal(
         least(
             engine={"profile": {"type": "Inline", "inline": {"t0Milliseconds": "-1", "kvCapacityTokens": 1}}}

@@ -13,6 +13,7 @@ from penstock.model.spec import (
     Objective,
     RoutingSpec,
     RoutingType,
+    ServiceTime,
 )
 from penstock.policy import beliefs
 from penstock.policy.capacity_problem import Engine, solve
@@ -59,3 +60,60 @@ def test_without_an_objective_that_bounds_the_wait_availability_binds_everywhere
     # Else two, nearly saturated: their queue would have no end.
     assert table.saturation_rate_per_second > 6.0
     assert table.replicas_for(12.0) == 3
+
+
+@pytest.mark.parametrize(
+    ("profile", "prompt", "output", "prompt_scv"),
+    [
+        ("llama-3.1-8b-h100", 4000, 100, 4.0),
+        ("llama-3.1-8b-h100", 8000, 300, 2.0),
+        ("llama-3.1-8b-h100", 16_000, 100, 1.0),
+        ("llama-3.1-8b-h100", 30_000, 300, 1.0),
+        ("llama-3.1-70b-h100-x4", 2000, 100, 4.0),
+    ],
+)
+@pytest.mark.parametrize("balancer", [Balancer.RANDOM, Balancer.LEAST_REQUESTS])
+def test_prompts_of_any_length_and_spread_can_be_sized(
+    profile: str, prompt: float, output: float, prompt_scv: float, balancer: Balancer
+) -> None:
+    """Just below saturation the chain of such requests knows queues longer than what is replayed."""
+    lengths = LengthMemory(cell=ShapeCell(LengthMoments(prompt, prompt_scv), LengthMoments(output, 1.0)))
+    slo = service(objectives=(Objective(Metric.TTFT, 0.95, 30.0),))
+    spec = replace(slo, balancer=balancer, replicas=replace(slo.replicas, max=4))
+    problem = beliefs.problem(spec, Engine(profile_named(profile)), ServiceMemory(lengths=lengths))
+    assert problem is not None
+    table = solve(problem)
+    assert 0 < table.rates[0] <= table.rates[-1] <= table.saturation_rate_per_second
+    assert table.unreachable == ()
+    assert table.replicas_for(table.max_rate(3)) == 3
+
+
+@pytest.mark.parametrize("milliseconds", [90, 91, 92, 93, 94])
+def test_an_objective_at_the_edge_of_what_is_possible_is_met_or_named(milliseconds: float) -> None:
+    """An idle replica meets it at 91 ms; two requests at a time behind a random split do not."""
+    tight = Objective(Metric.TTFT, 0.95, milliseconds / 1e3)
+    shape = ShapeCell(LengthMoments(1155, 1.0), LengthMoments(211, 1.0))
+    problem = beliefs.problem(
+        replace(service(objectives=(tight, Objective(Metric.TPOT, 0.95, 0.05))), balancer=Balancer.RANDOM),
+        Engine(profile_named("llama-3.1-8b-h100")),
+        ServiceMemory(lengths=LengthMemory(cell=shape)),
+    )
+    assert problem is not None
+    table = solve(problem)
+    assert table.rates[0] > 0
+    assert table.replicas_for(10.0) >= 1
+    if milliseconds <= 91:
+        (said,) = table.unreachable
+        assert said.startswith(f"no replica count meets ttft.p95 <= {milliseconds} ms: the best is 9")
+
+
+def test_a_service_time_at_the_edge_of_its_objective_is_named_too() -> None:
+    spec = service(objectives=(Objective(Metric.LATENCY, 0.99, 0.190),))
+    measured = ServiceTime(mean_seconds=0.1, scv=0.1)
+    problem = beliefs.problem(
+        replace(spec, balancer=Balancer.RANDOM), Engine(None, measured), ServiceMemory()
+    )
+    assert problem is not None
+    table = solve(problem)
+    assert len(table.unreachable) == 1
+    assert table.replicas_for(3.0) >= 1

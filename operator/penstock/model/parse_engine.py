@@ -89,9 +89,14 @@ def _inline(profile: Fields, profile_type: ProfileType) -> StepLawFields | None:
 
     if law.has("mMilliseconds") != law.has("n0Tokens"):
         raise profile.fault("inline", "mMilliseconds and n0Tokens go together", "write both or neither")
+    t0, tw = decimal("t0Milliseconds", None), decimal("twMilliseconds", _LAW.tw_milliseconds)
+    if t0 + tw <= 0:
+        raise profile.fault(
+            "inline", "t0Milliseconds and twMilliseconds are both zero", "measure one: a step takes time"
+        )
     return StepLawFields(
-        t0_milliseconds=decimal("t0Milliseconds", None),
-        tw_milliseconds=decimal("twMilliseconds", _LAW.tw_milliseconds),
+        t0_milliseconds=t0,
+        tw_milliseconds=tw,
         g_milliseconds_per_token=decimal("gMillisecondsPerToken", _LAW.g_milliseconds_per_token),
         a_milliseconds_per_token_pair=decimal(
             "aMillisecondsPerTokenPair", _LAW.a_milliseconds_per_token_pair

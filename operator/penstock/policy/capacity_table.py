@@ -22,6 +22,7 @@ from penstock.policy.sizing import (
     MINIMUM,
     SATURATION,
     Limits,
+    ObjectiveUnreachable,
     admission_limits,
     percentile,
     require_reachable,
@@ -210,7 +211,21 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
         return draft.broken(count, utilization * count * saturation) is None
 
     rates = np.maximum.accumulate([saturation * _highest(partial(carries, count)) for count in counts])
+    if rates[-1] <= 0:
+        raise _unreachable(draft, counts[-1])
     return replace(draft, rates=tuple(rates.tolist()))
+
+
+def _unreachable(table: CapacityTable, count: int) -> ObjectiveUnreachable:
+    """Name what the largest count breaks at the lightest load of the curves, though an idle replica meets it.
+
+    That is 2 % of saturation, where a random split makes two requests meet now and then.
+    """
+    best = [table.curves.at(index, count, 0.0) for index, _ in enumerate(table.slo.objectives)]
+    factors = [seconds / each.seconds for seconds, each in zip(best, table.slo.objectives, strict=True)]
+    worst = factors.index(max(factors))
+    objective = table.slo.objectives[worst]
+    return ObjectiveUnreachable(objective.name, objective.seconds, best[worst], "under the lightest load")
 
 
 def _curves(model: EngineModel, slo: Slo, counts: tuple[int, ...], balancer: Balancer) -> Curves:

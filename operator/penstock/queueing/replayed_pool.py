@@ -70,7 +70,9 @@ def replay_pool(
         times = _arrivals(count, together, replicas, rate, balancer, arrivals, random)
         inputs, outputs = shape.sample(count, random)
         inputs, outputs = _fitting(profile, inputs, outputs)
-        backlog = max(0, round((state - chain.limit) * together))
+        # Just below saturation the chain knows states of 100,000. A queue as long as the whole replay is
+        # beyond any objective, and each longer one as well.
+        backlog = min(count, max(0, round((state - chain.limit) * together)))
         result = replay(
             profile,
             np.concatenate([np.zeros(backlog), times]),
