@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fakes.builders import service
 from fakes.gateway_world import GatewayWorld, routed_chat
 from fakes.world import World, chat
 from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.budgets import EVERY_SECONDS, Budgets
+from penstock.controller.service_state import ServiceState
 from penstock.metrics_source.base import DEFAULT_LIMITS, ErrorKind, QueryError, QueryLimits, QueryResult
-from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
+from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
+from penstock.model.objective_counts import Counted
+from penstock.model.traffic import ClassCount, GatewayReading
 from penstock.policy.error_budget import latency_budget
+from penstock.policy.gateway_load import GatewayMemory
 
 SETTINGS = SeriesSettings(identify_by=IdentifyBy.SERVICE)
 
@@ -116,3 +122,36 @@ async def test_what_gateways_turn_away_spends_the_availability() -> None:
     assert float(shown["measured"].removesuffix("%")) == pytest.approx(100 * (1 - share), abs=3)
     assert shown["budgetRemainingPercent"] == pytest.approx(100 * (1 - share / 0.005), rel=0.1)
     assert world.status["budgetRemainingPercent"] == shown["budgetRemainingPercent"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (("interactive",), (), Counted(200.0, 10.0)),
+        ((), ("interactive",), Counted(100.0, 0.0)),
+        (("batch",), ("interactive",), Counted(100.0, 0.0)),
+    ],
+    ids=["all", "one", "another"],
+)
+async def test_other_classes_in_the_objective_book_no_request_of_the_past(
+    before: tuple[str, ...], after: tuple[str, ...], expected: Counted
+) -> None:
+    spec, state = service(), ServiceState("u-1")
+    prometheus = Histograms()
+    prometheus.up = False  # gateways are read by ourselves
+    states = {spec.key: state}
+    budgets = Budgets(prometheus, SETTINGS, states, BetweenTicks())  # type: ignore[arg-type]
+
+    async def count(classes: tuple[str, ...], more: float) -> Counted:
+        """Return what is counted in all after `more` of each class, of batch a tenth shed."""
+        counts = {
+            "interactive": ClassCount(400_000.0 + more),
+            "batch": ClassCount(600_000.0 + more, 300_000.0 + more / 10),
+        }
+        state.gateway.memory = GatewayMemory((GatewayReading(more, 2, classes=counts),))
+        slo = replace(spec.slo, classes=classes)
+        await budgets.once([Watched(replace(spec, slo=slo))], EVERY_SECONDS)
+        return state.counted["availability"]
+
+    first = await count(before, 0.0)
+    assert await count(after, 100.0) == first + expected

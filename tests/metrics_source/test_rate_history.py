@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from dataclasses import dataclass
 
 import pytest
+from structlog.testing import capture_logs
 
+from fakes.fake_time import on_fake_time
 from fakes.scripted_source import ScriptedSource
 from fakes.watched import custom, watched
-from penstock.metrics_source.base import Labels, RangeResult
+from penstock.metrics_source.base import (
+    DEFAULT_LIMITS,
+    ErrorKind,
+    Labels,
+    QueryError,
+    QueryLimits,
+    RangeResult,
+)
 from penstock.metrics_source.collector import Collector
+from penstock.metrics_source.history import TIMEOUT_SECONDS
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
 from penstock.model.spec import EngineType, Signal
 
@@ -75,6 +87,59 @@ async def test_a_custom_rate_has_a_history_too() -> None:
     found = await Collector(source).rate_history([own], start=10, end=30, step=10)
     assert found == {own.key: ((10.0, 1.0), (30.0, 3.0))}
     assert source.asked == ['sum ( rate ( r{namespace="prod"} [1m] ) )']
+
+
+@dataclass
+class FaultySource(ScriptedSource):
+    """Answers range queries but those that contain `refused` or `slow`."""
+
+    refused: str = "nothing"
+    slow: str = "nothing"
+
+    async def range(
+        self, query: str, *, start: float, end: float, step: float, limits: QueryLimits = DEFAULT_LIMITS
+    ) -> RangeResult:
+        if self.refused in query:
+            raise QueryError(ErrorKind.BAD_QUERY, query, "Prometheus refuses the query: bad label")
+        if self.slow in query:
+            await asyncio.sleep(limits.timeout_seconds)
+            raise QueryError(ErrorKind.TIMEOUT, query, "no answer in time")
+        return await super().range(query, start=start, end=end, step=step, limits=limits)
+
+
+async def test_a_custom_rate_that_cannot_be_read_leaves_out_that_service_only() -> None:
+    services = [custom(name, {Signal.ARRIVAL_RATE: f"sum({name}_rate)"}) for name in ("first", "bad", "last")]
+    series = RangeResult([pod("chat-7d9f8c6b5d-x2x4z", (10.0, 1.5))])
+    source = FaultySource(lambda _: [], series=series, refused="bad_rate")
+    with capture_logs() as logs:
+        found = await Collector(source).rate_history([*services, CHAT], start=10, end=10, step=10)
+    assert found == {each.key: ((10.0, 1.5),) for each in (services[0], services[2], CHAT)}
+    assert logs == [
+        {
+            "event": "the history of a custom rate is left out",
+            "service": "prod/bad",
+            "error": "Prometheus refuses the query: bad label",
+            "log_level": "warning",
+        }
+    ]
+
+
+@on_fake_time
+async def test_custom_rates_that_time_out_do_not_take_their_time_one_after_the_other() -> None:
+    slow = [custom(f"slow-{number}", {Signal.ARRIVAL_RATE: f"slow_{number}"}) for number in range(60)]
+    quick = custom("quick", {Signal.ARRIVAL_RATE: "quick"})
+    source = FaultySource(lambda _: [], series=RangeResult([({}, [(10.0, 1.5)])]), slow="slow_")
+    with capture_logs() as logs:
+        found = await Collector(source).rate_history([quick, *slow], start=10, end=10, step=10)
+    assert found == {quick.key: ((10.0, 1.5),)}
+    assert asyncio.get_running_loop().time() == pytest.approx(TIMEOUT_SECONDS)
+    assert len(logs) == 60
+
+
+async def test_engines_whose_rates_cannot_be_read_are_an_error() -> None:
+    source = FaultySource(lambda _: [], refused="vllm:")
+    with pytest.raises(QueryError, match="Prometheus refuses the query: bad label"):
+        await Collector(source).rate_history([CHAT], start=10, end=10, step=10)
 
 
 @pytest.mark.parametrize("times", [{"start": 20, "end": 10, "step": 5}, {"start": 10, "end": 20, "step": 0}])

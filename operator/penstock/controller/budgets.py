@@ -76,9 +76,8 @@ class Budgets:
             slo, latencies = each.spec.slo, found.get(each.key, {})
             counted = {latency_budget(objective).key: more for objective, more in latencies.items()}
             if readings := state.gateway.memory.readings:
-                now = availability.counted(readings[-1], slo)
-                answered = availability.since(state.offered_before, now)
-                counted[availability_budget(slo).key], state.offered_before = answered, now
+                answered = availability.since(state.offered_before, readings[-1], slo)
+                counted[availability_budget(slo).key], state.offered_before = answered, readings[-1]
             state.budget = count(state.budget, slo, counted, until)
             for (name, _), more in counted.items():
                 state.counted[name] = state.counted.get(name, NONE_COUNTED) + more

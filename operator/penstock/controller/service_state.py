@@ -14,9 +14,10 @@ from penstock.metrics_source.identity import Watched
 from penstock.model.canary import CanaryPlan
 from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
-from penstock.model.objective_counts import NONE_COUNTED, Counted
+from penstock.model.objective_counts import Counted
 from penstock.model.observation import Observation
 from penstock.model.spec import ServiceSpec
+from penstock.model.traffic import GatewayReading
 from penstock.model.value import value
 from penstock.policy.admission import Admission
 from penstock.policy.canary_conditions import NO_CANARY
@@ -61,18 +62,21 @@ class ServiceState:
     memory: ServiceMemory = field(default_factory=ServiceMemory)
     budget: BudgetMemory = NO_BUDGET
     counted: dict[str, Counted] = field(default_factory=dict)  # by objective, since this process began
-    offered_before: Counted = NONE_COUNTED  # what the gateways had counted when that was last added to
+    offered_before: GatewayReading | None = None  # what the gateways told when that was last added to
     awaits_past: bool = False  # nothing is decided before past rates are known, or known to be missing
     generation: int = -1
     engine: Engine | None = None
     refusal: tuple[str, str] | None = None  # (reason, message) of what the spec asks in vain
     classes_refused: Refusal | None = None  # why the request classes cannot be told apart
+    target_problem: str = ""  # why the target may not be read
     ambiguous: str = ""  # why the Service in front of the target cannot be told
     watched: Watched | None = None  # where its series are
     table: CapacityTable | None = None
     solved: CapacityProblem | None = None  # what `table` answers
+    unsolvable: str = ""  # why what was asked last has no table
     asked: CapacityProblem | None = None  # what is being solved
     outcome: Outcome | None = None
+    defect: str = ""  # what went wrong where the last tick could not decide
     ahead: ClosedAhead | None = None  # the forecast that the next tick may ask for
     findings: tuple[Finding, ...] = ()  # what is said of `outcome`, found behind its tick
     # The conditions about traffic, and what they are about: they stay while that does.

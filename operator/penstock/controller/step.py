@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.canary_step import CanaryStep
 from penstock.controller.fallbacks import Fallbacks
+from penstock.controller.gateway_state import GatewayState
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.tables import CapacityTables
 from penstock.model.observation import Load, Observation, Pool
@@ -21,6 +22,7 @@ from penstock.policy.decisions import ALONE, Surroundings, decide
 from penstock.policy.gateway_load import GatewayRates, gateway_rates, offered_reading
 from penstock.policy.memory import ServiceMemory
 from penstock.policy.request_classes import admission_refusal
+from penstock.queueing.errors import QueueingError
 
 NOTHING_READ = Load()
 
@@ -42,17 +44,22 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
     if spec is None or state.generation == known.generation:
         return
     state.generation, state.refusal, state.engine = known.generation, None, None
-    state.solved, state.asked, state.table = None, None, None
+    state.solved, state.asked, state.table, state.unsolvable = None, None, None, ""
     state.classes_refused = admission_refusal(spec.admission)
+    if state.outcome is not None and state.outcome.spec.routing_type is not spec.routing_type:
+        # What gateways counted, drained or refused was under the other routing.
+        state.gateway, state.offered_before = GatewayState(), None
     try:
         state.engine = resolve_engine(spec.engine)
     except UnknownProfile as error:
         state.refusal = ("ProfileNotFound", str(error))
+    except QueueingError as error:
+        state.refusal = ("InvalidProfile", str(error))
 
 
 def pool_of(cache: FleetCache, spec: ServiceSpec, state: ServiceState) -> Pool | None:
     """Return the target's pool; what we wrote counts until the watch has caught up."""
-    workload = cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+    workload = cache.workload(spec.key.namespace, spec.target)
     return None if workload is None else workload.pool_since(state)
 
 
@@ -85,11 +92,11 @@ def step(
             asked = state.asked or problem
             table = context.tables.get(asked)
             if table is not None:
-                state.table, state.solved, state.asked = table, asked, None
+                state.table, state.solved, state.asked, state.unsolvable = table, asked, None, ""
             elif failure := context.tables.failure(asked):
                 state.asked = None
                 if asked == problem:
-                    state.refusal = ("ModelUnsolvable", failure)
+                    state.unsolvable = failure
             else:
                 state.asked = asked
         believed = beliefs.estimate(spec, engine, seen, memory, state.table, context.times)
@@ -133,6 +140,10 @@ def refusal_of(state: ServiceState) -> tuple[str, str] | None:
     """Return what the spec asks in vain."""
     if state.refusal is not None:
         return state.refusal
+    if state.target_problem:
+        return ("TargetNotReadable", state.target_problem)
+    if state.unsolvable and state.table is None:  # else the table of lengths nearby still serves
+        return ("ModelUnsolvable", state.unsolvable)
     return ("AmbiguousService", state.ambiguous) if state.ambiguous else None
 
 

@@ -142,6 +142,15 @@ def custom_stale(settings: SeriesSettings) -> Reading:
     )
 
 
+def custom_lost(signal: str, promql: str) -> Reading:
+    """A user's query whose series have all ended: what it gives without them stands in for nothing."""
+    return Reading.missing(
+        Absence.STALE,
+        f"the series that the query for {signal} reads have ended within the last hour: what exports them "
+        f"is gone or Prometheus fails to scrape it (query: {shorten(promql)})",
+    )
+
+
 def _whose(watched: Watched, settings: SeriesSettings) -> str:
     namespace = f'{settings.namespace_label}="{watched.key.namespace}"'
     if settings.identify_by is IdentifyBy.SERVICE:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from penstock.metrics_source.base import (
     DEFAULT_LIMITS,
@@ -13,9 +14,11 @@ from penstock.metrics_source.base import (
     QueryError,
     QueryLimits,
     QueryResult,
+    RangeResult,
 )
 
 Answer = QueryResult | QueryError
+Result = TypeVar("Result", QueryResult, RangeResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class CollectLimits:
     concurrency: int = 6  # of the 20 that Prometheus evaluates at once by default
     custom_timeout_seconds: float = 2.0
     custom_answer_bytes: int = 256 * 1024
+
+    def custom(self, *, series: int = 2) -> QueryLimits:
+        """Return the bounds of a user's query; two series tell one from several."""
+        return QueryLimits(self.custom_timeout_seconds, self.custom_answer_bytes, series)
 
 
 class Asker:
@@ -48,6 +55,25 @@ class Asker:
 
     async def one(self, query: str, limits: QueryLimits) -> Answer:
         """Return one answer."""
+
+        def ask(bounded: QueryLimits) -> Awaitable[QueryResult]:
+            return self._source.instant(query, self._at, bounded)
+
+        return await self._bounded(query, limits, ask)
+
+    async def range(
+        self, query: str, limits: QueryLimits, *, start: float, end: float, step: float
+    ) -> RangeResult | QueryError:
+        """Return the answer to a range query."""
+
+        def ask(bounded: QueryLimits) -> Awaitable[RangeResult]:
+            return self._source.range(query, start=start, end=end, step=step, limits=bounded)
+
+        return await self._bounded(query, limits, ask)
+
+    async def _bounded(
+        self, query: str, limits: QueryLimits, ask: Callable[[QueryLimits], Awaitable[Result]]
+    ) -> Result | QueryError:
         async with self._gate:
             left = self._deadline - asyncio.get_running_loop().time()
             if left <= 0:
@@ -57,6 +83,6 @@ class Asker:
                 return QueryError(ErrorKind.TIMEOUT, query, message)
             bounded = QueryLimits(min(left, limits.timeout_seconds), limits.answer_bytes, limits.series)
             try:
-                return await self._source.instant(query, self._at, bounded)
+                return await ask(bounded)
             except QueryError as error:
                 return error

@@ -1,23 +1,25 @@
 """A service's own queries: confined to its namespace, bounded, and each expected to give one number.
 
-Two questions are derived from them. How fast QueueDepth grows, because offered load is what arrives plus
-what queues up. And how old the samples behind them are: ``foo or vector(0)`` gives 0 for ever after foo
-has gone, so when no selector has a fresh sample the values do not count.
+Two questions are derived from them: how fast QueueDepth grows, and how old the samples behind them are
+(custom_ages), because the value of a query that has lost its series does not count.
+ArrivalRate is what arrives, `Load.arrival_rate` what got its first token: the growth of the queue is taken
+off it, because offered load is the latter plus that growth.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from penstock.metrics_source import absences
 from penstock.metrics_source.ask import Answer, Asker, CollectLimits
-from penstock.metrics_source.base import QueryError, QueryLimits, ResultType
+from penstock.metrics_source.base import QueryError, ResultType
 from penstock.metrics_source.catalogue import FleetQuery
+from penstock.metrics_source.custom_ages import NOT_ASKED, SelectorAges, selector_ages
 from penstock.metrics_source.fleet import silenced
-from penstock.metrics_source.identity import PART_LABEL, SeriesSettings, Watched
-from penstock.metrics_source.promql import duration, label_union
+from penstock.metrics_source.identity import SeriesSettings, Watched
+from penstock.metrics_source.promql import duration
 from penstock.metrics_source.promql_scope import ScopedQuery, scope
 from penstock.metrics_source.promql_tokens import PromqlRefusedError
 from penstock.model.observation import Load
@@ -34,7 +36,6 @@ FIELDS = {
 }
 GROWTH_STEPS = 4
 _NO_PODS = Reading.missing(Absence.NOT_EXPOSED, "custom queries do not tell which pods report")
-_NO_SELECTORS = Reading.missing(Absence.NOT_EXPOSED, "the custom queries read no series")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,13 @@ class CustomReader:
                 scoped[query] = scope(query.promql, label=self.settings.namespace_label, value=namespace)
             except PromqlRefusedError as error:
                 readings[query.signal] = absences.custom_refused(query.signal.value, str(error))
-        answers = await self._ask(asker, [each.promql for each in scoped.values()])
+        answers = await asker.all([each.promql for each in scoped.values()], self.limits.custom())
         for query, answer in zip(scoped, answers, strict=True):
             readings[query.signal] = self._read(query, answer)
+        ages = NOT_ASKED if base is not None else await self._ages(asker, scoped)
+        for query, each in scoped.items():
+            if readings[query.signal].present and ages.lost(each.selectors):
+                readings[query.signal] = absences.custom_lost(query.signal.value, query.promql)
         depth = next((each for each in scoped if each.signal is Signal.QUEUE_DEPTH), None)
         if depth is not None and readings[Signal.QUEUE_DEPTH].present:
             growth = await self._growth(asker, scoped[depth].promql, answers[list(scoped).index(depth)])
@@ -65,19 +70,18 @@ class CustomReader:
             growth = readings.get(Signal.QUEUE_DEPTH) or absences.no_custom_query(Signal.QUEUE_DEPTH.value)
         if base is not None:
             return self._with(base, readings, growth)
-        age = await self._age(asker, [selector for each in scoped.values() for selector in each.selectors])
-        load = replace(self._with(self._without_queries(), readings, growth), sample_age_seconds=age)
-        if self._is_old(age) and any(each.present for each in readings.values()):
-            return silenced(load, absences.custom_stale(self.settings), age=age)
+        arrived = readings.get(Signal.ARRIVAL_RATE)
+        if arrived is not None:
+            readings[Signal.ARRIVAL_RATE], growth = _taken_up(arrived, growth)
+        load = self._with(self._without_queries(), readings, growth)
+        load = replace(load, sample_age_seconds=ages.worst)
+        if self._is_old(ages.worst) and any(each.present for each in readings.values()):
+            return silenced(load, absences.custom_stale(self.settings), age=ages.worst)
         return load
 
-    async def _ask(self, asker: Asker, queries: Sequence[str]) -> list[Answer]:
-        limits = QueryLimits(
-            timeout_seconds=self.limits.custom_timeout_seconds,
-            answer_bytes=self.limits.custom_answer_bytes,
-            series=2,  # tells one from several
-        )
-        return await asker.all(queries, limits)
+    async def _ages(self, asker: Asker, scoped: Mapping[CustomQuery, ScopedQuery]) -> SelectorAges:
+        selectors = [selector for each in scoped.values() for selector in each.selectors]
+        return await selector_ages(asker, selectors, self.settings, self.limits)
 
     def _read(self, query: CustomQuery, answer: Answer) -> Reading:
         signal, promql = query.signal.value, query.promql
@@ -98,26 +102,13 @@ class CustomReader:
             promql = f"vector({promql})"
         window = self.settings.rate_window_seconds
         steps = f"{duration(window)}:{duration(window / GROWTH_STEPS)}"
-        (answer,) = await self._ask(asker, [f"deriv(({promql})[{steps}])"])
+        answer = await asker.one(f"deriv(({promql})[{steps}])", self.limits.custom())
         if isinstance(answer, QueryError):
             return absences.query_failed("the growth of QueueDepth", answer)
         values = [value for _, value in answer.samples]
         if len(values) != 1 or not math.isfinite(values[0]):
             return absences.too_few_samples("the query for QueueDepth", self.settings, "")
         return Reading(values[0])
-
-    async def _age(self, asker: Asker, selectors: Sequence[str]) -> Reading:
-        """Return how old the newest sample of the worst selector is (seconds)."""
-        if not selectors:
-            return _NO_SELECTORS
-        distinct = enumerate(dict.fromkeys(selectors))
-        ages = label_union({str(number): f"time() - timestamp({each})" for number, each in distinct})
-        (answer,) = await self._ask(asker, [f"max(min by ({PART_LABEL}) ({ages}))"])
-        if isinstance(answer, QueryError):
-            return absences.query_failed("the age of the custom series", answer)
-        for _, value in answer.samples:
-            return Reading(value)
-        return absences.custom_stale(self.settings)
 
     def _is_old(self, age: Reading) -> bool:
         # A question about age without an answer leaves the values as they are: its failure is not theirs.
@@ -147,6 +138,17 @@ class CustomReader:
         if Signal.QUEUE_DEPTH in readings or self.watched.spec.engine.type is EngineType.CUSTOM:
             changed[FleetQuery.QUEUE_GROWTH.value] = growth
         return replace(load, **changed)  # type: ignore[arg-type]
+
+
+def _taken_up(arrived: Reading, growth: Reading) -> tuple[Reading, Reading]:
+    """Return the rate that left the queue and the queue's growth, whose sum is what arrived.
+
+    While the growth is not known, all that arrived: the sum takes a missing growth as nothing.
+    """
+    if arrived.value is None or growth.value is None:
+        return arrived, growth
+    grows = min(growth.value, arrived.value)
+    return Reading(arrived.value - grows), Reading(grows)
 
 
 _FAMILIES = {"TTFT": Metric.TTFT, "TPOT": Metric.TPOT, "Latency": Metric.LATENCY}

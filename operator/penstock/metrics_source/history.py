@@ -7,11 +7,15 @@ is parsed. By pod, pods that are gone by now are found by their names: those of 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Mapping, Sequence
 
-from penstock.metrics_source.base import Labels, MetricsSource, QueryLimits
+import structlog
+
+from penstock.metrics_source.ask import Asker, CollectLimits
+from penstock.metrics_source.base import Labels, MetricsSource, QueryError, QueryLimits
 from penstock.metrics_source.catalogue import FleetQuery
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
 from penstock.metrics_source.plan import matching, plan_tick
@@ -20,8 +24,12 @@ from penstock.metrics_source.promql_scope import scope
 from penstock.metrics_source.promql_tokens import PromqlRefusedError
 from penstock.model.spec import ServiceKey, Signal
 
+log = structlog.get_logger(__name__)
 RateHistory = Mapping[ServiceKey, tuple[tuple[float, float], ...]]
 TIMEOUT_SECONDS = 20.0  # once per restart: worth more patience than a tick has
+# For all custom queries together, of which each may take half of it: 250 that time out one after the other
+# would be an hour without a decision.
+CUSTOM_LIMITS = CollectLimits(deadline_seconds=TIMEOUT_SECONDS, custom_timeout_seconds=TIMEOUT_SECONDS / 2)
 POD_OF_DEPLOYMENT = re.compile(r"(?P<owner>.+)-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[a-z0-9]{5}")
 POD_OF_STATEFUL_SET = re.compile(r"(?P<owner>.+)-[0-9]+")
 
@@ -37,7 +45,8 @@ async def read_rate_history(
 ) -> RateHistory:
     """Return arrival rates by service, oldest first; services without any are left out.
 
-    Raises `QueryError` when the engines' rates cannot be read, and `ValueError` for times out of order.
+    So is a service whose own query fails, and no other for it: only where the engines' rates cannot be read
+    is `QueryError` raised. Times out of order are a `ValueError`.
     """
     if not (step > 0 and end >= start):
         raise ValueError(f"a history needs start <= end and a positive step, not {start}..{end} by {step}")
@@ -58,28 +67,35 @@ async def read_rate_history(
             for time, rate in points:
                 if math.isfinite(rate):
                     rates[time] = rates.get(time, 0.0) + rate
-    for each in services:
-        for own in each.spec.engine.queries:
-            if own.signal is Signal.ARRIVAL_RATE:
-                found[each.key] = await _custom(source, each, own.promql, settings, (start, end, step))
+    asker, times = Asker(source, CUSTOM_LIMITS, end), (start, end, step)
+    own = [
+        (each.key, query.promql)
+        for each in services
+        for query in each.spec.engine.queries
+        if query.signal is Signal.ARRIVAL_RATE
+    ]
+    past = await asyncio.gather(*(_custom(asker, *each, settings, times) for each in own))
+    found.update(zip((key for key, _ in own), past, strict=True))
     return {key: tuple(sorted(rates.items())) for key, rates in found.items() if rates}
 
 
 async def _custom(
-    source: MetricsSource,
-    watched: Watched,
+    asker: Asker,
+    key: ServiceKey,
     promql: str,
     settings: SeriesSettings,
     times: tuple[float, float, float],
 ) -> dict[float, float]:
-    """Return the history of a user's query; nothing where it is not one series."""
+    """Return the history of a user's query; nothing where it is not one series, or cannot be read."""
     try:
-        scoped = scope(promql, label=settings.namespace_label, value=watched.key.namespace)
+        scoped = scope(promql, label=settings.namespace_label, value=key.namespace)
     except PromqlRefusedError:
         return {}
     start, end, step = times
-    limits = QueryLimits(timeout_seconds=TIMEOUT_SECONDS, series=2)
-    result = await source.range(scoped.promql, start=start, end=end, step=step, limits=limits)
+    result = await asker.range(scoped.promql, CUSTOM_LIMITS.custom(), start=start, end=end, step=step)
+    if isinstance(result, QueryError):
+        log.warning("the history of a custom rate is left out", service=str(key), error=result.message)
+        return {}
     if len(result.series) != 1:
         return {}
     return {time: rate for time, rate in result.series[0][1] if math.isfinite(rate) and rate >= 0}

@@ -7,29 +7,38 @@ from __future__ import annotations
 
 from penstock.model.objective_counts import Counted
 from penstock.model.spec import Slo
-from penstock.model.traffic import GatewayReading
+from penstock.model.traffic import ClassCount, GatewayReading
 from penstock.policy.gateway_load import GatewayMemory
 
 
-def counted(reading: GatewayReading, slo: Slo) -> Counted:
-    """Return all that were offered since the gateways are read, and those that were not answered."""
-    classes = [each for name, each in reading.classes.items() if not slo.classes or name in slo.classes]
-    offered = sum(each.offered for each in classes)
-    missed = sum(each.shed for each in classes) + reading.server_errors
+def since(before: GatewayReading | None, now: GatewayReading, slo: Slo) -> Counted:
+    """Return what came since a reading, of the classes that `slo` is about now; None: all that was counted.
+
+    Class by class: sums over different classes cannot be compared. With 1e6 requests of a class that
+    `slo.classes` names only now, their difference would book them all on one interval. A class that is new
+    in the readings counts from `now` on.
+    """
+    offered, missed = 0.0, now.server_errors
+    if before is not None and missed >= before.server_errors:
+        missed -= before.server_errors
+    for name, count in now.classes.items():
+        if not slo.classes or name in slo.classes:
+            more = count if before is None else _rise(before.classes.get(name, count), count)
+            offered += more.offered
+            missed += more.shed
     return Counted(offered, min(offered, missed))
-
-
-def since(before: Counted, now: Counted) -> Counted:
-    """Return what came since; counters that fell began anew."""
-    if now.requests < before.requests or now.missed < before.missed:
-        return now
-    requests = now.requests - before.requests
-    return Counted(requests, min(requests, now.missed - before.missed))
 
 
 def measured_availability(memory: GatewayMemory, slo: Slo) -> float | None:
     """Return the share that was answered over the readings kept; None without requests."""
     if len(memory.readings) < 2:
         return None
-    window = since(counted(memory.readings[0], slo), counted(memory.readings[-1], slo))
+    window = since(memory.readings[0], memory.readings[-1], slo)
     return 1.0 - window.missed / window.requests if window.requests > 0 else None
+
+
+def _rise(before: ClassCount, now: ClassCount) -> ClassCount:
+    """Return what a class's counters rose by; counters that fell began anew."""
+    if now.offered < before.offered or now.shed < before.shed:
+        return now
+    return ClassCount(now.offered - before.offered, now.shed - before.shed)
