@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,3 +122,53 @@ def test_an_empty_trace_is_refused(tmp_path: Path):
         f"Error: {trace} has no requests\n"
         "Fix: write one line per request below arrival_s,input_tokens,output_tokens\n",
     )
+
+
+BRIEF = ["--rate", "20", "--duration", "1s", "--output-tokens", "3", *BELIEVE]
+
+
+def test_a_url_file_that_never_comes_is_named_and_fails(tmp_path: Path):
+    missing = tmp_path / "urls"
+    done = CliRunner().invoke(load, ["--url-file", str(missing), *BRIEF])
+    assert done.exit_code == 1
+    assert "x no target" in done.stdout
+    assert done.stderr == (
+        f"Warning: {missing} does not exist yet: until it does, nothing is sent to its URLs\n"
+        f"Error: {missing} does not exist: no request had a target\n"
+        "Fix: write one URL a line into it\n"
+    )
+
+
+def test_a_url_file_that_comes_later_is_used(engine_url: str, tmp_path: Path):
+    late = tmp_path / "urls"
+    writer = threading.Timer(0.5, lambda: late.write_text(f"{engine_url}\n"))
+    writer.start()
+    try:
+        done = CliRunner().invoke(load, ["--url-file", str(late), *BRIEF, "--duration", "3s", "-o", "json"])
+    finally:
+        writer.join()
+    assert done.exit_code == 0, done.stderr
+    report = orjson.loads(done.stdout)
+    assert report["requests"]["completed"] > 0
+    assert report["errors"]["no target"] > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"),
+    [
+        (None, 2, "Invalid value for '--url-file': File '{path}' is a directory."),
+        (b"\xff\xfe", 1, "{path} cannot be read: not UTF-8 text\nFix: write one URL a line into it"),
+    ],
+    ids=["a directory", "no text"],
+)
+def test_a_url_file_that_cannot_be_read_is_refused(
+    tmp_path: Path, content: bytes | None, status: int, message: str
+):
+    path = tmp_path / "urls"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    done = CliRunner().invoke(load, ["--url-file", str(path), *BRIEF])
+    assert done.exit_code == status
+    assert done.stderr.endswith(f"Error: {message.format(path=path)}\n")

@@ -48,6 +48,19 @@ NONE_HERE = "standard input has no InferenceService of serving.penstock.dev, onl
             "standard input, line 2, column 4: expected the node content, but found '}'",
             "correct the YAML",
         ),
+        *(
+            (f"a: {value}\n", f"standard input, line 1, column 4: {said}", "correct the YAML")
+            for value, said in (
+                ("2026-02-30", "'2026-02-30' is no timestamp"),
+                ("!!timestamp abc", "'abc' is no timestamp"),
+                ("!!int abc", "'abc' is no int"),
+                ('!!int ""', "'' is no int"),
+                ("!!float abc", "'abc' is no float"),
+                ("!!bool abc", "'abc' is no bool"),
+                ("9" * 5000, f"'{'9' * 40}' is no int"),  # more digits than Python takes for one
+            )
+        ),
+        ("a: " + "[" * 100_000, "standard input: nested too deeply", "correct the YAML"),
         (
             "- just\n- a list\n",
             "standard input, document 1: a list instead of an object",
@@ -138,7 +151,11 @@ def test_a_service_that_decodes_nothing_is_refused(run: Run, chat: Path) -> None
         ),
         (
             ("--rate", 1, *AZURE, "--length-scv", -1),
-            "Invalid value for '--length-scv': -1.0 is not in the range x>=0.",
+            "Invalid value for '--length-scv': -1.0 is not in the range 0<=x<=100.",
+        ),
+        (
+            ("--rate", 1, *AZURE, "--length-scv", 101),
+            "Invalid value for '--length-scv': 101.0 is not in the range 0<=x<=100.",
         ),
         (
             ("--rate", 1, *AZURE, "--replicas", 0),

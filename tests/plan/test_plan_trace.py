@@ -121,3 +121,38 @@ def test_a_bad_trace_is_refused_with_line_and_fix(
     ran = run("-f", chat, "--trace", path)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert ran.stderr == f"Error: {path}{cause}\nFix: {fix}\n"
+
+
+KV = "the KV memory of llama-3.1-8b-h100"
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "fix"),
+    [
+        (
+            minutes(2, 9).replace("61.0,600,60\n", "61.0,600000,60\n"),
+            f"{{path}}, line 131: a request of 600,060 tokens, {KV} holds 432,992",
+            "leave such requests out, or choose a profile with more memory",
+        ),
+        (
+            minutes(2, 9).replace(",600,", ",600000,"),
+            f"a sequence holds 600,030 tokens of context on average, {KV} 432,992",
+            "choose a profile with more memory, or drop the longest requests of that minute from the trace",
+        ),
+    ],
+    ids=["one request", "all of the minute"],
+)
+def test_requests_that_fit_no_engine_are_refused_with_what_to_do_about_the_trace(
+    run: Run, chat: Path, trace: Write, content: str, cause: str, fix: str
+) -> None:
+    path = trace(content)
+    ran = run("-f", chat, "--trace", path)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.stderr == f"Error: {cause.format(path=path)}\nFix: {fix}\n"
+
+
+def test_a_request_that_fits_no_engine_is_no_matter_far_from_the_busiest_minute(
+    run: Run, chat: Path, trace: Write
+) -> None:
+    far = minutes(1, 1, 1, 1, 9).replace("0.0,500,50\n", "0.0,600000,50\n", 1)
+    assert run("-f", chat, "--trace", trace(far), "-o", "json").plan["rate_per_second"] == pytest.approx(9)

@@ -16,6 +16,7 @@ from penstock.policy.admission_law import AdmissionLaw
 from penstock.sim.gate import SteersTraffic
 from penstock.sim.policies.penstock import Penstock, Settings, service_of
 from penstock.sim.policies.penstock_gateway import GatewaySettings, PenstockWithGateway
+from penstock.sim.policies.sizing import slo_of
 from penstock.sim.run import RequestStatus, Run
 from penstock.sim.scenario import Admission, Fallback, Scenario
 from penstock.sim.simulate import simulate
@@ -118,3 +119,23 @@ def test_simulate_lets_ours_decide_the_limit_where_the_file_has_one():
     assert isinstance(made, PenstockWithGateway)
     assert isinstance(made, SteersTraffic)
     assert made.spec.admission == file_of(limited).admission
+
+
+@pytest.mark.parametrize("admission", [None, Admission(4, 1)], ids=["no gateway", "a gateway"])
+def test_a_setting_of_ours_changes_that_alone(admission: Admission | None):
+    load = burst(admission=admission)
+    asked = AdmissionSpec(policy=AdmissionPolicy.STATIC, static_in_flight_per_replica=3)
+    replicas = replace(file_of(load).replicas, spare=2, scale_down_window_seconds=90.0)
+    file = replace(file_of(load), admission=asked, replicas=replicas, slo=slo_of(load.slo, 0.99))
+    (plain, tuned) = (
+        build(each, file, load)
+        for each in policies_of("penstock,penstock:scale_down_window_seconds=60:objective_ratio=0.5")
+    )
+    assert isinstance(plain, Penstock)
+    assert isinstance(tuned, Penstock)
+    assert type(tuned) is (Penstock if admission is None else PenstockWithGateway)
+    assert tuned.spec.admission == plain.spec.admission
+    assert tuned.spec.replicas == replace(plain.spec.replicas, scale_down_window_seconds=60.0)
+    assert (tuned.spec.replicas.spare, plain.spec.replicas.scale_down_window_seconds) == (2, 90.0)
+    told = [(each.percentile, each.seconds) for each in tuned.spec.slo.objectives]
+    assert told == [(0.99, each.seconds / 2) for each in plain.spec.slo.objectives]

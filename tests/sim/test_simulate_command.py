@@ -1,74 +1,17 @@
-"""``penstock simulate``: what it prints, what it writes, and what it refuses."""
+"""``penstock simulate``: what it prints and what it writes."""
 
 from __future__ import annotations
 
 import importlib.util
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import orjson
 import pytest
-import yaml
-from click.testing import CliRunner, Result
 
-from penstock.cli.simulate import simulate
+from fakes.simulate_run import answer, trace
 
 POLICIES = "static-mean,hpa-queue,static-peak"
-
-
-def service(path: Path, **spec: Any) -> Path:
-    """Write the file of a service ``prod/chat``."""
-    body = {
-        "apiVersion": "serving.penstock.dev/v1alpha1",
-        "kind": "InferenceService",
-        "metadata": {"name": "chat", "namespace": "prod"},
-        "spec": {
-            "mode": "Enforce",
-            "workload": {
-                "type": "Target",
-                "targetRef": {"group": "apps", "kind": "Deployment", "name": "chat"},
-                "serviceRef": {"name": "chat"},
-            },
-            "slo": {"ttft": {"p95": "500ms"}, "tpot": {"p95": "50ms"}},
-            "engine": {"type": "VLLM", "profile": {"type": "Named", "name": "llama-3.1-8b-h100"}},
-            "replicas": {"min": 1, "max": 4, "initialStartup": "30s"},
-            "cost": {"perReplicaHour": "4.00", "currency": "USD"},
-        }
-        | spec,
-    }
-    path.write_text(yaml.safe_dump(body))
-    return path
-
-
-def trace(path: Path, rows: Sequence[tuple[float, int, int]] | None = None) -> Path:
-    """Write a trace; by default 4 requests a second for ten minutes, lengths by chance."""
-    if rows is None:
-        random = np.random.default_rng(3)
-        lengths = random.integers(20, 400, (2400, 2)).tolist()
-        rows = [(index / 4, *pair) for index, pair in enumerate(lengths)]
-    lines = [f"{at},{prompt},{answer}" for at, prompt, answer in rows]
-    path.write_text("\n".join(["arrival_s,input_tokens,output_tokens", *lines]) + "\n")
-    return path
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Any:
-    def invoke(*options: str, **spec: Any) -> Result:
-        file, requests = service(tmp_path / "service.yaml", **spec), tmp_path / "trace.csv"
-        if not requests.exists():
-            trace(requests)
-        arguments = ["-f", str(file), "--trace", str(requests), *options]
-        return CliRunner().invoke(simulate, arguments)
-
-    return invoke
-
-
-def answer(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
-    return orjson.loads(result.stdout_bytes)
 
 
 def test_json_has_every_policy_with_what_it_attained_and_cost(run: Any) -> None:
@@ -126,6 +69,20 @@ def test_the_table_names_what_all_policies_share_and_fits_eighty_columns(run: An
     assert max(map(len, rows)) <= 80
 
 
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_a_long_name_is_folded_and_no_figure_is_cut(
+    run: Any, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    name = "penstock:scale_down_window_seconds=150:objective_ratio=0.95"
+    result = run("--policy", f"{name},static-mean")
+    assert result.exit_code == 0, result.output
+    rows = [row.split() for row in result.stdout.splitlines()[result.stdout.splitlines().index("") + 3 :]]
+    assert "".join(row[0] for row in rows[:-1]) == name
+    assert all(len(row) == 1 for row in rows[1:-1])
+    assert rows[0][1:] == rows[-1][1:] == ["100.00", "0.17", "1.00", "1", "29", "7", "0.00", "0/0", "0.67"]
+
+
 def test_a_policys_knob_is_set_and_shown(run: Any) -> None:
     asked = "hpa-queue:queue=0.1,hpa-queue:queue=50"
     found = answer(run("--policy", asked, "-o", "json"))
@@ -159,87 +116,6 @@ def test_names_from_outside_are_escaped_in_the_page(run: Any, tmp_path: Path) ->
     result = run("--trace", str(requests), "--policy", "static-mean", "--report", str(page))
     assert result.exit_code == 0, result.output
     assert ET.fromstring(page.read_text()).find(".//{*}h1").text == "Scaling policies on a<b>&c.csv"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("options", "spec", "message"),
-    [
-        (
-            ("--policy", "penstok"),
-            {},
-            "no policy is named 'penstok'\nFix: write some of penstock, hpa-q",
-        ),
-        (("--policy", ","), {}, "no policy is named\nFix: write some of penstock, "),
-        (("--policy", "hpa-queue:queue"), {}, "--policy hpa-queue:queue: 'queue' is no setting\n"),
-        (
-            ("--policy", "hpa-queue:depth=2"),
-            {},
-            "--policy hpa-queue:depth=2: policy 'hpa-queue' has no",
-        ),
-        (
-            ("--profile", "llama-9b"),
-            {},
-            "--profile: no engine profile is named 'llama-9b'\nFix: write ",
-        ),
-        (
-            ("--from", "20m"),
-            {},
-            "trace.csv has no request from 1,200 s on: it goes from 0 s to 600 s\n",
-        ),
-        (("--initial", "9"), {}, "--initial 9: spec.replicas is 1 to 4\n"),
-        (("--startup", "60s", "--startup-p90", "30s"), {}, "p90_seconds"),
-        (
-            (),
-            {"replicas": {"min": 1, "max": 65}},
-            "spec.replicas.max is 65: at most 64 replicas are",
-        ),
-        ((), {"slo": {"ttft": {"p95": "500ms"}}}, "spec.slo has no tpot: each request is judged by"),
-        (
-            (),
-            {"engine": {"type": "VLLM", "profile": {"type": "Learned"}}},
-            "spec.engine.profile: type Le",
-        ),
-        (
-            (),
-            {
-                "engine": {"type": "VLLM", "serviceTime": {"mean": "5ms"}},
-                "slo": {"latency": {"p99": "50ms"}},
-            },
-            "spec.engine.serviceTime: request/response services have no tokens to simulate\n",
-        ),
-    ],
-)
-def test_what_cannot_be_simulated_is_refused_with_a_fix(
-    run: Any, options: tuple[str, ...], spec: dict[str, Any], message: str
-) -> None:
-    result = run(*options, **spec)
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert "\nFix: " in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([(1.0, 10, 10), (0.5, 10, 10)], "line 3: arrival_s 0.5 is before line 2's 1"),
-        ([(1.0, -10, 10)], "line 2: input_tokens is '-10'"),
-        ([], "has no requests"),
-    ],
-)
-def test_a_trace_that_cannot_be_used_names_the_line(
-    run: Any, tmp_path: Path, rows: list[tuple[float, int, int]], message: str
-) -> None:
-    trace(tmp_path / "trace.csv", rows)
-    result = run()
-    assert result.exit_code == 2
-    assert message in result.stderr
-
-
-def test_a_prompt_that_fits_no_engine_is_refused(run: Any, tmp_path: Path) -> None:
-    trace(tmp_path / "trace.csv", [(0.0, 900_000, 10), (9.0, 10, 10)])
-    result = run("--policy", "static-mean")
-    assert result.exit_code == 2
-    assert "cannot hold request 0 of 900010 tokens" in result.stderr
 
 
 def test_without_the_extra_it_says_what_to_install(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

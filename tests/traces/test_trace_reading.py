@@ -34,6 +34,13 @@ def test_columns_may_stand_in_any_order_and_among_others(trace: Write) -> None:
     assert read.outputs.tolist() == [7, 8]
 
 
+def test_a_request_remembers_its_line_also_in_a_part(trace: Write) -> None:
+    path = trace(HEADER + "\n0,10,5\n\n\n1,11,6\n2,12,7\n")
+    part = read_trace(path).part(slice(1, 3))
+    assert part.inputs.tolist() == [11, 12]
+    assert [part.place(each) for each in (0, 1)] == [f"{path}, line 6", f"{path}, line 7"]
+
+
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "with a byte order mark"])
 @pytest.mark.parametrize("name", ["trace.csv.gz", "unnamed"])
 def test_compressed_files_are_known_by_their_content(trace: Write, mark: bytes, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import click
 
 from penstock.cli.duration import DURATION
+from penstock.cli.positive_number import PositiveNumber
 from penstock.engine.batch_loop import EngineLimits, StepWork
 from penstock.engine.faults import Faults
 from penstock.engine.process import ProcessSettings, run_engine
@@ -34,7 +35,7 @@ token ids or of words, or what the header x-penstock-input-tokens says. SIGTERM 
 @click.option("--profile", "profile_name", required=True, help="Engine profile, e.g. llama-3.1-8b-h100.")
 @click.option(
     "--speed",
-    type=click.FloatRange(0.001, 100),
+    type=PositiveNumber(0.001, 100),
     default=1.0,
     show_default=True,
     help="Multiplies the engine's speed: at 0.2 each step takes five times as long.",
@@ -62,9 +63,9 @@ token ids or of words, or what the header x-penstock-input-tokens says. SIGTERM 
 )
 @click.option("--startup-delay", type=DURATION, default="0s", show_default=True, help="Until ready.")
 @click.option("--drain-timeout", type=DURATION, default="30s", show_default=True, help="For streams to end.")
-@click.option("--fail-ratio", type=click.FloatRange(0, 1), default=0.0, help="Requests answered 500.")
-@click.option("--cut-ratio", type=click.FloatRange(0, 1), default=0.0, help="Streams cut after one token.")
-@click.option("--slow-factor", type=click.FloatRange(0.01, 1000), default=1.0, help="Stretches each step.")
+@click.option("--fail-ratio", type=PositiveNumber(0, 1), default=0.0, help="Requests answered 500.")
+@click.option("--cut-ratio", type=PositiveNumber(0, 1), default=0.0, help="Streams cut after one token.")
+@click.option("--slow-factor", type=PositiveNumber(0.01, 1000), default=1.0, help="Stretches each step.")
 @click.option("--slow-after", type=DURATION, default="0s", help="When --slow-factor begins.")
 @click.option("--stall-after", type=DURATION, default=None, help="No step ends any more; still healthy.")
 @click.option(

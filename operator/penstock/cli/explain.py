@@ -15,7 +15,7 @@ from penstock.cli.explain_json import explained_json
 from penstock.cli.explain_output import print_explained
 from penstock.cli.explain_read import ExplainFault, Lengths, Live, Measured, read_live, read_measured
 from penstock.cli.explain_what_if import what_if
-from penstock.cli.plan import PositiveNumber
+from penstock.cli.positive_number import PositiveNumber
 from penstock.kube.aio_client import connect
 from penstock.kube.answers import CallLimits
 from penstock.kube.api import KubeError
@@ -65,7 +65,7 @@ Exit status: 0 explained; 1 no such resource, no cluster, not allowed; 2 wrong u
 @click.option("--output-tokens", type=PositiveNumber(1), help="Mean answer length instead of the learned.")
 @click.option(
     "--length-scv",
-    type=PositiveNumber(0),
+    type=PositiveNumber(0, 100),
     help="Squared coefficient of variation of both lengths, variance / mean^2.  [default: 1]",
 )
 @click.option(

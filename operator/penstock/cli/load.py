@@ -15,6 +15,7 @@ import orjson
 from penstock.cli.duration import DURATION
 from penstock.cli.load_session import run_load
 from penstock.cli.load_table import print_load_table
+from penstock.cli.positive_number import PositiveNumber
 from penstock.engine.arrivals import (
     ArrivalProcess,
     Lengths,
@@ -76,7 +77,9 @@ Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so noth
 )
 @click.option("--url", "urls", multiple=True, callback=_urls, help="Base URL of a server; may be repeated.")
 @click.option(
-    "--url-file", type=click.Path(path_type=Path), help="File with one URL a line, read again as it changes."
+    "--url-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File with one URL a line, read again as it changes.",
 )
 @click.option(
     "--balancer",
@@ -93,11 +96,11 @@ Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so noth
 )
 @click.option("--duration", type=DURATION, help="Default: the rate steps', the whole trace, or 60s.")
 @click.option("--warmup", type=DURATION, default=0.0, help="Leave the requests due before out of the report.")
-@click.option("--input-tokens", type=click.FloatRange(1, 1e6), default=500, show_default=True, help="Mean.")
-@click.option("--output-tokens", type=click.FloatRange(1, 1e6), default=100, show_default=True, help="Mean.")
+@click.option("--input-tokens", type=PositiveNumber(1, 1e6), default=500, show_default=True, help="Mean.")
+@click.option("--output-tokens", type=PositiveNumber(1, 1e6), default=100, show_default=True, help="Mean.")
 @click.option(
     "--length-scv",
-    type=click.FloatRange(0, 100),
+    type=PositiveNumber(0, 100),
     default=1.0,
     show_default=True,
     help="Squared coefficient of variation of the (log-normal) lengths; 0: constant.",
@@ -109,7 +112,9 @@ Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so noth
     show_default=True,
     help="How arrivals of --rate are spaced.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of arrivals, lengths and balancer.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of arrivals, lengths and balancer."
+)
 @click.option(
     "--endpoint",
     type=click.Choice(["completions", "chat"]),
@@ -141,7 +146,7 @@ Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so noth
 )
 @click.option(
     "--max-engine-lag",
-    type=click.FloatRange(0, 10),
+    type=PositiveNumber(0, 10),
     default=MAX_LAG_RATIO,
     show_default=True,
     help="Refuse to report when stand-in engines' steps end later than this share of their duration.",
@@ -209,6 +214,8 @@ def load(
         balancing=Balancing(balancer),
         chance=random.Random(seed),  # noqa: S311
     )
+    if url_file is not None:
+        _read_first(targets, url_file)
     path = Endpoint.CHAT if endpoint == "chat" else Endpoint.COMPLETIONS
     shape = RequestShape(path, model_name, connections=Connections(connections))
     result = run_load(targets, shape, limits, plan, seed=seed)
@@ -226,6 +233,10 @@ def load(
         print_load_table(report)
     if result.interrupted:
         sys.exit(INTERRUPTED)
+    if not result.sent and url_file is not None and not url_file.exists():
+        raise click.ClickException(
+            f"{url_file} does not exist: no request had a target\nFix: write one URL a line into it"
+        )
 
 
 def _default_duration(rates: tuple[RateStep, ...] | None) -> float:
@@ -233,6 +244,21 @@ def _default_duration(rates: tuple[RateStep, ...] | None) -> float:
         return math.inf
     total = sum(step.seconds for step in rates)
     return total if math.isfinite(total) else DEFAULT_DURATION_SECONDS
+
+
+def _read_first(targets: Targets, file: Path) -> None:
+    """Read the URLs once, to say what is wrong while somebody looks; a file may still come."""
+    try:
+        targets.refresh()
+    except (OSError, UnicodeDecodeError) as error:
+        why = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise click.ClickException(
+            f"{file} cannot be read: {why}\nFix: write one URL a line into it"
+        ) from error
+    if not file.exists():
+        click.echo(
+            f"Warning: {file} does not exist yet: until it does, nothing is sent to its URLs", err=True
+        )
 
 
 def _read_trace(trace: Path, duration_seconds: float) -> list[PlannedRequest]:

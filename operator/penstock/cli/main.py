@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
 from penstock import __version__
+from penstock.cli.standard_streams import require_output, watch_output
 
 # name -> one line of help; the module is penstock.cli.<name> with a click command of the same name.
 COMMANDS = {
@@ -22,10 +24,17 @@ COMMANDS = {
     "drain": "Wait until a gateway pod's Envoy has answered all its requests (its preStop hook).",
     "demo": "Run everything together on this machine, with live traffic and a commentary.",
 }
+# Those whose answer goes to standard output; the others work for hours, maybe without any.
+ANSWERING = ("plan", "explain", "simulate", "replay", "load", "demo")
 
 
 class LazyGroup(click.Group):
     """A group that imports a sub-command's module when it is needed."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command; standard output that cannot be written is an error like others."""
+        watch_output()
+        return super().main(*args, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of COMMANDS."""
@@ -51,8 +60,11 @@ class LazyGroup(click.Group):
     epilog="Examples: penstock plan -f service.yaml --rate 20; penstock run --prometheus-url http://prometheus:9090",
 )
 @click.version_option(__version__, prog_name="penstock")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Penstock keeps inference services inside their latency objectives.
 
     Set objectives, not thresholds.
     """
+    if ctx.invoked_subcommand in ANSWERING:
+        require_output()

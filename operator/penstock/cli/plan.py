@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import orjson
@@ -17,6 +15,7 @@ from penstock.cli.plan_plot import plot_plan, require_matplotlib
 from penstock.cli.plan_question import Outcome, Traffic, ask, require_offline_timing
 from penstock.cli.plan_service import read_service
 from penstock.cli.plan_trace import WINDOW_SECONDS, busiest_window, trace_of
+from penstock.cli.positive_number import PositiveNumber
 from penstock.model.spec import ServiceSpec
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.traffic import TrafficShape
@@ -30,17 +29,6 @@ BALANCERS = {
 INTERRUPTED = 130
 # The 1-s counts of a Poisson minute have an index of dispersion within 1 +- 0.37 (95 %): 2 is not chance.
 _BURSTY = 2.0
-
-
-class PositiveNumber(click.FloatRange):
-    """A finite number with a lowest value; FloatRange alone lets nan pass, as every comparison is false."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number."""
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number", param, ctx)
-        return number
 
 
 @click.command(
@@ -84,7 +72,7 @@ Exit status: 0 planned; 2 the input cannot be planned; 3 no replica count keeps 
 )
 @click.option(
     "--length-scv",
-    type=PositiveNumber(0),
+    type=PositiveNumber(0, 100),
     help="Squared coefficient of variation of both lengths, variance / mean^2; 0: all alike.  [default: 1]",
 )
 @click.option(

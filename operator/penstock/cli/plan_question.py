@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penstock.cli.plan_fault import PlanFault
-from penstock.cli.plan_trace import WINDOW_SECONDS
+from penstock.cli.plan_trace import WINDOW_SECONDS, replayed_part, require_room
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec, Slo
 from penstock.policy.capacity_problem import resolve_engine
@@ -141,7 +141,7 @@ def ask(spec: ServiceSpec, traffic: Traffic, balancer: Balancer | None) -> Quest
         )
         return Question(spec, model, None, traffic, chosen)
     assert engine.profile is not None and traffic.shape is not None  # noqa: S101, PT018 - checked by the command
-    _require_room(engine.profile, traffic.shape)
+    _require_room(engine.profile, traffic)
     try:
         replica = ReplicaModel(engine.profile, traffic.shape)
         _require_decoding(replica)
@@ -152,13 +152,16 @@ def ask(spec: ServiceSpec, traffic: Traffic, balancer: Balancer | None) -> Quest
 
 
 def _replayed(profile: EngineProfile, requests: Trace) -> TraceModel:
-    return TraceModel.busiest(
+    model = TraceModel.busiest(
         profile,
         requests.arrivals,
         requests.inputs.astype(np.float64),
         requests.outputs.astype(np.float64),
         window_seconds=WINDOW_SECONDS,
     )
+    seen = replayed_part(requests, before=model.counted.start, replayed=model.arrivals.size)
+    require_room(seen, int(profile.kv_capacity_tokens), profile.name)
+    return model
 
 
 def require_offline_timing(spec: ServiceSpec) -> None:
@@ -171,13 +174,17 @@ def require_offline_timing(spec: ServiceSpec) -> None:
         )
 
 
-def _require_room(profile: EngineProfile, shape: TrafficShape) -> None:
-    held = shape.kv_resident_tokens
+def _require_room(profile: EngineProfile, traffic: Traffic) -> None:
+    assert traffic.shape is not None  # noqa: S101 - checked by the command
+    held = traffic.shape.kv_resident_tokens
     if profile.kv_capacity_tokens < held:
+        shorter = "smaller --input-tokens and --output-tokens"
+        if traffic.requests is not None:
+            shorter = "drop the longest requests of that minute from the trace"
         raise PlanFault(
             f"a sequence holds {held:,.0f} tokens of context on average, the KV memory of {profile.name} "
             f"{profile.kv_capacity_tokens:,.0f}",
-            "choose a profile with more memory, or smaller --input-tokens and --output-tokens",
+            f"choose a profile with more memory, or {shorter}",
         )
 
 

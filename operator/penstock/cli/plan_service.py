@@ -9,11 +9,29 @@ from pathlib import Path
 import yaml
 
 from penstock.cli.plan_fault import PlanFault
+from penstock.cli.standard_streams import require_input
 from penstock.model.parse import GROUP, VERSION, InvalidSpec, parse_service
 from penstock.model.spec import ServiceSpec
 
 KIND = "InferenceService"
+# What PyYAML raises for a value that is not of its kind: 2026-02-30, !!timestamp abc, !!bool abc, !!int "".
+_NO_VALUE = (ValueError, AttributeError, LookupError, ArithmeticError)
+_SHOWN = 40  # characters of it
 _EXAMPLE = "manifests/samples/chat.yaml shows one"
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also says where a value stands that is not of its kind."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:  # noqa: FBT001, FBT002 - PyYAML's
+        """Return the object of a node. Raises ConstructorError with its place."""
+        try:
+            return super().construct_object(node, deep)
+        except _NO_VALUE as error:
+            kind, text = node.tag.rpartition(":")[2], str(node.value)[:_SHOWN]
+            raise yaml.constructor.ConstructorError(
+                problem=f"{text!r} is no {kind}", problem_mark=node.start_mark
+            ) from error
 
 
 def read_service(path: Path) -> ServiceSpec:
@@ -41,7 +59,10 @@ def read_service(path: Path) -> ServiceSpec:
 
 def _text(path: Path, name: str) -> str:
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        if str(path) != "-":
+            return path.read_text(encoding="utf-8")
+        require_input()
+        return sys.stdin.read()
     except OSError as error:
         raise PlanFault(
             f"{name} cannot be read: {error.strerror}",
@@ -54,7 +75,7 @@ def _text(path: Path, name: str) -> str:
 def _objects(name: str, text: str) -> Iterator[Mapping[str, object]]:
     """Yield the objects of all documents, those of a List one by one."""
     try:
-        for position, document in enumerate(yaml.safe_load_all(text), start=1):
+        for position, document in enumerate(yaml.load_all(text, _Loader), start=1):
             if document is None:
                 continue
             if not isinstance(document, Mapping):
@@ -73,3 +94,5 @@ def _objects(name: str, text: str) -> Iterator[Mapping[str, object]]:
         raise PlanFault(f"{name}{place}: {error.problem or error}", "correct the YAML") from error
     except yaml.YAMLError as error:
         raise PlanFault(f"{name}: {' '.join(str(error).split())}", "correct the YAML") from error
+    except RecursionError as error:
+        raise PlanFault(f"{name}: nested too deeply", "correct the YAML") from error

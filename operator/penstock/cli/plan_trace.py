@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from penstock.cli.plan_fault import PlanFault
+from penstock.queueing.domain import FloatArray
 from penstock.traces.fault import TraceFault
 from penstock.traces.reading import Trace, read_trace
 
@@ -60,9 +61,32 @@ def busiest_window(trace: Trace, path: Path) -> BusyWindow:
     if span < WINDOW_SECONDS:
         # n arrivals over the span of n - 1 gaps: the rate is that of the gaps.
         return BusyWindow(trace, float(arrivals[0]), span * arrivals.size / (arrivals.size - 1))
+    first, end = _busiest(arrivals)
+    return BusyWindow(trace.part(slice(first, end)), float(arrivals[first]), WINDOW_SECONDS)
+
+
+def _busiest(arrivals: FloatArray) -> tuple[int, int]:
+    """Return the first request of the busiest window and the one after its last."""
     ends = np.searchsorted(arrivals, arrivals + WINDOW_SECONDS, side="left")
-    counts = ends - np.arange(arrivals.size)
-    first = int(np.argmax(counts))
-    inside = slice(first, int(ends[first]))
-    requests = Trace(arrivals[inside], trace.inputs[inside], trace.outputs[inside])
-    return BusyWindow(requests, float(arrivals[first]), WINDOW_SECONDS)
+    first = int(np.argmax(ends - np.arange(arrivals.size)))
+    return first, int(ends[first])
+
+
+def replayed_part(trace: Trace, before: int, replayed: int) -> Trace:
+    """Return the `replayed` requests that a plan looks at, `before` of them ahead of the busiest window."""
+    first = _busiest(trace.arrivals)[0] - before
+    return trace.part(slice(first, first + replayed))
+
+
+def require_room(trace: Trace, room_tokens: int, profile_name: str) -> None:
+    """Raise PlanFault with the first line whose request alone is more than an engine's KV memory holds."""
+    tokens = trace.inputs + trace.outputs
+    long = np.flatnonzero(tokens > room_tokens)
+    if long.size:
+        first = int(long[0])
+        others = f" (and {long.size - 1:,} more)" if long.size > 1 else ""
+        raise PlanFault(
+            f"{trace.place(first)}{others}: a request of {tokens[first]:,} tokens, the KV memory of "
+            f"{profile_name} holds {room_tokens:,}",
+            "leave such requests out, or choose a profile with more memory",
+        )

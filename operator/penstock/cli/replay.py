@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 import orjson
@@ -16,6 +16,8 @@ from rich.console import Console
 
 from penstock.cli.plan_fault import PlanFault
 from penstock.cli.plan_service import read_service
+from penstock.cli.positive_number import PositiveNumber
+from penstock.cli.standard_streams import require_input
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import ServiceSpec
 from penstock.policy.beliefs import LoopTimes
@@ -30,6 +32,21 @@ INTERRUPTED = 130
 LONGEST_LINE_BYTES = 4 << 20  # the largest of 64 pods with all that is remembered has 60 kB
 QUIET_SECONDS = 2.0
 SOLVED_AT_ONCE = 1024
+
+
+class _Observations(click.File):
+    """A file to read, or standard input, which may be closed."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str] | IO[Any],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> IO[Any]:
+        """Open it."""
+        if value == "-":
+            require_input()
+        return super().convert(value, param, ctx)
 
 
 @click.command(
@@ -61,20 +78,20 @@ Exit status: 0 replayed; 2 a line or the service cannot be used; 130 Ctrl-C."""
     "-i",
     "--input",
     "observations",
-    type=click.File("rb"),
+    type=_Observations("rb"),
     default="-",
     help="Observations; default: standard input.",
 )
 @click.option(
     "--tick-seconds",
-    type=click.FloatRange(0.2, 300),
+    type=PositiveNumber(0.2, 300),
     default=15.0,
     show_default=True,
     help="Seconds between two observations, where a recording does not say it itself.",
 )
 @click.option(
     "--rate-window",
-    type=click.FloatRange(1, 3600),
+    type=PositiveNumber(1, 3600),
     default=60.0,
     show_default=True,
     help="Seconds over which rates were counted, where a recording does not say it itself.",

@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from penstock.cli.positive_number import PositiveNumber
 from penstock.controller.record_files import LEAST_BYTES
 from penstock.controller.settings import GatewaySettings, OperatorSettings, PrometheusSettings
 
@@ -68,21 +69,21 @@ Examples:
 )
 @click.option(
     "--prometheus-timeout",
-    type=click.FloatRange(0.1, 60),
+    type=PositiveNumber(0.1, 60),
     default=5.0,
     show_default=True,
     help="Seconds one query may take.",
 )
 @click.option(
     "--scrape-interval",
-    type=click.FloatRange(0.1, 300),
+    type=PositiveNumber(0.1, 300),
     default=15.0,
     show_default=True,
     help="How often Prometheus scrapes the engines, in seconds; older samples than 4 of these are stale.",
 )
 @click.option(
     "--rate-window",
-    type=click.FloatRange(1, 3600),
+    type=PositiveNumber(1, 3600),
     default=60.0,
     show_default=True,
     help="Seconds that rates are taken over; at least 4 scrape intervals.",
@@ -109,7 +110,7 @@ Examples:
 )
 @click.option(
     "--tick-seconds",
-    type=click.FloatRange(0.2, 300),
+    type=PositiveNumber(0.2, 300),
     default=15.0,
     show_default=True,
     help="Seconds from one decision to the next.",

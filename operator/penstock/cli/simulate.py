@@ -11,12 +11,13 @@ import click
 from rich.console import Console
 
 from penstock.cli.duration import DURATION
-from penstock.cli.plan import PositiveNumber
 from penstock.cli.plan_fault import PlanFault
 from penstock.cli.plan_service import read_service
+from penstock.cli.positive_number import PositiveNumber
 from penstock.cli.simulate_output import currency_of, facts_of, print_results
 from penstock.cli.simulate_policies import Asked, build, policies_of
-from penstock.cli.simulate_question import Conditions, Window, scenario_of
+from penstock.cli.simulate_question import Conditions, scenario_of
+from penstock.cli.simulate_window import Window
 from penstock.model.spec import ServiceSpec
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from penstock.model.spec import ServiceSpec
@@ -15,6 +16,8 @@ from penstock.model.spec import ServiceSpec
 if TYPE_CHECKING:
     from penstock.sim.figures import Figures
     from penstock.sim.scenario import Scenario
+_UNBOUNDED = 10_000  # columns
+_SHORTEST_FOLD = 12  # letters of a name in one line
 
 
 def facts_of(spec: ServiceSpec, scenario: Scenario, seed: int) -> Mapping[str, str]:
@@ -59,13 +62,20 @@ def print_results(
     for name, text in facts_of(spec, scenario, seed).items():
         console.print(f"{name + ':':<12}{text}", highlight=False, soft_wrap=True)
     console.print()
-    console.print(_table(spec, results))
+    _print_table(_table(spec, results), max(len(each.policy) for each in results), console)
+
+
+def _print_table(table: Table, longest_name: int, console: Console) -> None:
+    """Print the table; names give way and are folded, figures are never cut."""
+    whole = Measurement.get(console, console.options.update(max_width=_UNBOUNDED), table).maximum
+    least = whole - max(longest_name - _SHORTEST_FOLD, 0)
+    Console(width=max(console.width, least)).print(table, crop=False)
 
 
 def _table(spec: ServiceSpec, results: Sequence[Figures]) -> Table:
     """Return the figures that fit 80 columns; the page and the JSON have more percentiles."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("policy", no_wrap=True)
+    table.add_column("policy", overflow="fold")
     heads = ["in SLO\n%", "replica\nhours", "mean", "peak", "TTFT\np95 ms", "TPOT\np95 ms", "refused\n%"]
     heads += ["up/\ndown"] + ([] if spec.cost is None else [f"cost\n{currency_of(spec)}"])
     for head in heads:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ import numpy as np
 
 from penstock.cli.plan_fault import PlanFault
 from penstock.cli.plan_question import require_offline_timing
-from penstock.cli.plan_trace import trace_of
+from penstock.cli.plan_trace import require_room, trace_of
+from penstock.cli.simulate_window import Window, cut
 from penstock.model.profiles import UnknownProfile, profile_named
 from penstock.model.spec import AdmissionPolicy, Balancer, Metric, Mode, Objective, RoutingType, ServiceSpec
 from penstock.policy.capacity_problem import resolve_engine
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from penstock.sim.scenario import Admission, Scenario
 
 FIRST_SECONDS = 300.0  # all policies start with what the first five minutes need
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The part of the trace that is replayed (seconds of the trace), and how much faster."""
-
-    start_seconds: float = 0.0
-    length_seconds: float | None = None
-    speed_up: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +50,8 @@ def scenario_of(spec: ServiceSpec, path: Path, window: Window, conditions: Condi
             f"spec.replicas.max is {spec.replicas.max}: at most {LARGEST_FLEET} replicas are simulated",
             f"write at most {LARGEST_FLEET}, and thin the trace out as much",
         )
-    trace = _cut(trace_of(path), path, window)
+    trace = cut(trace_of(path), path, window)
+    _require_lengths(trace, profile)
     startup = conditions.startup_seconds
     median = spec.replicas.initial_startup_seconds if startup is None else startup
     try:
@@ -107,6 +99,21 @@ def judged(spec: ServiceSpec, metric: Metric) -> Objective:
     return max(found, key=lambda each: each.percentile)
 
 
+def _require_lengths(trace: Trace, profile: EngineProfile) -> None:
+    """Raise PlanFault with the first line that no replica could serve, or that is not simulated."""
+    from penstock.sim.check import LONGEST_TOKENS, whole_blocks
+
+    require_room(trace, whole_blocks(profile.kv_capacity_tokens), profile.name)
+    lengths = np.maximum(trace.inputs, trace.outputs)
+    long = np.flatnonzero(lengths > LONGEST_TOKENS)
+    if long.size:
+        raise PlanFault(
+            f"{trace.place(int(long[0]))}: {lengths[long[0]]:,} tokens, a prompt or an answer of at most "
+            f"{LONGEST_TOKENS:,} is simulated",
+            "leave such requests out",
+        )
+
+
 def _profile(spec: ServiceSpec, name: str | None) -> EngineProfile:
     if spec.engine.service_time is not None:
         raise PlanFault(
@@ -125,23 +132,6 @@ def _profile(spec: ServiceSpec, name: str | None) -> EngineProfile:
         ) from error
     assert profile is not None  # noqa: S101 - only services with a service time have none
     return profile
-
-
-def _cut(trace: Trace, path: Path, window: Window) -> Trace:
-    """Return the requests of the window, from its start on, at its speed."""
-    start = window.start_seconds
-    end = math.inf if window.length_seconds is None else start + window.length_seconds
-    inside = slice(*np.searchsorted(trace.arrivals, [start, end]).tolist())
-    arrivals = trace.arrivals[inside]
-    if not arrivals.size:
-        first, last = float(trace.arrivals[0]), float(trace.arrivals[-1])
-        where = f"from {start:,.0f} s on" if math.isinf(end) else f"between {start:,.0f} s and {end:,.0f} s"
-        raise PlanFault(
-            f"{path} has no request {where}: it goes from {first:,.0f} s to {last:,.0f} s",
-            "choose --from and --for inside it",
-        )
-    begins = start if start > 0 or window.length_seconds is not None else float(arrivals[0])
-    return Trace((arrivals - begins) / window.speed_up, trace.inputs[inside], trace.outputs[inside])
 
 
 def _begun(spec: ServiceSpec, scenario: Scenario, ttft: Objective, initial: int | None) -> Scenario:

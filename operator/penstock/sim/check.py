@@ -11,7 +11,7 @@ from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.errors import InvalidParameter
 from penstock.sim.scenario import LARGEST_FLEET, Scenario
 
-_LONGEST = 1 << 20  # tokens of one request: above any context length; bounds the calendars
+LONGEST_TOKENS = 1 << 20  # tokens of one request: above any context length; bounds the calendars
 
 
 def check_scenario(scenario: Scenario) -> None:
@@ -25,6 +25,11 @@ def check_scenario(scenario: Scenario) -> None:
             raise InvalidParameter("fallback.replicas", f"must be 1 to {LARGEST_FLEET}")
 
 
+def whole_blocks(kv_capacity_tokens: float) -> int:
+    """Return the tokens of KV memory that come in whole blocks: what one request may hold."""
+    return int(kv_capacity_tokens) // BLOCK_TOKENS * BLOCK_TOKENS
+
+
 def _check_requests(scenario: Scenario) -> None:
     arrivals = scenario.arrivals_seconds
     if not arrivals.size or not arrivals.size == scenario.input_tokens.size == scenario.output_tokens.size:
@@ -36,9 +41,11 @@ def _check_requests(scenario: Scenario) -> None:
         raise InvalidParameter("arrivals_seconds", f"must be sorted: request {early[0] + 1} is too early")
     for name in ("input_tokens", "output_tokens"):
         tokens = getattr(scenario, name)
-        wrong = np.flatnonzero((tokens < 1) | (tokens > _LONGEST))
+        wrong = np.flatnonzero((tokens < 1) | (tokens > LONGEST_TOKENS))
         if wrong.size:
-            raise InvalidParameter(name, f"of request {wrong[0]} is {tokens[wrong[0]]}, not 1 to {_LONGEST}")
+            raise InvalidParameter(
+                name, f"of request {wrong[0]} is {tokens[wrong[0]]}, not 1 to {LONGEST_TOKENS}"
+            )
     end = scenario.end_seconds
     if end is not None and not arrivals[-1] <= end < math.inf:
         raise InvalidParameter("end_seconds", f"must not be before the last arrival at {arrivals[-1]:g}")
@@ -46,9 +53,8 @@ def _check_requests(scenario: Scenario) -> None:
 
 def _check_fits(scenario: Scenario, profile: EngineProfile, name: str) -> None:
     tokens = scenario.input_tokens + scenario.output_tokens
-    blocks = int(profile.kv_capacity_tokens) // BLOCK_TOKENS
     longest = int(np.argmax(tokens))
-    if tokens[longest] > blocks * BLOCK_TOKENS:
+    if tokens[longest] > whole_blocks(profile.kv_capacity_tokens):
         raise InvalidParameter(
             f"{name}.kv_capacity_tokens",
             f"{profile.kv_capacity_tokens:.0f} cannot hold request {longest} of {tokens[longest]} tokens",

@@ -1,7 +1,7 @@
 """Request traces: csv or csv.gz with the columns arrival_s, input_tokens and output_tokens.
 
 Seconds must not decrease, tokens are whole and at least 1; other columns may stand beside them. Rows are
-streamed and kept in 24 bytes each, so what is held is bounded by `MOST_REQUESTS`, not by the file.
+streamed and kept in 32 bytes each, so what is held is bounded by `MOST_REQUESTS`, not by the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
-MOST_REQUESTS = 10_000_000  # 240 MB; the largest day at hand has 0.7 million
+MOST_REQUESTS = 10_000_000  # 320 MB; the largest day at hand has 0.7 million
 # Unix time in seconds passes until the year 5138; in milliseconds it does not.
 _LATEST_SECONDS = 1e11
 _MOST_TOKENS = 10_000_000.0
@@ -45,18 +45,29 @@ class TracedRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Requests in order of arrival: seconds and tokens, one entry each."""
+    """Requests in order of arrival: seconds and tokens, one entry each; where they were read from."""
 
     arrivals: FloatArray
     inputs: NDArray[np.int64]
     outputs: NDArray[np.int64]
+    path: Path | None = None
+    lines: NDArray[np.int64] | None = None
+
+    def part(self, inside: slice) -> Trace:
+        """Return these requests alone, which remember their lines."""
+        lines = None if self.lines is None else self.lines[inside]
+        return Trace(self.arrivals[inside], self.inputs[inside], self.outputs[inside], self.path, lines)
+
+    def place(self, index: int) -> str:
+        """Return where a request stands: file and line, or its number in a trace that was not read."""
+        return f"request {index}" if self.lines is None else f"{self.path}, line {self.lines[index]}"
 
 
 def read_trace(path: Path, most: int = MOST_REQUESTS) -> Trace:
     """Return the requests of a file. Raises TraceFault with the line and what to write there."""
-    arrivals, inputs, outputs = array("d"), array("q"), array("q")
-    with closing(traced_requests(path)) as requests:
-        for request in requests:
+    arrivals, inputs, outputs, lines = array("d"), array("q"), array("q"), array("q")
+    with closing(_numbered_requests(path)) as requests:
+        for line, request in requests:
             if len(arrivals) == most:
                 raise TraceFault(
                     f"{path} has more than {most:,} requests", "cut it into parts, or keep every n-th request"
@@ -64,9 +75,9 @@ def read_trace(path: Path, most: int = MOST_REQUESTS) -> Trace:
             arrivals.append(request.arrival_seconds)
             inputs.append(request.input_tokens)
             outputs.append(request.output_tokens)
-    return Trace(
-        np.frombuffer(arrivals, np.float64), np.frombuffer(inputs, np.int64), np.frombuffer(outputs, np.int64)
-    )
+            lines.append(line)
+    prompts, answers, places = (np.frombuffer(each, np.int64) for each in (inputs, outputs, lines))
+    return Trace(np.frombuffer(arrivals, np.float64), prompts, answers, path, places)
 
 
 def traced_requests(path: Path) -> Generator[TracedRequest, None, None]:
@@ -74,13 +85,20 @@ def traced_requests(path: Path) -> Generator[TracedRequest, None, None]:
 
     Raises TraceFault, also for a file without any.
     """
+    with closing(_numbered_requests(path)) as requests:
+        for _, request in requests:
+            yield request
+
+
+def _numbered_requests(path: Path) -> Generator[tuple[int, TracedRequest], None, None]:
+    """Yield each request with its line."""
     with closing(text_lines(path)) as lines:
         reader = csv.reader(lines)
         try:
             found = False
             for request in _requests(path, reader):
                 found = True
-                yield request
+                yield reader.line_num, request
         except csv.Error as error:
             raise TraceFault(f"{path}, line {reader.line_num}: {error}", "give a CSV file") from error
     if not found:

@@ -31,7 +31,8 @@ class Clairvoyant:
         rates = true_rates(scenario, window_seconds=WINDOW_SECONDS, step_seconds=STEP_SECONDS)
         start_up = scenario.start_up
         longest = start_up.p90_seconds or start_up.median_seconds
-        ahead = math.ceil(longest / STEP_SECONDS) + 1
+        # Beyond the end there is nothing to look ahead to, however long a start takes.
+        ahead = min(math.ceil(longest / STEP_SECONDS) + 1, rates.size)
         needed = np.array([table.replicas_for(rate) for rate in (ratio * rates).tolist()])
         padded = np.concatenate([needed, np.repeat(needed[-1:], ahead)])
         self._wanted = np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)

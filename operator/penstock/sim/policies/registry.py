@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock.sim.policies.apa import Apa
@@ -42,16 +42,21 @@ def policy(name: str, scenario: Scenario, **tuning: Any) -> ScalingPolicy:
 
     Raises UnknownPolicy with the closest names.
     """
+    check_settings(name, tuning)
+    return _FACTORIES[name](scenario, **tuning)
+
+
+def check_settings(name: str, settings: Iterable[str]) -> None:
+    """Raise UnknownPolicy for a policy, or a setting of it, that does not exist."""
     factory = _FACTORIES.get(name)
     if factory is None:
         close = difflib.get_close_matches(name.lower(), _FACTORIES, n=3, cutoff=0.0)
         raise UnknownPolicy(f"no policy is named {name!r}; the closest are {', '.join(close)}")
     known = [each for each in inspect.signature(factory).parameters if each != "scenario"]
-    for each in tuning:
+    for each in settings:
         if each not in known:
             can = ", ".join(known) or "nothing"
             raise UnknownPolicy(f"policy {name!r} has no setting {each!r}; it has {can}")
-    return factory(scenario, **tuning)
 
 
 def names() -> tuple[str, ...]:
