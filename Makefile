@@ -39,17 +39,19 @@ test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node i
 	@testbed/prepare kind
 	@PENSTOCK_REQUIRE=kind $(MAKE) --no-print-directory test-on-kind
 
-# Arguments such as -k may leave a part without a test: pytest says so by 5.
+# Arguments such as -k may leave a part without a test: pytest says so by 5. Much of the core waits for processes:
+# four at a time also on two cores.
 .PHONY: test-core test-timed test-on-kind
 test-core: venv
 	@PENSTOCK_REQUIRE=$(findstring api,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus)' --numprocesses auto --maxprocesses 4 --dist loadfile \
+	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus)' --numprocesses 4 --dist loadfile \
 	$(PYTEST_ARGS) || [ $$? = 5 ]
 
-# Engines, scrapes and demos in real time: mostly waiting, so whole files two at a time.
+# Engines, scrapes and demos in real time: mostly waiting, so three at a time. Demos, which time themselves, come
+# one after the other.
 test-timed: venv
 	@PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' --numprocesses 2 --dist loadfile --durations=8 \
+	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' --numprocesses 3 --dist loadgroup --durations=8 \
 	$(PYTEST_ARGS) || [ $$? = 5 ]
 
 # Mostly waiting: three clusters at a time, each takes the next test. Their engines and clients go by the

@@ -85,7 +85,7 @@ class Steered:
 
     def spec_is(self, **fields: Any) -> None:
         self.spec = replace(self.spec, **fields)
-        self.cache.services[CHAT] = KnownService(CHAT, "u", 1, self.spec, None, b"{}", "1")
+        self.cache.services[CHAT] = KnownService(CHAT, "u", 1, self.spec, None, b"{}")
 
     async def decided(
         self, weight: int | None = None, *, share: FallbackShare | None = None

@@ -162,7 +162,7 @@ def a_spec(namespace: str, share: FallbackShare | None) -> tuple[FleetCache, dic
         fallback=FallbackSpec(backend),
     )
     cache = FleetCache()
-    cache.services[key] = KnownService(key, "u", 1, spec, None, b"{}", "1")
+    cache.services[key] = KnownService(key, "u", 1, spec, None, b"{}")
     outcome = SimpleNamespace(
         fallback=Decision(share, TrafficReason.FALLBACK_ACTIVE, "said"), canary=NONE_SET
     )

@@ -22,17 +22,18 @@ def listed(name: str, version: int, **metadata: str) -> Object:
 
 
 class Listing:
-    """Answers with `services`, two a page; `between` is called after each page."""
+    """Answers with `services`, two a page, and `others` by type; `between` is called after each page."""
 
     def __init__(self, *services: Object) -> None:
         self.services = list(services)
+        self.others: dict[str, list[Object]] = {}
         self.refused: dict[str, KubeError] = {}
         self.between: Callable[[], None] = lambda: None
 
     async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Object]]:
         if resource.plural in self.refused:
             raise self.refused[resource.plural]
-        found = self.services if resource is INFERENCE_SERVICES else []
+        found = self.services if resource is INFERENCE_SERVICES else self.others.get(resource.plural, [])
         for first in range(0, len(found), 2):
             yield found[first : first + 2]
             self.between()
@@ -44,7 +45,8 @@ class Watching:
     def __init__(self, *services: Object, has_keda: bool = False) -> None:
         self.cache, self.metrics, self.api = FleetCache(), OperatorMetrics(), Listing(*services)
         watched = feeds(self.cache, pods_identify=False, has_keda=has_keda, endpoints=None)
-        self.relister = Relister(self.api, self.cache, watched, self.metrics, (), BetweenTicks())
+        self.feeds = {feed.resource.plural: feed for feed in watched}
+        self.relister = Relister(self.api, watched, self.metrics, (), BetweenTicks())
 
     @property
     def missed(self) -> float:
@@ -68,7 +70,7 @@ async def test_the_first_listing_fills_the_cache_and_misses_nothing() -> None:
         ([listed("a", 1), listed("b", 2)], {"a", "b"}, 0),
         ([listed("a", 9), listed("b", 2)], {"a", "b"}, 1),
         ([listed("a", 1), listed("b", 2), listed("c", 3)], {"a", "b", "c"}, 1),
-        ([listed("a", 1, uid="another"), listed("b", 2)], {"a", "b"}, 1),
+        ([listed("a", 3, uid="another"), listed("b", 2)], {"a", "b"}, 1),
         ([listed("b", 2)], {"b"}, 1),
         ([listed("b", 7, deletionTimestamp="2026-11-22T05:00:00Z")], set(), 2),
     ],
@@ -86,19 +88,19 @@ async def test_what_the_watch_did_not_tell_is_repaired_and_counted(
 async def test_what_the_watch_tells_while_everything_is_listed_was_not_missed() -> None:
     watching = Watching(*(listed(name, 1) for name in "abcd"))
     await watching.relister.pass_over()
-    cache = watching.cache
+    services = watching.feeds["inferenceservices"]
 
     def told() -> None:
-        cache.see_service(listed("a", 5))
-        cache.see_service(listed("d", 5))  # its page, older by now, is still to come
-        cache.see_service(listed("e", 5))
-        cache.forget_service("prod", "b")
+        services.see(listed("a", 5))
+        services.see(listed("d", 5, uid="newer"))  # its page, older by now, is still to come
+        services.see(listed("e", 5))
+        services.forget(listed("b", 6))
 
     watching.api.between = told
     watching.api.services = [listed(name, 1) for name in "abcd"]
     await watching.relister.pass_over()
     assert watching.missed == 0
-    assert cache.services[ServiceKey("prod", "d")].resource_version == "5"
+    assert watching.cache.services[ServiceKey("prod", "d")].uid == "newer"
     assert watching.names() == {"a", "c", "d", "e"}
 
 
@@ -116,3 +118,36 @@ async def test_a_cluster_without_keda_is_listed_all_the_same(why: Any) -> None:
     watching.api.refused["scaledobjects"] = why
     await watching.relister.pass_over()
     assert watching.names() == {"a"}
+
+
+async def test_an_autoscaler_whose_deletion_nobody_told_holds_its_target_no_longer() -> None:
+    watching = Watching(listed("a", 1))
+    target = {"scaleTargetRef": {"kind": "Deployment", "name": "chat"}}
+    watching.api.others["horizontalpodautoscalers"] = [listed("chat", 3) | {"spec": target}]
+    await watching.relister.pass_over()
+    assert watching.cache.autoscalers
+    watching.api.others.clear()
+    await watching.relister.pass_over()
+    assert not watching.cache.autoscalers
+    assert watching.missed == 1
+
+
+async def test_what_was_left_by_an_uninstalled_keda_holds_nothing() -> None:
+    watching = Watching(listed("a", 1), has_keda=True)
+    target = {"scaleTargetRef": {"name": "chat"}}
+    watching.api.others["scaledobjects"] = [listed("chat", 3) | {"spec": target}]
+    await watching.relister.pass_over()
+    assert watching.cache.autoscalers
+    watching.api.refused["scaledobjects"] = NotFound("no such type", status=404)
+    await watching.relister.pass_over()
+    assert not watching.cache.autoscalers
+
+
+@pytest.mark.parametrize("another", ["deployments", "services", "horizontalpodautoscalers"])
+async def test_a_change_of_another_type_that_is_on_its_way_is_no_drift(another: str) -> None:
+    watching = Watching(listed("a", 1))
+    watching.api.others[another] = [listed("chat", 3)]
+    await watching.relister.pass_over()
+    watching.api.others[another] = [listed("chat", 4), listed("new", 5)]
+    await watching.relister.pass_over()
+    assert watching.missed == 0

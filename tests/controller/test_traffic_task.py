@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -206,3 +208,75 @@ async def test_a_fallback_that_is_not_checked_yet_keeps_its_clusters_and_gets_no
     assert route.plan.fallback is not None
     assert route.plan.fallback.backend.service == "small"
     assert (route.plan.fallback.planned_ratio, route.plan.fallback.in_flight_limit) == (0.0, 0)
+
+
+async def test_a_new_service_does_not_hold_up_what_its_neighbours_are_told() -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    await world.seconds(60)
+    full = world.gateways.route.plan.limit
+    about = {"namespace": "prod", "name": "new", "uid": "u-2", "generation": 1}
+    world.cache.see_service({"metadata": about, "spec": routed_chat()})
+    world.unready.add("chat-0")
+    world._watch()
+    await world.traffic.once(world.now)
+    half = world.gateways.route.plan.limit
+    assert full is not None
+    assert half is not None
+    assert half.running == full.running / 2
+
+
+async def test_after_a_restart_nobody_is_told_before_all_of_a_group_are_decided() -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    await world.seconds(60)
+    world.restart_operator()
+    world.gateways.published.clear()
+    about = {"namespace": "prod", "name": "new", "uid": "u-2", "generation": 1}
+    world._watch()
+    await world.loop.tick(world.now)
+    world.cache.see_service({"metadata": about, "spec": routed_chat()})
+    for _ in range(3):
+        await world.traffic.once(world.now)
+        assert world.gateways.published == {}
+        world.now += 1
+
+
+async def test_what_gateways_were_blamed_for_ends_with_the_routing_by_them() -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    await world.seconds(60)
+    world.gateways.reachable = False
+    await world.seconds(30)
+    assert world.condition("AdmissionLimited")["reason"] == "GatewayUnreachable"
+    world.spec = {key: value for key, value in world.spec.items() if key != "routing"}
+    world.spec_generation += 1
+    await world.seconds(30)
+    assert world.condition("AdmissionLimited")["reason"] == "NoGateway"
+    assert world.loop.states[CHAT].gateway.problem is None
+
+
+async def test_an_api_server_that_hangs_in_a_drain_delays_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await drained_world()
+    assert closed([world.gateways.route])
+    before = world.gateways.route.plan.limit
+    answers, listed = asyncio.Event(), world.list
+
+    async def hang(*args: Any, **more: Any) -> list[dict[str, Any]]:
+        await answers.wait()
+        return await listed(*args, **more)
+
+    monkeypatch.setattr(world, "list", hang)
+    survivor = next(pod.name for pod in world.pods if pod.name not in closed([world.gateways.route]))
+    world.unready.add(survivor)
+    for _ in range(3):
+        world._watch()
+        await asyncio.wait_for(world.traffic.once(world.now), 5.0)
+        world.now += 1
+    after = world.gateways.route.plan.limit
+    assert before is not None
+    assert after is not None
+    assert after.running < before.running
+    target = world.target
+    world.unready.clear()
+    world.streams = dict.fromkeys(world.streams, 0.0)
+    answers.set()
+    await world.seconds(15)
+    assert world.target < target, "the drain that was waited for goes on"

@@ -212,10 +212,3 @@ def test_an_invalid_spec_is_kept_as_a_value_and_mended_by_the_next_generation() 
     cache.see_service(service(generation=2, version=6))
     assert cache.services[key].spec is not None
     assert cache.services[key].invalid is None
-
-
-def test_a_listing_that_is_older_than_an_event_changes_nothing() -> None:
-    cache = FleetCache()
-    cache.see_workload("Deployment", deployment(5, version=20))
-    cache.see_workload("Deployment", deployment(3, version=19))
-    assert cache.workloads["prod", "Deployment", "chat"].target == 5

@@ -33,6 +33,7 @@ SCENE = replace(
 
 @pytest.mark.slow
 @pytest.mark.prometheus
+@pytest.mark.xdist_group("demo")
 async def test_a_slow_revision_is_taken_back_on_evidence_and_no_request_fails(tmp_path: Path):
     try:
         obtain_prometheus()

@@ -15,7 +15,7 @@ import pytest
 
 from penstock.sandbox.prometheus import PrometheusUnavailableError, obtain_prometheus
 
-pytestmark = [pytest.mark.slow, pytest.mark.prometheus]
+pytestmark = [pytest.mark.slow, pytest.mark.prometheus, pytest.mark.xdist_group("demo")]
 COMMAND = [sys.executable, "-m", "penstock", "demo", "--quick", "--api=fake"]
 MARK = "PENSTOCK_DEMO_TEST"
 

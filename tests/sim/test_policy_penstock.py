@@ -42,10 +42,8 @@ class Beside(Penstock):
     def decide(self, seen: Signals) -> int:
         wanted = super().decide(seen)
         pool = Pool(seen.target, seen.ready + seen.starting, seen.ready)
-        key = (self.spec.key.namespace, self.spec.target.kind, self.spec.target.name)
-        cache: Any = SimpleNamespace(
-            workloads={key: SimpleNamespace(pool_since=lambda _: pool)}, conflict=lambda *_: ""
-        )
+        workload = SimpleNamespace(pool_since=lambda _: pool)
+        cache: Any = SimpleNamespace(workload=lambda *_: workload, conflict=lambda *_: "")
         tables: Any = SimpleNamespace(get=sizing.solved, failure=lambda _: "")
         state, load = self.state, load_of(seen, self.spec.slo, self.times, self.frontend_seconds)
         outcome = step(StepContext(cache, tables, self.times), self.spec, state, load, seen.at)

@@ -99,8 +99,8 @@ class AdoptedArms:
         canary = spec.canary
         if canary is None or canary.target is None or weaker(spec.mode, canary.mode) is not Mode.ENFORCE:
             return None
-        workloads, namespace = self._cache.workloads, spec.key.namespace
-        stable = workloads.get((namespace, spec.target.kind, spec.target.name))
+        namespace = spec.key.namespace
+        stable = self._cache.workload(namespace, spec.target)
         names = self._cache.services_in_front(spec)
         if stable is None or len(names) != 1:
             return None  # Accepted says which of them is missing
@@ -108,7 +108,7 @@ class AdoptedArms:
             front = await self._front(spec.key, names[0], now)
         except KubeError as error:
             return ("ArmNotWritten", f"Service {namespace}/{names[0]} cannot be read: {error.message}")
-        tried = workloads.get((namespace, canary.target.kind, canary.target.name))
+        tried = self._cache.workload(namespace, canary.target)
         services = adopted_services(spec, stable, tried, front)
         if isinstance(services, tuple):
             return services

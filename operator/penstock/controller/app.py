@@ -33,7 +33,7 @@ from penstock.controller.canary_step import CanaryStep
 from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.fallbacks import Fallbacks
-from penstock.controller.gateway_server import GatewayServer, label_leader
+from penstock.controller.gateway_server import GatewayServer, keep_leader_label
 from penstock.controller.handlers import WatchMarks, build_registry, feeds
 from penstock.controller.httproutes import HttpRoutes
 from penstock.controller.loop import ControlLoop, LoopParts
@@ -44,6 +44,7 @@ from penstock.controller.recording import Recorder
 from penstock.controller.relist import Relister
 from penstock.controller.revisions import RevisionObjects
 from penstock.controller.route_weights import RouteWeights
+from penstock.controller.scalable_targets import ScalableTargets
 from penstock.controller.service_state import ServiceState
 from penstock.controller.settings import OperatorSettings
 from penstock.controller.show import StatusWriter
@@ -116,12 +117,13 @@ class Operator:
         if settings.leader_election:
             elector = LeaseElector(kube, settings.lease_namespace, settings.lease_name, self._identity)
             self._lease_known = True
-            if self._settings.gateways.scope != "off":
-                await label_leader(kube, leads=None)
+            unlabelled = asyncio.create_task(self._label(kube, leads=None), name="label")
+            self._stack.push_async_callback(cancelled, unlabelled)
             # Before the attempt: a stop during the acquiring write must not leave the Lease held.
             self._stack.push_async_callback(elector.release)
             if not await came_before(elector.acquire(), stop):
                 return 0
+            await cancelled(unlabelled)
             keeping = asyncio.create_task(_keep(elector, lost), name="lease")
             self._stack.push_async_callback(cancelled, keeping)
             log.info(
@@ -137,12 +139,12 @@ class Operator:
 
     async def _lead(self, kube: AioKubeApi, stop: asyncio.Event, lost: asyncio.Event) -> int:
         """Watch, list and tick until told to stop, the Lease is lost or a part fails."""
+        self._began = time.monotonic()  # a standby may have waited for days
         await self._build_loop(kube, has_keda=await _has_keda(kube))
         assert self._relister is not None  # noqa: S101 - built just now
         # Before kopf starts: it cancels every task created after it.
         ours = [asyncio.create_task(self._relister.run(self._settings.relist_seconds), name="relist")]
-        if self._traffic is not None:
-            await label_leader(kube, leads="true")
+        ours.append(asyncio.create_task(self._label(kube, leads="true"), name="label"))
         ours += [
             asyncio.create_task(self._when_listed(part), name=name) for name, part in self._parts.items()
         ]
@@ -230,7 +232,7 @@ class Operator:
             endpoints=endpoints if serves or pods_identify else None,
         )
         gap = BetweenTicks()
-        self._relister = Relister(kube, self._cache, self._watched, self._metrics, settings.namespaces, gap)
+        self._relister = Relister(kube, self._watched, self._metrics, settings.namespaces, gap)
         status = StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics)
         self._stack.push_async_callback(status.events.close)
         scale = ScaleWriter(kube, InFlight(source, series).by_pod)
@@ -251,6 +253,7 @@ class Operator:
                 pods_identify=pods_identify,
                 gateways_serve=gateways is not None,
                 canaries=Canaries(counters, actions),
+                other_targets=ScalableTargets(kube, self._cache),
                 recorder=self._recorder(times),
             ),
             states,
@@ -274,6 +277,12 @@ class Operator:
                 dry_run=settings.dry_run,
             )
             self._parts["gateways"] = self._traffic.run
+
+    async def _label(self, kube: KubeApi, *, leads: str | None) -> None:
+        """Let gateways find the pod that leads, by its label; nothing to do where none are served."""
+        if self._settings.gateways.scope == "off":
+            await asyncio.Event().wait()
+        await keep_leader_label(kube, leads=leads)
 
     def _recorder(self, times: LoopTimes) -> Recorder | None:
         """Return what writes records; None where none are wanted."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
 from penstock.controller.pod_state import DELETION_COST, PodState, choose_victims, read_pod
 from penstock.controller.service_state import Outcome, ServiceState
-from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound, Scale
+from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound, Scale, Unavailable
 from penstock.model.observation import Pool
 from penstock.model.spec import ServiceSpec
 from penstock.policy.replicas import acknowledge
@@ -60,6 +61,10 @@ class ScaleWriter:
                     _note(state, pool, replicas, written, now)
                     return True
             scale = await self._kube.get_scale(resource, namespace, name)
+            if scale.replicas == replicas:
+                # Ours, most likely: the answer to a write was lost, and its repetition met the new version.
+                _note(state, pool, replicas, scale, now)
+                return True
             if scale.replicas != pool.target:
                 return False
             if spec.target.kind == "Deployment":
@@ -73,6 +78,10 @@ class ScaleWriter:
         except (Conflict, NotFound):
             return False
         except KubeError as error:
+            if isinstance(error, Unavailable) and replicas > pool.target:
+                # It may have been applied: if the watch shows it, no foreign hand did that.
+                expected = replace(state.memory.replicas, in_force=replicas)
+                state.memory = state.memory.with_replicas(expected)
             advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
             state.write_error = ("WriteRefused", f"{spec.target} cannot be scaled: {error.message}{advice}")
             return False

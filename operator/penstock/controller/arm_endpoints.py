@@ -41,7 +41,7 @@ def canary_target(spec: ServiceSpec, revision: str) -> TargetRef | None:
 
 def workload_of(cache: FleetCache, spec: ServiceSpec, target: TargetRef | None) -> Workload | None:
     """Return a workload as the watch shows it."""
-    return None if target is None else cache.workloads.get((spec.key.namespace, target.kind, target.name))
+    return None if target is None else cache.workload(spec.key.namespace, target)
 
 
 def canary_pool(cache: FleetCache, spec: ServiceSpec, state: CanaryState, revision: str) -> Pool | None:

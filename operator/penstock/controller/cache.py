@@ -1,6 +1,6 @@
 """What the watches have told: the fleet as small values, fed by `on.event`, read by the tick.
 
-Nothing is written from here. Each `see_*` takes a raw object, or None with its name once it is gone.
+Nothing is written from here. Each `see_*` takes a raw object that is newer than what is known (``feed.py``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class KnownService:
     spec: ServiceSpec | None
     invalid: InvalidSpec | None
     status_json: bytes
-    resource_version: str
     canary_command: str = ""  # the annotation that pauses, aborts or promotes a canary
 
     @property
@@ -68,15 +67,6 @@ class FleetCache:
     _slices: dict[tuple[str, str], dict[str, frozenset[str]]] = field(default_factory=dict)
     _service_of: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def is_current(self, body: Object) -> bool:
-        """Whether an InferenceService is known as it is listed, or newer: nothing of it was missed."""
-        metadata = body["metadata"]
-        known = self.services.get(ServiceKey(metadata["namespace"], metadata["name"]))
-        if known is None or known.uid != metadata["uid"]:
-            return "deletionTimestamp" in metadata
-        version = str(metadata.get("resourceVersion", ""))
-        return known.resource_version == version or _older(body, known.resource_version)
-
     def see_service(self, body: Object) -> None:
         """Take in an InferenceService; an unreadable spec becomes a value, not an error."""
         metadata = body["metadata"]
@@ -86,8 +76,6 @@ class FleetCache:
             self.forget_service(key.namespace, key.name)
             return
         known = self.services.get(key)
-        if known is not None and known.uid == metadata["uid"] and _older(body, known.resource_version):
-            return
         if known is not None and known.uid != metadata["uid"]:
             self._served_by.pop(key, None)
         generation = int(metadata.get("generation", 0))
@@ -109,7 +97,6 @@ class FleetCache:
             spec=spec,
             invalid=invalid,
             status_json=_packed(body.get("status")),
-            resource_version=str(metadata.get("resourceVersion", "")),
             canary_command=str((metadata.get("annotations") or {}).get(CANARY_ANNOTATION) or ""),
         )
 
@@ -133,13 +120,13 @@ class FleetCache:
     def see_workload(self, kind: str, body: Object) -> None:
         """Take in a Deployment or StatefulSet."""
         metadata = body["metadata"]
-        key = metadata["namespace"], kind, metadata["name"]
-        known = self.workloads.get(key)
-        if known is not None and known.uid == metadata.get("uid") and _older(body, known.resource_version):
-            return
-        self.workloads[key] = read_workload(body)
+        self.workloads[metadata["namespace"], kind, metadata["name"]] = read_workload(body)
         if kind == "Deployment":
             self.revisions.see(body)
+
+    def workload(self, namespace: str, target: TargetRef) -> Workload | None:
+        """Return a target as it was seen last; None where it is not there."""
+        return self.workloads.get(workload_key(namespace, target))
 
     def forget_workload(self, kind: str, namespace: str, name: str) -> None:
         """Drop a deleted workload."""
@@ -224,7 +211,7 @@ class FleetCache:
         """Return the Services that may serve for a spec: the named one, else those selecting its pods."""
         if spec.service is not None:
             return [spec.service.name]
-        workload = self.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+        workload = self.workload(spec.key.namespace, spec.target)
         if workload is None:
             return []
         return self.services_selecting(spec.key.namespace, workload.pod_labels)
@@ -234,10 +221,15 @@ class FleetCache:
         return self._selectors.selecting(namespace, labels)
 
 
-def _older(body: Object, version: str) -> bool:
-    """Whether a body is older than a known version: a listing may arrive after a newer event."""
-    mine = str(body["metadata"].get("resourceVersion", ""))
-    return mine.isdigit() and version.isdigit() and int(mine) < int(version)
+def is_watched(target: TargetRef) -> bool:
+    """Whether the kind of a target is one that is watched."""
+    return target.group == "apps" and target.kind in ("Deployment", "StatefulSet")
+
+
+def workload_key(namespace: str, target: TargetRef) -> WorkloadKey:
+    """Return the key of a target; a kind of another group than apps may have the same name."""
+    kind = target.kind if target.group == "apps" else f"{target.kind}.{target.group}"
+    return namespace, kind, target.name
 
 
 def _packed(status: Object | None) -> bytes:

@@ -34,6 +34,7 @@ from penstock.kube.api import PODS, KubeApi, KubeError
 from penstock.model.spec import ServiceKey
 
 log = structlog.get_logger(__name__)
+LABEL_AGAIN_SECONDS, LABEL_EVERY_SECONDS = 2.0, 60.0
 LEADER_LABEL = "serving.penstock.dev/leader"
 
 
@@ -106,16 +107,28 @@ class GatewayServer:
         return objects
 
 
-async def label_leader(kube: KubeApi, *, leads: str | None) -> None:
-    """Set or (None) remove the leader's label on this pod; nothing outside a pod.
+async def keep_leader_label(kube: KubeApi, *, leads: str | None) -> None:
+    """Keep the leader's label on this pod as it is to be, None for without; until cancelled.
 
-    Removed at the start too: a container that restarts finds the label of its former life.
+    A pod that does not lead looks too: a container that restarts finds the label of its former life, and just
+    then the API server may be away. A label that was set may be taken off by hand.
     """
+    pause = LABEL_AGAIN_SECONDS
+    while True:
+        done = await _label_leader(kube, leads)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LABEL_EVERY_SECONDS) if done else LABEL_AGAIN_SECONDS
+
+
+async def _label_leader(kube: KubeApi, leads: str | None) -> bool:
+    """Set or remove the label; whether it is so now. Nothing to do outside a pod."""
     namespace, name = os.environ.get("POD_NAMESPACE", ""), os.environ.get("POD_NAME", "")
     if not namespace or not name:
-        return
+        return True
     try:
         async with asyncio.timeout(10.0):
             await kube.patch(PODS, namespace, name, {"metadata": {"labels": {LEADER_LABEL: leads}}})
     except (KubeError, TimeoutError) as error:
         log.warning("this pod cannot be labelled: gateways will not find it", error=str(error))
+        return False
+    return True

@@ -16,6 +16,7 @@ import kopf
 
 from penstock.controller.cache import FleetCache
 from penstock.controller.endpoints import EndpointCache
+from penstock.controller.feed import Feed
 from penstock.controller.garbage import collect_after
 from penstock.controller.watch_settings import configure
 from penstock.kube.api import (
@@ -30,15 +31,6 @@ from penstock.kube.api import (
 )
 
 PREFIX = "serving.penstock.dev"
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """How objects of one type enter and leave the cache."""
-
-    resource: Resource
-    see: Callable[[Mapping[str, Any]], None]
-    forget: Callable[[str, str], None]
 
 
 @dataclass(slots=True)
@@ -132,7 +124,7 @@ def _handler(feed: Feed, marks: WatchMarks) -> Callable[..., Any]:
         marks.heard_at[feed.resource.plural] = time.monotonic()
         body = event["object"]
         if event["type"] == "DELETED":
-            feed.forget(body["metadata"].get("namespace", ""), body["metadata"]["name"])
+            feed.forget(body)
         else:
             feed.see(body)
         marks.events += 1

@@ -26,6 +26,7 @@ from penstock.controller.recording import Recorder, Seen
 from penstock.controller.restore import restored_budget, restored_memory
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.sample import sample_of
+from penstock.controller.scalable_targets import ScalableTargets
 from penstock.controller.selectors import ambiguity
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
@@ -61,6 +62,7 @@ class LoopParts:
     pods_identify: bool  # series are joined through EndpointSlices
     gateways_serve: bool = False  # this process tells gateways whom to route to
     canaries: Canaries | None = None
+    other_targets: ScalableTargets | None = None
     recorder: Recorder | None = None
 
 
@@ -130,6 +132,8 @@ class ControlLoop:
     async def tick(self, now: float) -> None:
         """Look at every service once and set the targets that moved; what is to be shown follows behind."""
         known = list(self.cache.services.values())
+        if self._parts.other_targets is not None:
+            await self._parts.other_targets.look(known, self.states)
         states = await self._follow(known, now)
         if self._parts.context.fallbacks is not None:
             self._parts.context.fallbacks.begin_tick()
@@ -146,13 +150,25 @@ class ControlLoop:
                 if state.awaits_past or each.spec is None:
                     continue
                 before, verdict, remembered = state.outcome, _verdict(state), state.memory
-                outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
+                try:
+                    outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
+                except Exception as error:
+                    # A defect that one service meets must not stop the others: its target stays as it is.
+                    defect = f"{type(error).__name__}: {error}"
+                    if defect != state.defect:
+                        log.exception("a service could not be decided", service=str(each.key))
+                    state.defect = defect
+                    parts.metrics.failed_steps.inc()
+                    continue
+                state.defect = ""
                 count_changes(parts.metrics, before, outcome)
                 count_verdict(parts.metrics, verdict, _verdict(state))
                 if parts.recorder is not None:
                     recorded.append(Seen(remembered, state.memory, state.solved, outcome))
                 if (replicas := replicas_to_write(outcome, state)) is not None:
                     writes.begin(state, outcome, replicas, self._version(each.spec, state))
+                else:
+                    state.write_error = None  # of a write that nobody wants any more
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             if parts.canaries is not None:
@@ -240,7 +256,7 @@ class ControlLoop:
         return pods - self.cache.pods_behind(spec.key.namespace, arm_service_name(spec.key, Arm.CANARY))
 
     def _workload(self, spec: ServiceSpec) -> Workload | None:
-        return self.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+        return self.cache.workload(spec.key.namespace, spec.target)
 
     def _version(self, spec: ServiceSpec, state: ServiceState) -> str:
         """Return the newest version of a service's target that we wrote or the watch has shown."""

@@ -1,7 +1,7 @@
 """A second opinion against silent watches: list everything now and then and compare with the cache.
 
-kopf's watches can end without a sound (nolar/kopf#1276, #996). A drift is repaired and counted; the
-first listing also tells when the cache is complete, so that a start decides nothing on half a fleet.
+A drift is repaired (``feed.py``) and counted; the first listing also tells when the cache is complete, so
+that a start decides nothing on half a fleet.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Protocol
 import structlog
 
 from penstock.controller.between_ticks import BetweenTicks
-from penstock.controller.cache import FleetCache
-from penstock.controller.handlers import Feed
+from penstock.controller.feed import Feed
 from penstock.kube.api import (
     INFERENCE_SERVICES,
     SCALED_OBJECTS,
@@ -42,13 +41,12 @@ class Relister:
     def __init__(
         self,
         kube: PagedApi,
-        cache: FleetCache,
         watched: Sequence[Feed],
         metrics: OperatorMetrics,
         namespaces: Sequence[str],
         gap: BetweenTicks,
     ) -> None:
-        self._kube, self._cache, self._watched, self._metrics = kube, cache, watched, metrics
+        self._kube, self._watched, self._metrics = kube, watched, metrics
         self._namespaces = namespaces or ("",)
         self._gap = gap
         self.complete = asyncio.Event()
@@ -67,29 +65,15 @@ class Relister:
 
     async def pass_over(self) -> None:
         """List every type once, repair what differs."""
-        before = list(self._cache.services)
-        listed: set[tuple[str, str]] = set()
         missed = 0
         for feed in self._watched:
             for namespace in self._namespaces:
                 try:
-                    names, news = await self._see_all(feed, namespace)
-                except NotFound:
-                    if feed.resource is INFERENCE_SERVICES:
-                        raise KubeError("the InferenceService CRD is not installed: apply crds/") from None
-                    continue  # KEDA is not installed, or not any more
+                    missed += await self._list(feed, namespace)
                 except Forbidden:
-                    if feed.resource is SCALED_OBJECTS:
-                        continue
-                    raise
-                if feed.resource is INFERENCE_SERVICES:
-                    listed |= names
-                    missed += news
-                self._metrics.cache_objects.labels(feed.resource.plural).set(len(names))
-        for key in before:
-            if key in self._cache.services and (key.namespace, key.name) not in listed:
-                self._cache.forget_service(key.namespace, key.name)
-                missed += 1
+                    if feed.resource is not SCALED_OBJECTS:
+                        raise
+            self._metrics.cache_objects.labels(feed.resource.plural).set(feed.known)
         if self.complete.is_set() and missed:
             # Events on their way explain a few; a watch that is dead shows at every pass.
             self._metrics.cache_drift.inc(missed)
@@ -97,14 +81,20 @@ class Relister:
         self.complete.set()
         self.problem = ""
 
-    async def _see_all(self, feed: Feed, namespace: str) -> tuple[set[tuple[str, str]], int]:
-        """Feed all objects of a type; return their namespaces and names, and how many services were news."""
-        names: set[tuple[str, str]] = set()
-        news = 0
-        async for page in self._kube.pages(feed.resource, namespace):
-            await self._gap.come()
-            for body in page:
-                news += feed.resource is INFERENCE_SERVICES and not self._cache.is_current(body)
-                feed.see(body)
-                names.add((body["metadata"].get("namespace", ""), body["metadata"]["name"]))
-        return names, news
+    async def _list(self, feed: Feed, namespace: str) -> int:
+        """List one type; return how many objects are gone, or news, which only services are counted for.
+
+        The status of the other types moves all the time, so that some of their events are always on the way.
+        """
+        feed.begin_listing(namespace)
+        counts, missed = feed.resource is INFERENCE_SERVICES, 0
+        try:
+            async for page in self._kube.pages(feed.resource, namespace):
+                await self._gap.come()
+                for body in page:
+                    missed += feed.see_listed(body) and counts
+        except NotFound:
+            if counts:
+                raise KubeError("the InferenceService CRD is not installed: apply crds/") from None
+            # KEDA is not installed, or not any more.
+        return missed + feed.end_listing()

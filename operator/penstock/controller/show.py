@@ -6,6 +6,7 @@ The same reason and sentence go to the condition, the Event, the log line and th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
@@ -107,6 +108,22 @@ class StatusWriter:
             read_conditions(known.status), found, generation=known.generation, now=now
         )
         await self._write(known, state, StatusValues(known.generation, conditions), found, now)
+
+    async def show_defect(self, known: KnownService, state: ServiceState, now: float) -> None:
+        """Write that a defect of ours keeps a service from being decided; its numbers stay as they were."""
+        message = f"a defect of Penstock met this service: {state.defect[:500]}"
+        found = not_accepted(
+            "InternalError", f"{message}; its target stays, report it with the operator's log"
+        )
+        if found == state.shown_findings and state.shown_generation == known.generation:
+            return
+        conditions = set_conditions(
+            read_conditions(known.status), found, generation=known.generation, now=now
+        )
+        values = StatusValues(known.generation, conditions)
+        if state.outcome is not None:
+            values = replace(status_values(known, state, state.outcome, now), conditions=conditions)
+        await self._write(known, state, values, found, now)
 
     def announce_scaling(self, outcome: Outcome, replicas: int, before: int) -> None:
         """Tell a scale-up or scale-down on the InferenceService."""

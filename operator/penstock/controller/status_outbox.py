@@ -109,6 +109,8 @@ class StatusOutbox:
         known, state = pending.known, pending.state
         if known.spec is None:
             await self._status.show_invalid(known, state, pending.at)
+        elif state.defect:
+            await self._status.show_defect(known, state, pending.at)
         elif (outcome := state.outcome) is not None:
             state.findings = found_of(outcome, state, window_seconds=self._window_seconds)
             if self._status.differs(known, state, outcome, pending.at):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -25,6 +26,7 @@ from penstock.controller.gateway_ports import GatewayPorts
 from penstock.controller.route_plans import fallback_service, route_state
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.step import replicas_to_write
+from penstock.controller.stopping import cancelled
 from penstock.dataplane.api import DataPlane
 from penstock.dataplane.envoy.ports import NoPortError
 from penstock.model.spec import RoutingType, ServiceKey, ServiceSpec
@@ -33,6 +35,7 @@ from penstock.policy.gateway_load import bypassing, observe_gateway
 
 log = structlog.get_logger(__name__)
 EVERY_SECONDS = 1.0
+DRAIN_PATIENCE_SECONDS = 0.3  # of a round; limits and endpoints wait no longer
 Problem = tuple[str, str]  # reason, message
 NO_GATEWAY = (
     "GatewayUnreachable",
@@ -68,17 +71,22 @@ class TrafficTask:
         self._parts, self._states, self._clock = parts, states, clock
         self._published: frozenset[str] = frozenset()
         self._departed = DepartedRoutes(parts.endpoints)
+        self._drains: dict[ServiceKey, asyncio.Task[bool]] = {}
 
     async def run(self) -> None:
         """Repeat until cancelled; a failed round is logged and followed by the next."""
-        while True:
-            began = time.monotonic()
-            try:
-                await self.once(self._clock())
-            except Exception:
-                # Gateways keep what they have; the task must outlive a defect.
-                log.exception("gateways could not be told")
-            await asyncio.sleep(max(0.05, EVERY_SECONDS - (time.monotonic() - began)))
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    await self.once(self._clock())
+                except Exception:
+                    # Gateways keep what they have; the task must outlive a defect.
+                    log.exception("gateways could not be told")
+                await asyncio.sleep(max(0.05, EVERY_SECONDS - (time.monotonic() - began)))
+        finally:
+            for drain in self._drains.values():
+                await cancelled(drain)
 
     async def once(self, now: float) -> None:
         """Read, drain, publish."""
@@ -90,18 +98,14 @@ class TrafficTask:
         await self._read(now)
         before = self._parts.plane.groups()
         routes: dict[str, list[RouteState]] = defaultdict(list)
-        undecided: set[str] = set()
+        undecided = self._undecided(served)
+        if not self._parts.dry_run:
+            await self._drain(self._told_of(served, before, undecided), now)
         for key, spec in served.items():
             group = self._parts.ports.group_of(key)
             state = self._states.get(key)
             if state is None or state.outcome is None:
-                # Told without it, its gateways would drop what they have of it from before a restart.
-                undecided.add(group)
                 continue
-            if not self._parts.dry_run:
-                gateways = before.get(group)
-                acknowledged = gateways is not None and gateways.acknowledged(key)
-                await self._drain(spec, state, now, acknowledged=acknowledged)
             try:
                 route = self._route(group, spec, state, now)
             except NoPortError as error:
@@ -116,8 +120,37 @@ class TrafficTask:
         told = {group: routes[group] for group in {*routes, *kept, *self._published} - undecided}
         for group, states in told.items():
             self._parts.plane.publish(group, [*states, *kept.get(group, ())])
-        self._published = frozenset({*routes, *kept})
+        self._published = frozenset({*routes, *kept} - undecided)
         self._notice(served, unreadable, told, now)
+
+    def _undecided(self, served: Iterable[ServiceKey]) -> set[str]:
+        """Return the groups that are told nothing yet, because a service of theirs is still to be decided.
+
+        Told without it, its gateways would drop what they have of it from before a restart of ours. In a
+        group that was told before, it is new: the others go on, and it is told when it is decided.
+        """
+        groups = set()
+        for key in served:
+            state = self._states.get(key)
+            if state is None or state.outcome is None:
+                groups.add(self._parts.ports.group_of(key))
+        return groups - self._published
+
+    def _told_of(
+        self,
+        served: Mapping[ServiceKey, ServiceSpec],
+        groups: Mapping[str, GatewayGroup],
+        undecided: Collection[str],
+    ) -> Iterator[tuple[ServiceSpec, ServiceState, bool]]:
+        """Yield the services that may drain, and whether all gateways have what was published of each.
+
+        Not those of a group that is told nothing yet: its gateways would send on to the victims.
+        """
+        for key, spec in served.items():
+            state, name = self._states.get(key), self._parts.ports.group_of(key)
+            if state is not None and name not in undecided:
+                group = groups.get(name)
+                yield spec, state, group is not None and group.acknowledged(key)
 
     async def _read(self, now: float) -> None:
         for key, reading in (await self._parts.plane.read(now)).items():
@@ -127,23 +160,43 @@ class TrafficTask:
                     state.gateway.memory, reading, window_seconds=self._parts.window_seconds
                 )
 
-    async def _drain(self, spec: ServiceSpec, state: ServiceState, now: float, *, acknowledged: bool) -> None:
+    async def _drain(self, waiting: Iterable[tuple[ServiceSpec, ServiceState, bool]], now: float) -> None:
+        """Carry drains on; (spec, state, whether all gateways have what was published of it).
+
+        Each lists pods and writes: one that the API server lets wait goes on beside the next rounds.
+        """
+        for spec, state, acknowledged in waiting:
+            if spec.key not in self._drains and (
+                step := self._next_step(spec, state, now, acknowledged=acknowledged)
+            ):
+                self._drains[spec.key] = asyncio.create_task(step, name="drain")
+        if not self._drains:
+            return
+        done, _ = await asyncio.wait(self._drains.values(), timeout=DRAIN_PATIENCE_SECONDS)
+        for key in [key for key, task in self._drains.items() if task in done]:
+            if error := self._drains.pop(key).exception():
+                log.error("a drain failed", service=str(key), exc_info=error)
+
+    def _next_step(
+        self, spec: ServiceSpec, state: ServiceState, now: float, *, acknowledged: bool
+    ) -> Coroutine[Any, Any, bool] | None:
+        """Return what carries on with the drain of a service; None where none is wanted or under way."""
         outcome = state.outcome
         pool = outcome.seen.pool if outcome else None
-        workload = self._parts.cache.workloads.get((spec.key.namespace, spec.target.kind, spec.target.name))
+        workload = self._parts.cache.workload(spec.key.namespace, spec.target)
         if outcome is None or pool is None or workload is None:
-            return
+            return None
         if workload.pool_since(state).target != pool.target:
             # Lowered a moment ago, or by another hand: victims counted from what the tick saw would be the
             # survivors, all of them where half were to go.
-            return
+            return None
         wanted = replicas_to_write(outcome, state)
         if wanted is None or wanted >= pool.target:
             if not state.gateway.drain.victims:
-                return
+                return None
             wanted = pool.target
         selector = workload.label_selector
-        await self._parts.drainer.step(outcome, state, selector, wanted, now, acknowledged=acknowledged)
+        return self._parts.drainer.step(outcome, state, selector, wanted, now, acknowledged=acknowledged)
 
     def _route(self, group: str, spec: ServiceSpec, state: ServiceState, now: float) -> RouteState | None:
         """Return the route of a service; None where it has no Service or no port yet. Raises NoPortError."""

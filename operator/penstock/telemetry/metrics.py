@@ -54,6 +54,11 @@ class OperatorMetrics:
         self.scale_writes = Counter(
             "penstock_scale_writes", "Writes to /scale", ["direction"], registry=registry
         )
+        self.failed_steps = Counter(
+            "penstock_failed_steps",
+            "Looks at a service that a defect ended; the others go on",
+            registry=registry,
+        )
         self.statuses_waiting = Gauge(
             "penstock_statuses_waiting",
             "Services still to be looked at or shown when the next tick begins",

@@ -1,0 +1,97 @@
+"""Targets of other kinds than Deployment and StatefulSet: anything with /scale.
+
+Nothing watches them, since their kinds are known only from specs: /scale and the pods that its selector names
+are read before each tick. A fleet has few of them. Needs permission for the kind's /scale (the chart's
+`rbac.extraTargets`); without it the condition says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from penstock.controller.cache import FleetCache, KnownService, WorkloadKey, is_watched, workload_key
+from penstock.controller.pod_state import read_pod
+from penstock.controller.service_state import ServiceState
+from penstock.controller.workloads import Workload
+from penstock.kube.api import PODS, Forbidden, KubeApi, KubeError, NotFound, Scale
+from penstock.model.spec import ServiceKey, ServiceSpec
+
+log = structlog.get_logger(__name__)
+READS_AT_ONCE = 16
+# Of a tick: what is not read by then keeps its numbers of before.
+PATIENCE_SECONDS = 3.0
+
+
+class ScalableTargets:
+    """Reads them into the cache."""
+
+    def __init__(self, kube: KubeApi, cache: FleetCache) -> None:
+        self._kube, self._cache = kube, cache
+        self._known: set[WorkloadKey] = set()
+
+    async def look(self, fleet: Iterable[KnownService], states: Mapping[ServiceKey, ServiceState]) -> None:
+        """Read the targets of the services that have one of another kind; problems go to their states."""
+        specs = [each.spec for each in fleet if each.spec is not None and not is_watched(each.spec.target)]
+        keys = {workload_key(spec.key.namespace, spec.target) for spec in specs}
+        for gone in self._known - keys:
+            self._cache.workloads.pop(gone, None)
+        self._known = keys
+        if specs:
+            gate = asyncio.Semaphore(READS_AT_ONCE)
+            problems = await asyncio.gather(*(self._read(spec, gate) for spec in specs))
+            for spec, problem in zip(specs, problems, strict=True):
+                if (state := states.get(spec.key)) is not None:
+                    state.target_problem = problem
+
+    async def _read(self, spec: ServiceSpec, gate: asyncio.Semaphore) -> str:
+        """Put a target into the cache; return why it may not be read, empty where it may."""
+        key = workload_key(spec.key.namespace, spec.target)
+        try:
+            async with gate, asyncio.timeout(PATIENCE_SECONDS):
+                self._cache.workloads[key] = await self._workload(spec)
+        except NotFound:
+            self._cache.workloads.pop(key, None)
+        except Forbidden as error:
+            self._cache.workloads.pop(key, None)
+            return (
+                f"{spec.target} cannot be read: {error.message}; grant it with the chart's rbac.extraTargets"
+            )
+        except (KubeError, TimeoutError) as error:
+            log.warning(
+                "a target cannot be read", service=str(spec.key), target=str(spec.target), error=str(error)
+            )
+        return ""
+
+    async def _workload(self, spec: ServiceSpec) -> Workload:
+        namespace = spec.key.namespace
+        resource = await self._kube.resource_of(spec.target.group, spec.target.kind)
+        scale = await self._kube.get_scale(resource, namespace, spec.target.name)
+        ready = scale.current
+        if scale.selector:
+            bodies = await self._kube.list(PODS, namespace, label_selector=scale.selector)
+            pods = [read_pod(body) for body in bodies]
+            ready = sum(pod.ready and not pod.terminating for pod in pods)
+        return workload_of_scale(scale, ready)
+
+
+def workload_of_scale(scale: Scale, ready: int) -> Workload:
+    """Return a workload as /scale tells it; rollouts and refused pods are not to be seen there."""
+    pairs = [each.partition("=") for each in scale.selector.split(",") if each]
+    plain = all(sign and not name.endswith("!") for name, sign, _ in pairs)
+    labels = {name: value.removeprefix("=") for name, _, value in pairs} if plain else {}
+    return Workload(
+        uid="",
+        resource_version=scale.resource_version,
+        target=scale.replicas,
+        current=scale.current,
+        ready=ready,
+        selector=labels,
+        pod_labels=labels,
+        rolling_out=False,
+        rollout_failed=False,
+        generation=0,
+        refused="",
+    )

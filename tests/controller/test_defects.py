@@ -1,0 +1,76 @@
+"""A defect that one service meets is shown of it, counted and logged; every other service is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakes.world import World, _merged, chat
+from penstock.controller import loop
+from penstock.controller.service_state import Outcome, ServiceState
+from penstock.controller.step import StepContext, step
+from penstock.kube.api import Resource
+from penstock.model.observation import Load
+from penstock.model.spec import ServiceKey, ServiceSpec
+
+UNLUCKY = ServiceKey("prod", "a-unlucky")
+
+
+class TwoServices(World):
+    """A world with another service, which comes first and only looks at the same Deployment."""
+
+    def __post_init__(self) -> None:
+        self.unlucky: dict[str, Any] = {}
+        super().__post_init__()
+
+    def _watch(self) -> None:
+        about = {"namespace": "prod", "name": UNLUCKY.name, "uid": "u-2", "generation": 1}
+        spec = chat() | {"mode": "Observe"}
+        self.cache.see_service({"metadata": about, "spec": spec, "status": self.unlucky})
+        super()._watch()
+
+    async def patch(
+        self, resource: Resource, namespace: str, name: str, body: Any, **more: Any
+    ) -> dict[str, Any]:
+        if name != UNLUCKY.name:
+            return await super().patch(resource, namespace, name, body, **more)
+        self.unlucky = _merged(self.unlucky, body["status"])
+        return {}
+
+    @property
+    def accepted(self) -> tuple[str, str]:
+        """Reason and message of the other service's condition Accepted."""
+        found = next(each for each in self.unlucky["conditions"] if each["type"] == "Accepted")
+        return found["reason"], found["message"]
+
+
+async def test_a_defect_at_one_service_stops_no_other_and_is_a_condition_until_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = TwoServices(rate=lambda t: 30.0 if t < 660 else 90.0, spec=chat(), target=2)
+
+    def unlucky(
+        context: StepContext, spec: ServiceSpec, state: ServiceState, load: Load | None, now: float
+    ) -> Outcome:
+        if spec.key == UNLUCKY and now - world.began >= 600 and not mended:
+            raise ZeroDivisionError("float division by zero")
+        return step(context, spec, state, load, now)
+
+    mended = False
+    monkeypatch.setattr(loop, "step", unlucky)
+    await world.run(600)
+    assert world.accepted[0] == "Accepted"
+    assert world.unlucky["replicas"]["desired"] >= 2
+    await world.run(300)
+    assert world.target > 2, "the other one is scaled all the same"
+    assert world.accepted == (
+        "InternalError",
+        "a defect of Penstock met this service: ZeroDivisionError: float division by zero; its target stays, "
+        "report it with the operator's log",
+    )
+    assert world.unlucky["replicas"]["desired"] >= 2, "what was shown before is still there"
+    assert world.metrics.registry.get_sample_value("penstock_failed_steps_total") == 20
+    mended = True
+    await world.run(120)
+    assert world.accepted[0] == "Accepted"
