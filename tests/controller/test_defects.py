@@ -13,6 +13,7 @@ from penstock.controller.step import StepContext, step
 from penstock.kube.api import Resource
 from penstock.model.observation import Load
 from penstock.model.spec import ServiceKey, ServiceSpec
+from penstock.policy.memory import ServiceMemory
 
 UNLUCKY = ServiceKey("prod", "a-unlucky")
 
@@ -74,3 +75,13 @@ async def test_a_defect_at_one_service_stops_no_other_and_is_a_condition_until_i
     mended = True
     await world.run(120)
     assert world.accepted[0] == "Accepted"
+
+
+async def test_a_status_that_cannot_be_read_is_learned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(status: object, now: float) -> ServiceMemory:
+        raise TypeError("a list is no number")
+
+    monkeypatch.setattr(loop, "restored_memory", unreadable)
+    world = World(rate=lambda _: 60.0, spec=chat(), target=2)
+    await world.run(300)
+    assert world.target >= 4

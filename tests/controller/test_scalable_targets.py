@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fakes.world import World, chat
+from penstock.controller import scalable_targets
 from penstock.controller.cache import FleetCache
 from penstock.controller.scalable_targets import ScalableTargets, workload_of_scale
 from penstock.kube.api import Forbidden, Resource, Scale, Unavailable
@@ -71,6 +73,48 @@ async def test_while_it_cannot_be_asked_for_its_last_numbers_hold() -> None:
     await world.run(120)
     assert world.condition("Accepted")["status"] == "True"
     assert world.target == 2
+
+
+async def test_who_follows_the_advice_and_names_a_deployment_is_scaled_again() -> None:
+    world = OtherKind(rate=lambda _: 60.0, spec=other_kind(), target=2)
+    world.error = Forbidden('cannot get resource "leaderworkersets/scale"', status=403)
+    await world.run(60)
+    world.spec = chat()
+    world.spec_generation += 1
+    world.error = None
+    await world.run(300)
+    assert world.condition("Accepted")["status"] == "True"
+    assert world.target >= 4
+
+
+async def test_an_answer_that_cannot_be_understood_is_a_condition_and_stops_nobody() -> None:
+    world = OtherKind(rate=lambda _: 30.0, spec=other_kind(), target=2)
+    world.error = KeyError("resourceVersion")
+    await world.run(60)
+    accepted = world.condition("Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", "TargetNotReadable")
+    assert accepted["message"] == (
+        "the /scale of LeaderWorkerSet/chat cannot be understood: KeyError: 'resourceVersion'"
+    )
+
+
+async def test_all_that_hang_together_take_a_tick_no_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scalable_targets, "PATIENCE_SECONDS", 0.05)
+    cache, api = FleetCache(), HangingApi()
+    for number in range(100):
+        about = {"namespace": "prod", "name": f"chat-{number}", "uid": str(number), "generation": 1}
+        cache.see_service({"metadata": about, "spec": other_kind()})
+    looking = ScalableTargets(api, cache).look(list(cache.services.values()), {})  # type: ignore[arg-type]
+    await asyncio.wait_for(looking, 1.0)
+    assert cache.workloads == {}
+
+
+class HangingApi:
+    """An API server that answers nobody."""
+
+    async def resource_of(self, *_: str) -> Resource:
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 def test_a_kind_of_another_group_is_not_taken_for_the_one_of_the_same_name() -> None:

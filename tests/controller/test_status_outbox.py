@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from fakes.world import World, chat
 from penstock.kube.api import INFERENCE_SERVICES, Object, Resource
 from penstock.model.spec import ServiceKey
@@ -81,13 +79,20 @@ async def test_what_is_noted_as_shown_is_what_was_written_not_what_was_decided_m
     assert state.shown_decision is state.outcome.decision
 
 
-async def test_a_defect_while_showing_fails_the_next_tick_after_its_targets_are_set() -> None:
+async def test_a_defect_while_showing_one_service_is_counted_and_its_target_is_set_all_the_same() -> None:
     world = SlowStatus(rate=up_after_five_minutes, spec=chat(), target=2)
     await world.run(300)
     world.defect = ZeroDivisionError("nobody expects this")
-    with pytest.raises(ZeroDivisionError):
-        await world.run(180)
+    await world.run(180)
     assert [count for _, count in world.scale_writes if count > 2]
+    assert world.loop.states[CHAT].unshown == "ZeroDivisionError: nobody expects this"
+    failed = world.metrics.registry.get_sample_value("penstock_failed_steps_total")
+    assert failed is not None
+    assert failed > 0
+    world.defect = None
+    await world.run(60)
+    assert world.status["replicas"]["desired"] == world.target
+    assert world.loop.states[CHAT].unshown == ""
 
 
 async def test_closing_gives_up_what_waits() -> None:

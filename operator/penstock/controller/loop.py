@@ -151,6 +151,7 @@ class ControlLoop:
                     continue
                 before, verdict, remembered = state.outcome, _verdict(state), state.memory
                 try:
+                    prepare(self._parts.context, each, state)
                     outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
                 except Exception as error:
                     # A defect that one service meets must not stop the others: its target stays as it is.
@@ -180,7 +181,6 @@ class ControlLoop:
             await writes.targets_set()
             self.targets_set_at = time.monotonic()
             self.statuses.put(zip(known, states, strict=True), now)
-        self.statuses.raise_defect()
         await self._look_at_pods(now)
         self._parts.metrics.tables_pending.set(self._parts.context.tables.pending)
 
@@ -202,17 +202,9 @@ class ControlLoop:
         for index, each in enumerate(known):
             state = self.states.get(each.key)
             if state is None or state.uid != each.uid:
-                state = self.states[each.key] = ServiceState(
-                    uid=each.uid,
-                    memory=restored_memory(each.status, now),
-                    budget=restored_budget(each.status),
-                    # What is there was written by our predecessor, perhaps a moment ago.
-                    written_status_at=now if each.status else 0.0,
-                    awaits_past=True,
-                )
+                state = self.states[each.key] = self._begun(each, now)
             if canaries is not None:
                 known[index] = each = canaries.begin(each, state, now)
-            prepare(self._parts.context, each, state)
             states.append(state)
             if state.awaits_past:
                 waiting.append((each.key, state))
@@ -225,6 +217,18 @@ class ControlLoop:
             found = [(self._watched(self.cache.services[key], state), state) for key, state in waiting]
             await self._past.learn(found, now)
         return states
+
+    def _begun(self, known: KnownService, now: float) -> ServiceState:
+        """Return the state of a service that is new to this process, with what its status remembers."""
+        # What is there was written by our predecessor, perhaps a moment ago.
+        state = ServiceState(uid=known.uid, written_status_at=now if known.status else 0.0, awaits_past=True)
+        try:
+            state.memory = restored_memory(known.status, now)
+            state.budget = restored_budget(known.status)
+        except Exception:
+            # Anybody may have written it. This service learns anew, and the others do not wait for that.
+            log.exception("what a status remembers cannot be read", service=str(known.key))
+        return state
 
     def _watched(self, known: KnownService, state: ServiceState) -> Watched | None:
         """Return where a service's series are; None while its target is unknown or refused."""

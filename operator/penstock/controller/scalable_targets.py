@@ -8,13 +8,14 @@ are read before each tick. A fleet has few of them. Needs permission for the kin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
 from penstock.controller.cache import FleetCache, KnownService, WorkloadKey, is_watched, workload_key
 from penstock.controller.pod_state import read_pod
 from penstock.controller.service_state import ServiceState
+from penstock.controller.stopping import cancelled
 from penstock.controller.workloads import Workload
 from penstock.kube.api import PODS, Forbidden, KubeApi, KubeError, NotFound, Scale
 from penstock.model.spec import ServiceKey, ServiceSpec
@@ -31,6 +32,7 @@ class ScalableTargets:
     def __init__(self, kube: KubeApi, cache: FleetCache) -> None:
         self._kube, self._cache = kube, cache
         self._known: set[WorkloadKey] = set()
+        self._refused: set[ServiceKey] = set()
 
     async def look(self, fleet: Iterable[KnownService], states: Mapping[ServiceKey, ServiceState]) -> None:
         """Read the targets of the services that have one of another kind; problems go to their states."""
@@ -39,30 +41,40 @@ class ScalableTargets:
         for gone in self._known - keys:
             self._cache.workloads.pop(gone, None)
         self._known = keys
-        if specs:
-            gate = asyncio.Semaphore(READS_AT_ONCE)
-            problems = await asyncio.gather(*(self._read(spec, gate) for spec in specs))
-            for spec, problem in zip(specs, problems, strict=True):
-                if (state := states.get(spec.key)) is not None:
-                    state.target_problem = problem
+        problems = await self._read_all(specs) if specs else {}
+        for key in self._refused | problems.keys():
+            if (state := states.get(key)) is not None:
+                state.target_problem = problems.get(key, "")
+        self._refused = set(problems)
+
+    async def _read_all(self, specs: Sequence[ServiceSpec]) -> dict[ServiceKey, str]:
+        """Read targets, all of them within a time; return why those that may not be read may not."""
+        gate = asyncio.Semaphore(READS_AT_ONCE)
+        reads = {asyncio.create_task(self._read(spec, gate)): spec for spec in specs}
+        done, late = await asyncio.wait(reads, timeout=PATIENCE_SECONDS)
+        for read in late:
+            await cancelled(read)
+            log.warning("a target was not read in time", service=str(reads[read].key))
+        return {reads[read].key: problem for read in done if (problem := read.result())}
 
     async def _read(self, spec: ServiceSpec, gate: asyncio.Semaphore) -> str:
         """Put a target into the cache; return why it may not be read, empty where it may."""
-        key = workload_key(spec.key.namespace, spec.target)
+        key, target = workload_key(spec.key.namespace, spec.target), spec.target
         try:
-            async with gate, asyncio.timeout(PATIENCE_SECONDS):
+            async with gate:
                 self._cache.workloads[key] = await self._workload(spec)
         except NotFound:
             self._cache.workloads.pop(key, None)
         except Forbidden as error:
             self._cache.workloads.pop(key, None)
-            return (
-                f"{spec.target} cannot be read: {error.message}; grant it with the chart's rbac.extraTargets"
-            )
-        except (KubeError, TimeoutError) as error:
-            log.warning(
-                "a target cannot be read", service=str(spec.key), target=str(spec.target), error=str(error)
-            )
+            return f"{target} cannot be read: {error.message}; grant it with the chart's rbac.extraTargets"
+        except KubeError as error:  # it keeps its numbers of before
+            log.warning("a target cannot be read", service=str(spec.key), error=error.message)
+        except Exception as error:
+            # Anybody may write a kind with /scale: one that answers oddly must not stop the others.
+            log.exception("the /scale of a target cannot be understood", service=str(spec.key))
+            self._cache.workloads.pop(key, None)
+            return f"the /scale of {target} cannot be understood: {type(error).__name__}: {error}"
         return ""
 
     async def _workload(self, spec: ServiceSpec) -> Workload:

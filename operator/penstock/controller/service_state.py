@@ -77,6 +77,7 @@ class ServiceState:
     asked: CapacityProblem | None = None  # what is being solved
     outcome: Outcome | None = None
     defect: str = ""  # what went wrong where the last tick could not decide
+    unshown: str = ""  # what went wrong where it could not be shown
     ahead: ClosedAhead | None = None  # the forecast that the next tick may ask for
     findings: tuple[Finding, ...] = ()  # what is said of `outcome`, found behind its tick
     # The conditions about traffic, and what they are about: they stay while that does.

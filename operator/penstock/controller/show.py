@@ -32,7 +32,7 @@ from penstock.model.resource_status import (
     StatusValues,
     build_status,
 )
-from penstock.model.spec import Mode
+from penstock.model.spec import Mode, ServiceKey
 from penstock.model.status_change import meaningful_change, status_patch
 from penstock.policy.conditions import not_accepted
 from penstock.policy.lead_time import measured_starts
@@ -124,6 +124,14 @@ class StatusWriter:
         if state.outcome is not None:
             values = replace(status_values(known, state, state.outcome, now), conditions=conditions)
         await self._write(known, state, values, found, now)
+
+    def failed(self, key: ServiceKey, state: ServiceState, error: Exception) -> None:
+        """Count a defect that kept a service from being shown, and log it once."""
+        self._metrics.failed_steps.inc()
+        defect = f"{type(error).__name__}: {error}"
+        if defect != state.unshown:
+            log.error("a service could not be shown", service=str(key), exc_info=error)
+        state.unshown = defect
 
     def announce_scaling(self, outcome: Outcome, replicas: int, before: int) -> None:
         """Tell a scale-up or scale-down on the InferenceService."""

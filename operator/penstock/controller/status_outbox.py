@@ -47,7 +47,6 @@ class StatusOutbox:
         self._writers: set[asyncio.Task[None]] = set()
         self._looked = 0
         self._began = 0.0  # monotonic
-        self._defect: Exception | None = None
 
     @property
     def waiting(self) -> int:
@@ -65,12 +64,6 @@ class StatusOutbox:
             writer = asyncio.get_running_loop().create_task(self._write(), name="statuses")
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-
-    def raise_defect(self) -> None:
-        """Raise, once, what should not have happened while statuses were written."""
-        defect, self._defect = self._defect, None
-        if defect is not None:
-            raise defect
 
     async def settled(self) -> None:
         """Wait until everything is written."""
@@ -95,8 +88,9 @@ class StatusOutbox:
             self._written.add(key)
             try:
                 await self._show(pending)
-            except Exception as error:  # noqa: BLE001 - raised by `raise_defect`, in a tick
-                self._defect = error
+                pending.state.unshown = ""
+            except Exception as error:  # noqa: BLE001 - of this service alone; the others are shown
+                self._status.failed(key, pending.state, error)
             finally:
                 self._written.discard(key)
             self._looked += 1

@@ -48,7 +48,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
     state.classes_refused = admission_refusal(spec.admission)
     if state.outcome is not None and state.outcome.spec.routing_type is not spec.routing_type:
         # What gateways counted, drained or refused was under the other routing.
-        state.gateway, state.offered_before = GatewayState(), None
+        state.gateway = GatewayState()
     try:
         state.engine = resolve_engine(spec.engine)
     except UnknownProfile as error:
