@@ -6,6 +6,8 @@ import pytest
 
 from fakes.canary_specs import SLOW, adopted, template, two_deployments
 from fakes.canary_world import CanaryWorld, serving
+from penstock.controller import loop
+from penstock.controller.service_state import Outcome
 from penstock.metrics_source.arms import Arm
 
 
@@ -122,6 +124,24 @@ async def test_a_foreign_autoscaler_of_the_canary_is_named() -> None:
         "HorizontalPodAutoscaler/next scales Deployment/chat-next: delete it, the canary's replicas follow "
         "its share",
     )
+
+
+async def test_what_an_earlier_tick_decided_is_not_done_again_after_a_tick_that_could_not_decide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unlucky(*_: object) -> Outcome:
+        raise ZeroDivisionError("float division by zero")
+
+    world = CanaryWorld(adopted(), *two_deployments())
+    await world.until(lambda: world.weight == 20, within=120)
+    with monkeypatch.context() as defect:
+        defect.setattr(loop, "step", unlucky)
+        await world.seconds(30)
+        world.cluster.put({"kind": "Deployment", "metadata": {"name": "chat-next"}, "spec": {"replicas": 3}})
+        await world.seconds(60)
+        assert world.cluster.replicas("chat-next") == 3
+    await world.seconds(30)
+    assert world.cluster.replicas("chat-next") == 1
 
 
 async def test_services_without_a_canary_have_no_state_of_one() -> None:

@@ -8,6 +8,7 @@ from fakes.builders import pool
 from fakes.canary import (
     BAD,
     BEGAN,
+    GATHERING,
     GOOD,
     NEW,
     OLD,
@@ -21,12 +22,14 @@ from fakes.canary import (
 )
 from fakes.canary_cases import CRASHED, ENDED, FOUR, HOUR, LAST, NOW, Case, at
 from penstock.model.canary import CanaryCommand, CanaryMemory, CanaryPhase
+from penstock.model.canary_spec import OnInsufficientEvidence
 from penstock.model.canary_verdict import VerdictKind
 from penstock.model.decision import RolloutReason
 from penstock.model.spec import Mode, RoutingType
 from penstock.policy.canary import decide_canary
 
 P = CanaryPhase
+PROMOTE = {"on_insufficient_evidence": OnInsufficientEvidence.PROMOTE}
 
 STAYS = {
     "nothing to try": Case(at(P.IDLE), {"wanted": OLD}, None, P.IDLE),
@@ -108,6 +111,37 @@ STAYS = {
         FOUR | {"verdict": GOOD},
         None,
         P.TESTING,
+        now=BEGAN + 60 + HOUR + 15,
+    ),
+    "no verdict in time, and an arm is not measured yet": Case(
+        at(P.INCONCLUSIVE, **LAST),
+        FOUR | {"verdict": missing()},
+        None,
+        P.INCONCLUSIVE,
+        owned(**PROMOTE),
+        BEGAN + 60 + HOUR + 15,
+    ),
+    "no verdict in time, and something leans against it": Case(
+        at(P.INCONCLUSIVE, **LAST),
+        FOUR | {"verdict": said(VerdictKind.CONTINUE, leaning=0.6)},
+        None,
+        P.INCONCLUSIVE,
+        owned(**PROMOTE),
+        BEGAN + 60 + HOUR + 15,
+    ),
+    "no verdict in time, before the last step": Case(
+        at(P.INCONCLUSIVE),
+        {"verdict": GATHERING},
+        None,
+        P.INCONCLUSIVE,
+        owned(**PROMOTE),
+        BEGAN + 60 + HOUR + 15,
+    ),
+    "no verdict in time, and the user is to say": Case(
+        at(P.INCONCLUSIVE, **LAST),
+        FOUR | {"verdict": GATHERING},
+        None,
+        P.INCONCLUSIVE,
         now=BEGAN + 60 + HOUR + 15,
     ),
     "promoted by hand, and the judge objects": Case(

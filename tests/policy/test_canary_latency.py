@@ -159,6 +159,51 @@ def test_a_stable_arm_below_every_edge_can_be_compared_by_one_request_in_a_hundr
     assert float(log_latency_against(run(8.0, 8))) > np.log(31)
 
 
+def simulated(slower: float, wave: float, *, calm_blocks: int, runs: int = 12) -> np.ndarray:
+    """Whether each of so many canaries is promoted within 10 minutes; both arms are `wave` times as slow
+    after the first blocks. Stable 45/s, canary 5/s, log-normal with median 0.15 s and sigma 0.6."""
+    rng = np.random.default_rng(7)
+
+    def slow(each_second: float, times: float) -> np.ndarray:
+        seconds = np.exp(rng.normal(np.log(0.15 * times), 0.6, (runs, int(15 * each_second))))
+        return (seconds[..., None] > EDGES).sum(axis=1).astype(float)
+
+    calm = 10_000.0 * ndtr(-np.log(EDGES / 0.15) / 0.6)
+    state = replace(
+        empty_state(EDGES.size, (runs,)),
+        level_slow=np.tile(calm, (runs, 1)),
+        level_total=np.full(runs, 10_000.0),
+    )
+    promoted, ended = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=bool)
+    for at in range(40):
+        times = wave if at >= calm_blocks else 1.0
+        placed = place_bets(
+            state, EDGES, margin=1.15, expected_ratio=1.0, stable_per_canary=np.full(runs, 9.0)
+        )
+        counts = SlowCounts(
+            slow(45.0, times), np.full(runs, 675.0), slow(5.0, times * slower), np.full(runs, 75.0)
+        )
+        state = advance_latency(state, placed, counts, 0.9 if at == 0 else 0.0, 15.0)
+        ended |= log_latency_against(state) > np.log(31)
+        promoted |= ~ended & (log_latency_for_alike(state) > np.log(20))
+        ended |= promoted
+    return promoted
+
+
+@pytest.mark.parametrize("calm_blocks", [1, 2])
+@pytest.mark.parametrize("wave", [4.0, 8.0, 20.0])
+@pytest.mark.parametrize("slower", [1.25, 1.35])
+def test_a_wave_in_which_nearly_all_requests_are_slow_promotes_no_slower_canary(
+    slower: float, wave: float, calm_blocks: int
+) -> None:
+    """Of 90 % slow ones no canary can have 1.15 times as many: its requests were evidence whatever it did."""
+    assert simulated(slower, wave, calm_blocks=calm_blocks).sum() == 0
+
+
+def test_without_a_wave_good_canaries_of_the_same_law_are_promoted() -> None:
+    assert simulated(1.0, 1.0, calm_blocks=1).sum() >= 6
+
+
 def test_blocks_without_one_arm_are_no_evidence_but_teach_the_level() -> None:
     state = after(1, 1.2)
     nothing = np.zeros(EDGES.size)

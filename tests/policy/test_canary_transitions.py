@@ -166,6 +166,22 @@ FORWARD = {
         adopted(**PROMOTE),
         BEGAN + 60 + HOUR,
     ),
+    "time was over while an arm could not be read, promote": Case(
+        at(P.INCONCLUSIVE, **LAST),
+        FOUR | {"verdict": GATHERING},
+        E.TIME_OVER_PROMOTE,
+        P.PROMOTING,
+        owned(**PROMOTE),
+        BEGAN + 60 + HOUR + 15,
+    ),
+    "time was over while an arm could not be read, promote an adopted one": Case(
+        at(P.INCONCLUSIVE, **LAST),
+        FOUR | {"verdict": GATHERING},
+        E.TIME_OVER_PROMOTE_ADOPTED,
+        P.PROMOTED,
+        adopted(**PROMOTE),
+        BEGAN + 60 + HOUR + 15,
+    ),
     "time is over, promote what was not measured": Case(
         at(P.TESTING, **LAST),
         FOUR | {"verdict": missing()},

@@ -241,6 +241,21 @@ def test_an_arm_that_is_not_measured_holds_the_share() -> None:
     world.until("Promoted")
 
 
+def test_an_arm_that_is_lost_in_the_tick_of_the_deadline_delays_the_promotion_and_is_no_end_of_it() -> None:
+    spec = owned(on_insufficient_evidence=OnInsufficientEvidence.PROMOTE, step_percents=(50,))
+    world = CanaryWorld(spec=spec, verdict=GATHERING)
+    world.until("Testing")
+    began = world.memory.testing_since
+    assert began is not None
+    assert spec.canary is not None
+    while world.now < began + spec.canary.max_duration_seconds:
+        world.tick()
+    world.verdict = missing()
+    assert world.tick().phase is P.INCONCLUSIVE
+    world.verdict = GATHERING
+    assert world.tick().phase is P.PROMOTING
+
+
 def test_little_traffic_takes_each_step_for_its_time_and_is_never_promoted_by_guessing() -> None:
     world = CanaryWorld(spec=owned(warm_up_seconds=0.0))
     began: dict[int, float] = {}

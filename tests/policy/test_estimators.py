@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fakes.builders import pool
+from penstock.model.observation import Pool
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
 from penstock.policy.speed import SpeedMemory, is_due, observe_speed
 from penstock.policy.stabilization import WindowMemory, forget, highest, recommend
@@ -15,18 +16,22 @@ from penstock.policy.stabilization import WindowMemory, forget, highest, recomme
 TICK = 15.0
 
 
+def looked(memory: LeadTimeMemory, pool: Pool, now: float) -> LeadTimeMemory:
+    return observe_starts(memory, pool, now, initial_seconds=60.0)
+
+
 def starts(
     durations: list[float], *, unschedulable: bool = False, memory: LeadTimeMemory | None = None
 ) -> LeadTimeMemory:
     """Walk through one scale-up per duration."""
-    memory = memory or observe_starts(LeadTimeMemory(), pool(1), 0.0)
+    memory = memory or looked(LeadTimeMemory(), pool(1), 0.0)
     now, count = 10_000.0 * (1 + len(memory.new_node_seconds)), memory.target or 1
     for seconds in durations:
         count += 1
-        memory = observe_starts(memory, pool(count, ready=count - 1), now)
+        memory = looked(memory, pool(count, ready=count - 1), now)
         if unschedulable:
-            memory = observe_starts(memory, pool(count, ready=count - 1, stuck=1, unschedulable=1), now + 20)
-        memory = observe_starts(memory, pool(count), now + seconds)
+            memory = looked(memory, pool(count, ready=count - 1, stuck=1, unschedulable=1), now + 20)
+        memory = looked(memory, pool(count), now + seconds)
         now += seconds + 100
     return memory
 
@@ -51,14 +56,36 @@ def test_ten_warm_starts_do_not_hide_that_a_new_node_takes_six_minutes() -> None
 
 
 def test_a_start_that_is_late_is_believed_before_it_ends() -> None:
-    memory = observe_starts(starts([30.0] * 10), pool(12, ready=11), 50_000.0)
+    memory = looked(starts([30.0] * 10), pool(12, ready=11), 50_000.0)
     assert lead_seconds(memory, initial_seconds=30, now=50_090.0, tick_seconds=0) == 90
 
 
+@pytest.mark.parametrize(
+    ("before", "seconds", "recorded"),
+    [
+        ([], 360.0, 360.0),
+        ([], 900.0, 900.0),  # a new node and a large model
+        ([], 6 * 3600.0, 900.0),  # Pending until somebody gave a node back
+        ([30.0] * 9, 6 * 3600.0, 900.0),
+        ([900.0], 6 * 3600.0, 3600.0),  # four times what is known already
+        ([900.0], 1800.0, 1800.0),
+        ([30.0] * 9, -3600.0, 0.0),  # the clock was set back
+    ],
+)
+def test_what_is_recorded_of_a_start_has_bounds(before: list[float], seconds: float, recorded: float) -> None:
+    memory = starts([seconds], memory=starts(before))
+    assert memory.warm_seconds == (*before, recorded)
+
+
+def test_a_day_without_nodes_is_not_the_lead_time_from_then_on() -> None:
+    memory = starts([86_400.0], unschedulable=True, memory=starts([60.0] * 3))
+    assert lead_seconds(memory, initial_seconds=60, now=1e6, tick_seconds=15) == 915
+
+
 def test_a_rollouts_surge_pods_are_not_scale_ups() -> None:
-    memory = observe_starts(LeadTimeMemory(), pool(3), 0.0)
-    memory = observe_starts(memory, pool(3, ready=4, rolling_out=True), 10.0)
-    memory = observe_starts(memory, pool(3, ready=3, rolling_out=True), 20.0)
+    memory = looked(LeadTimeMemory(), pool(3), 0.0)
+    memory = looked(memory, pool(3, ready=4, rolling_out=True), 10.0)
+    memory = looked(memory, pool(3, ready=3, rolling_out=True), 20.0)
     assert memory.warm_seconds == ()
 
 

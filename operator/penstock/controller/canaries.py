@@ -42,6 +42,7 @@ class Canaries:
         await self._counters.look(looked_at, now)
 
     async def act(self, now: float) -> None:
-        """Do what was decided."""
-        decided = [(state.outcome, state) for _, state in self._tried if state.outcome is not None]
+        """Do what was decided; not again what an earlier tick did, where a defect stopped this one."""
+        tried = [state for _, state in self._tried if not state.defect]
+        decided = [(state.outcome, state) for state in tried if state.outcome is not None]
         await self._actions.act(decided, now)

@@ -108,6 +108,7 @@ def take_evidence(spec: ServiceSpec, state: CanaryState, now: float) -> Verdict 
     if plan.evidence_from is not None and plan.evidence_from != evidence.excluded_until:
         evidence.counts = exclude_until(evidence.counts, plan.evidence_from)
         evidence.excluded_until = plan.evidence_from
+        evidence.added = ()  # at another share, and nothing is added before the warm-up is over
     read = state.read
     if read is None:
         return evidence.verdict
@@ -144,11 +145,16 @@ def _judged(
         return Verdict(VerdictKind.INSUFFICIENT, CanaryReason.JUDGE_FAILED, message), JudgeMemory()
 
 
-def canary_rate(evidence: Evidence) -> float | None:
-    """Return the requests a second that the canary's engines finished lately; None until it is known."""
+def canary_rate(evidence: Evidence, now: float, *, stale_seconds: float) -> float | None:
+    """Return the requests a second that the canary's engines finished lately.
+
+    None until it is known, and once nothing was added for `stale_seconds` before `now` (Unix seconds).
+    """
     if len(evidence.added) < 2:
         return None
     (first, before), (last, after) = evidence.added[0], evidence.added[-1]
+    if now - last > stale_seconds:
+        return None  # its series are gone: what it finished ten minutes ago is no rate of today
     return (after - before) / (last - first) if last > first else None
 
 

@@ -132,8 +132,8 @@ class CanaryStep:
     def whole_load(self, spec: ServiceSpec, state: ServiceState, load: Load) -> Load:
         """Return the load of both arms where only the stable one's engines were counted.
 
-        While nobody counts the canary's requests its share of the weights stands in for them; at 100 % that
-        says nothing, and nothing is decided.
+        While nobody counts the canary's requests (its warm-up at each new share, series that are gone) its
+        share of the weights stands in for them; at 100 % that says nothing, and nothing is decided.
         """
         canary = state.canary
         weight = canary.plan.weight_percent if canary is not None and canary.plan is not None else 0
@@ -143,7 +143,7 @@ class CanaryStep:
         if arrivals is None:
             return load
         offered = max(0.0, arrivals + load.queue_growth.otherwise(0.0))
-        theirs = canary_rate(canary.evidence)
+        theirs = self._counted_rate(canary)
         if theirs is not None:
             return replace(load, offered_rate=Reading(offered + theirs))
         if weight < 100:
@@ -152,6 +152,17 @@ class CanaryStep:
             Absence.TOO_FEW_SAMPLES, "all requests go to the canary, whose requests have not been counted yet"
         )
         return replace(load, arrival_rate=missing)
+
+    def _counted_rate(self, canary: CanaryState) -> float | None:
+        """Return the canary's requests a second in the run under way; None while they are not counted."""
+        plan, read, evidence = canary.plan, canary.read, canary.evidence
+        if plan is None or read is None or evidence.run != plan.run:
+            return None
+        now = max((each.at for each in (read.stable, read.canary) if each is not None), default=None)
+        if now is None:
+            return None
+        stale = SETTLING_SCRAPES * self.scrape_interval_seconds + self.times.tick_seconds
+        return canary_rate(evidence, now, stale_seconds=stale)
 
     def wanted(self, spec: ServiceSpec, canary: CanaryState) -> str:
         """Return the revision to try."""

@@ -68,7 +68,9 @@ def observe(
     `ahead` is what `forecast_ahead` made for this moment: it saves time and changes nothing.
     """
     load, pool = seen.load, seen.pool
-    lead = memory.lead if pool is None else observe_starts(memory.lead, pool, seen.at)
+    lead, initial = memory.lead, spec.replicas.initial_startup_seconds
+    if pool is not None:
+        lead = observe_starts(lead, pool, seen.at, initial_seconds=initial)
     lengths = observe_lengths(
         memory.lengths,
         load.input_lengths,

@@ -43,6 +43,8 @@ _GONE = ((E.NOT_WANTED, P.ROLLING_BACK), (E.SUPERSEDED, P.ROLLING_BACK), (E.ABOR
 _FAILED = (*_GONE, (E.REGRESSED, P.ROLLING_BACK), (E.NEVER_READY, P.ROLLING_BACK))
 _BY_HAND = ((E.PROMOTE, P.PROMOTING), (E.PROMOTE_ADOPTED, P.PROMOTED))
 _PASSED = ((E.PASSED, P.PROMOTING), (E.PASSED_ADOPTED, P.PROMOTED), (E.STEP_PASSED, P.TESTING))
+# Also of what is Inconclusive already: in the very tick of the deadline an arm may have been unreadable.
+_TIME_OVER_PROMOTE = ((E.TIME_OVER_PROMOTE, P.PROMOTING), (E.TIME_OVER_PROMOTE_ADOPTED, P.PROMOTED))
 _BEGIN = ((E.WANTED_UNTESTED, P.PROMOTING), (E.WANTED, P.WARMING))
 
 TRANSITIONS: Final[Mapping[CanaryPhase, tuple[tuple[Event, CanaryPhase], ...]]] = {
@@ -60,11 +62,10 @@ TRANSITIONS: Final[Mapping[CanaryPhase, tuple[tuple[Event, CanaryPhase], ...]]] 
         (E.PAUSE, P.PAUSED),
         *_PASSED,
         (E.TIME_OVER_ROLL_BACK, P.ROLLING_BACK),
-        (E.TIME_OVER_PROMOTE, P.PROMOTING),
-        (E.TIME_OVER_PROMOTE_ADOPTED, P.PROMOTED),
+        *_TIME_OVER_PROMOTE,
         (E.TIME_OVER, P.INCONCLUSIVE),
     ),
-    P.INCONCLUSIVE: (*_FAILED, *_BY_HAND, *_PASSED, (E.RESUME, P.TESTING)),
+    P.INCONCLUSIVE: (*_FAILED, *_BY_HAND, *_PASSED, *_TIME_OVER_PROMOTE, (E.RESUME, P.TESTING)),
     P.PAUSED: (
         *_FAILED,
         *_BY_HAND,

@@ -196,6 +196,10 @@ def advance_latency(
     in_favour_alike = np.logaddexp(state.log_for_alike, begins_alike + LOG_AS_GOOD_WEIGHT)
     begun = np.isfinite(in_favour) | np.isfinite(in_favour_alike)
     better = gain(bets.as_good, (bets.as_good < bound) & begun)
+    # Of 90 % slow ones no canary can have 1.15 times as many: whatever it does is then for it. Without this
+    # a wave four times as slow promoted 8 to 10 of 12 canaries that were 25 % slower. E[S] only falls.
+    nearly_all = counts.stable_slow > LARGEST_SHARE * counts.stable_total[..., None]
+    better = np.where(nearly_all[..., None], np.minimum(better, 0.0), better)
     kept = 0.5 ** (seconds / LEVEL_HALF_LIFE_SECONDS)
     return LatencyState(
         kept * state.level_slow + counts.stable_slow,

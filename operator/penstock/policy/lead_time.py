@@ -15,6 +15,11 @@ from penstock.model.observation import Pool
 
 KEPT_STARTS = 20
 PERCENTILE = 0.9
+# A start that is so many times as late as the longest known is a want of nodes, not a lead time.
+LATE_RATIO = 4
+# What is always recorded in full: a new node and a large model take 15 minutes where warm starts take one.
+# A day's wait for a node among fewer than ten starts would else be their P90, and every plan's horizon.
+RECORDED_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,14 @@ class LeadTimeMemory:
     ready: int = 0
 
 
-def observe_starts(memory: LeadTimeMemory, pool: Pool, now: float) -> LeadTimeMemory:
-    """Follow the pool from one tick to the next and record each start that became ready."""
+def observe_starts(
+    memory: LeadTimeMemory, pool: Pool, now: float, *, initial_seconds: float
+) -> LeadTimeMemory:
+    """Follow the pool from one tick to the next and record each start that became ready.
+
+    Of one that took more than RECORDED_SECONDS no more counts than of one under way, so that a slower kind of
+    node is believed within a few starts, and a clock that jumped is not.
+    """
     if memory.target is None:
         return replace(memory, target=pool.target, ready=pool.ready)
     if pool.target == memory.target and pool.ready == memory.ready and not memory.pending:
@@ -49,11 +60,12 @@ def observe_starts(memory: LeadTimeMemory, pool: Pool, now: float) -> LeadTimeMe
     elif pool.target < memory.target:
         # Kubernetes removes the pods that are not ready first.
         del pending[max(0, len(pending) - (memory.target - pool.target)) :]
+    most = max(RECORDED_SECONDS, LATE_RATIO * _longer(memory, initial_seconds))
     if not pool.rolling_out:
         # Surge pods of a rollout become ready too; they say nothing about a scale-up.
         for _ in range(min(pool.ready - memory.ready, len(pending))):
             start = pending.pop(0)
-            (new_node if start.needed_node else warm).append(now - start.asked_at)
+            (new_node if start.needed_node else warm).append(min(max(0.0, now - start.asked_at), most))
     missing = max(0, pool.target - pool.ready)
     del pending[missing:]
     if pool.unschedulable and pending:
@@ -74,20 +86,23 @@ def lead_seconds(memory: LeadTimeMemory, *, initial_seconds: float, now: float, 
     A start that is still under way and already late is evidence too (a censored observation), so the
     plan does not wait for it to end before believing it.
     """
-    longer = initial_seconds
-    if memory.warm_seconds or memory.new_node_seconds:
-        warm = _percentile(memory.warm_seconds, initial_seconds)
-        longer = max(warm, _percentile(memory.new_node_seconds, initial_seconds))
+    longer = _longer(memory, initial_seconds)
     if not memory.pending:
         return longer + tick_seconds
     late = max(now - start.asked_at for start in memory.pending)
-    return max(longer, min(late, 4 * longer)) + tick_seconds
+    return max(longer, min(late, LATE_RATIO * longer)) + tick_seconds
 
 
 def measured_starts(memory: LeadTimeMemory) -> tuple[float | None, float | None]:
     """Return the P90 (seconds) of starts on warm nodes and on new ones; None until measured."""
     warm, new_node = memory.warm_seconds, memory.new_node_seconds
     return _percentile(warm, 0.0) if warm else None, _percentile(new_node, 0.0) if new_node else None
+
+
+def _longer(memory: LeadTimeMemory, initial_seconds: float) -> float:
+    """Return the P90 of the kind of start that takes longer; the user's value for what was never seen."""
+    warm = _percentile(memory.warm_seconds, initial_seconds)
+    return max(warm, _percentile(memory.new_node_seconds, initial_seconds))
 
 
 def _percentile(seconds: tuple[float, ...], otherwise: float) -> float:
