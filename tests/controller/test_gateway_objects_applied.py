@@ -9,6 +9,8 @@ import pytest
 from fakes.api_servers_plugin import Served
 from penstock.controller.gateways import GatewayObjects, GatewayPlacement
 from penstock.controller.owned_objects import RESOURCES
+from penstock.dataplane.envoy import ports
+from penstock.dataplane.envoy.gateway_services import PORT_ANNOTATION
 from penstock.dataplane.envoy.template import GatewayTemplate
 from penstock.kube.api import NotFound, PatchType
 from penstock.model.spec import ServiceKey
@@ -131,6 +133,45 @@ async def test_ports_survive_a_restart(served: Served) -> None:
         again.listen_port(served.namespace, ServiceKey(served.namespace, each)) for each in ("new", "second")
     ]
     assert ports == [10_002, 10_001]
+
+
+@pytest.mark.parametrize("edited", ["10000", "70000", "80", "9" * 5_000])
+async def test_a_port_that_somebody_edited_is_repaired_after_a_restart(served: Served, edited: str) -> None:
+    objects = objects_of(served)
+    await objects.recover()
+    await ensure(objects, served, a_plan(served, "first"), a_plan(served, "second", port=10_001))
+    metadata = {"annotations": {PORT_ANNOTATION: edited}}
+    path = f"{SERVICES.path(served.namespace, 'second-penstock')}?fieldManager=kubectl-edit"
+    status, _ = await served.request("PATCH", path, {"metadata": metadata}, PatchType.MERGE.value)
+    assert status == 200
+    again = objects_of(served)
+    await again.recover()
+
+    def port(name: str) -> int | None:
+        return again.listen_port(served.namespace, ServiceKey(served.namespace, name))
+
+    assert [port("first"), port("second"), port("third")] == [10_000, 10_001, 10_002]
+    await ensure(again, served, a_plan(served, "first"), a_plan(served, "second", port=10_001))
+    service = await served.kube.get(SERVICES, served.namespace, "second-penstock")
+    assert service["metadata"]["annotations"][PORT_ANNOTATION] == "10001"
+
+
+async def test_ports_that_cannot_be_repaired_leave_the_others_theirs(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = objects_of(served)
+    await objects.recover()
+    await ensure(objects, served, a_plan(served, "first"), a_plan(served, "second", port=10_000))
+    monkeypatch.setattr(ports, "LAST_PORT", 10_000)
+    again = objects_of(served)
+    await again.recover()
+    assert again.listen_port(served.namespace, ServiceKey(served.namespace, "first")) == 10_000
+    with pytest.raises(ports.NoPortError) as raised:
+        again.listen_port(served.namespace, ServiceKey(served.namespace, "second"))
+    assert str(raised.value) == (
+        f"{served.namespace}/second gets no port: a gateway group has 1; "
+        "use one group per namespace (gateway.scope=namespace)"
+    )
 
 
 @pytest.mark.parametrize("kind", ["Service", "Deployment"])

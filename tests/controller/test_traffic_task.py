@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from fakes.gateway_world import CHAT, GatewayWorld, closed, routed_chat
-from penstock.model.traffic import RouteState
+from penstock.controller.gateway_ports import ExternalGateways
+from penstock.controller.service_state import ServiceState
+from penstock.dataplane.envoy.ports import NoPortError
+from penstock.model.spec import ServiceKey, ServiceSpec
+from penstock.model.traffic import GatewayGroup, RoutePlan, RouteState
+
+UNLUCKY = ServiceKey("prod", "a-unlucky")
 
 
 async def test_nothing_is_told_before_the_first_decision() -> None:
@@ -280,3 +288,190 @@ async def test_an_api_server_that_hangs_in_a_drain_delays_no_limit(monkeypatch: 
     answers.set()
     await world.seconds(15)
     assert world.target < target, "the drain that was waited for goes on"
+
+
+class TwoRouted(GatewayWorld):
+    """A world with another service that gateways serve: it only looks at the same Deployment."""
+
+    def _watch(self) -> None:
+        about = {"namespace": "prod", "name": UNLUCKY.name, "uid": "u-2", "generation": 1}
+        self.cache.see_service({"metadata": about, "spec": routed_chat() | {"mode": "Observe"}})
+        super()._watch()
+
+    def by_key(self) -> dict[ServiceKey, RouteState]:
+        return {route.plan.key: route for route in self.gateways.published["penstock"]}
+
+    async def decided(self) -> None:
+        """One tick, and a second of the task."""
+        self._watch()
+        await self.loop.tick(self.now)
+        await self.follow()
+
+    async def follow(self) -> None:
+        """A second of the task."""
+        self._watch()
+        await self.traffic.once(self.now)
+        self.now += 1.0
+
+
+async def test_a_defect_in_one_route_keeps_it_as_it_was_and_lets_the_others_follow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = TwoRouted(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    await world.decided()
+    await world.decided()
+    before = world.by_key()
+    assert set(before) == {CHAT, UNLUCKY}
+    route_of = world.traffic._route
+
+    def unlucky(group: str, spec: ServiceSpec, state: ServiceState, now: float) -> RouteState | None:
+        if spec.key == UNLUCKY:
+            raise ZeroDivisionError("float division by zero")
+        return route_of(group, spec, state, now)
+
+    monkeypatch.setattr(world.traffic, "_route", unlucky)
+    world.unready.add("chat-0")
+    with capture_logs() as logs:
+        await world.follow()
+    after = world.by_key()
+    assert after[UNLUCKY].plan == before[UNLUCKY].plan
+    assert sum(each.serving for each in after[CHAT].endpoints) == 1
+    assert [(each["event"], each["failed"]) for each in logs] == [
+        ("not all gateways could be told", ["prod/a-unlucky"])
+    ]
+
+
+async def test_a_group_that_cannot_be_told_stops_no_other_and_is_told_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = TwoRouted(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    monkeypatch.setattr(world.traffic._parts.ports, "group_of", lambda key: f"group-{key.name}")
+    publish, broken = world.gateways.publish, True
+
+    def fail(group: str, routes: Sequence[RouteState]) -> None:
+        if broken and group == "group-a-unlucky":
+            raise ZeroDivisionError("float division by zero")
+        publish(group, routes)
+
+    monkeypatch.setattr(world.gateways, "publish", fail)
+    with capture_logs() as logs:
+        await world.decided()
+        await world.decided()
+    assert set(world.gateways.published) == {"group-chat"}
+    assert [each["failed"] for each in logs if each["event"] == "not all gateways could be told"] == [
+        ["group-a-unlucky"]
+    ] * 2
+    broken = False
+    await world.follow()
+    assert set(world.gateways.published) == {"group-chat", "group-a-unlucky"}
+
+
+@dataclass
+class NotedPorts(ExternalGateways):
+    """Ports that note what was asked of the cluster in the last round."""
+
+    plans: Mapping[str, Sequence[RoutePlan]] = field(default_factory=dict)
+    reached: Collection[ServiceKey] = ()
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def follow(
+        self,
+        routes: Mapping[str, Sequence[RoutePlan]],
+        existing: Collection[ServiceKey],
+        *,
+        reached: Collection[ServiceKey],
+        now: float,
+    ) -> Mapping[ServiceKey, tuple[str, str]]:
+        self.plans, self.reached = routes, reached
+        return {}
+
+
+def noted_ports(world: GatewayWorld) -> NotedPorts:
+    ports = NotedPorts()
+    world.traffic._parts = replace(world.traffic._parts, ports=ports)
+    return ports
+
+
+async def test_a_route_is_reached_when_all_gateways_have_it_whatever_its_neighbours_and_this_round_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = TwoRouted(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    ports, behind, published = noted_ports(world), frozenset({UNLUCKY}), world.gateways.publish
+
+    def groups() -> Mapping[str, GatewayGroup]:
+        # The unlucky one's is refused for good; what was published in this second nobody has said yet.
+        late = world.by_key().keys() if fresh else behind
+        return {"penstock": GatewayGroup("penstock", 2, 0, {}, frozenset(late))} if told else {}
+
+    def publish(group: str, routes: Sequence[RouteState]) -> None:
+        nonlocal told, fresh
+        told = fresh = True
+        published(group, routes)
+
+    told = fresh = False
+    monkeypatch.setattr(world.gateways, "groups", groups)
+    monkeypatch.setattr(world.gateways, "publish", publish)
+    await world.decided()
+    assert ports.reached == set()
+    for unready in ({"chat-0"}, set(), {"chat-1"}):
+        fresh, world.unready = False, unready
+        await world.follow()
+        assert ports.reached == {CHAT}
+
+
+async def test_a_service_that_returns_is_reached_a_round_after_it_is_told_again() -> None:
+    """Until then what all gateways have of it is the route that its predecessor left behind."""
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    ports = noted_ports(world)
+    await world.seconds(2)
+    assert ports.reached == {CHAT}
+    reached = []
+    for deleted in (True, True, False, False):
+        world._watch()
+        if deleted:
+            world.cache.forget_service(CHAT.namespace, CHAT.name)
+        await world.traffic.once(world.now)
+        world.now += 1.0
+        reached.append(set(ports.reached))
+    assert reached == [set(), set(), set(), {CHAT}]
+
+
+@pytest.mark.parametrize("why", ["unreadable", "ambiguous", "deleted"])
+async def test_objects_are_kept_up_for_a_frozen_route_while_its_service_exists(why: str) -> None:
+    spec = routed_chat(min=2, max=2)
+    spec["routing"] |= {"envoy": {"tls": {"secretName": "chat-tls"}}}
+    world = TwoRouted(rate=lambda _: 20.0, spec=spec, target=2)
+    ports = noted_ports(world)
+    await world.decided()
+    (before,) = (plan for plan in ports.plans["penstock"] if plan.key == CHAT)
+    assert before.tls_secret == "chat-tls"
+    world._watch()
+    if why == "unreadable":
+        world.spec["slo"] = {"ttft": {"p95": "soon"}}
+        world.spec_generation += 1
+        world._watch()
+    elif why == "ambiguous":
+        world.endpoints.forget_service("prod", "chat")
+    else:
+        world.cache.forget_service(CHAT.namespace, CHAT.name)
+    await world.traffic.once(world.now)
+    assert CHAT in world.by_key(), "published as it was"
+    found = [plan for plan in ports.plans.get("penstock", ()) if plan.key == CHAT]
+    assert [plan.tls_secret for plan in found] == ([] if why == "deleted" else ["chat-tls"])
+
+
+async def test_a_service_that_gets_no_port_says_so() -> None:
+    class NoPorts(ExternalGateways):
+        def listen_port(self, *_: object) -> int:
+            raise NoPortError("all 10,000 ports of the gateways are taken")
+
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    world.traffic._parts = replace(world.traffic._parts, ports=NoPorts())
+    await world.seconds(45)
+    limited = world.condition("AdmissionLimited")
+    assert (limited["reason"], limited["message"]) == (
+        "NoGatewayPort",
+        "all 10,000 ports of the gateways are taken",
+    )

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from click.testing import CliRunner
 
 from fakes.envoy_gateway import CHAT, UNLIMITED, gateway, plan
 from fakes.streaming_upstream import StreamingUpstream
 from penstock.cli.drain import drain as drain_command
+from penstock.dataplane.envoy import lame_duck
 from penstock.dataplane.envoy.lame_duck import Drained, active_requests, drain
 from penstock.sandbox.child_process import free_port
+
+Answer = tuple[int, str] | None
 
 
 def waited(admin_port: int, *, deadline: float, least: float = 0.2) -> asyncio.Task[Drained]:
@@ -68,6 +75,81 @@ def test_without_a_proxy_there_is_nothing_to_wait_for() -> None:
     assert done.exit_code == 0, done.output
     assert done.output.startswith("nothing to drain: ")
     assert time.monotonic() - began < 5
+
+
+class PlayedAdmin:
+    """An admin port whose answers, (status, body) by turns, the test gives; None answers late."""
+
+    def __init__(self, fails: Sequence[Answer], looks: Sequence[Answer]) -> None:
+        self.left = {"POST": list(fails), "GET": list(looks)}
+        self.asked: list[str] = []
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.asked.append(request.method)
+        left = self.left[request.method]
+        given = left.pop(0) if len(left) > 1 else left[0]
+        if given is None:
+            await asyncio.sleep(1.0)
+            return web.Response(status=503)
+        return web.Response(status=given[0], text=given[1])
+
+
+@asynccontextmanager
+async def admin(played: PlayedAdmin) -> AsyncIterator[int]:
+    runner = web.ServerRunner(web.Server(played.answer), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def active(count: int) -> Answer:
+    return 200, json.dumps({"stats": [{"name": "http.prod_chat.downstream_rq_active", "value": count}]})
+
+
+@pytest.mark.parametrize(
+    "bad", [None, (503, ""), (200, "{"), (200, "[]"), (200, '{"stats": [{"name": "a"}]}')]
+)
+async def test_a_look_that_fails_is_not_an_idle_one(bad: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lame_duck, "_CALL_SECONDS", 0.3)
+    played = PlayedAdmin([(200, "OK")], [active(1), bad, active(0), bad, active(0)])
+    async with admin(played) as port:
+        drained = await waited(port, deadline=20)
+    assert drained.active == 0
+    assert played.asked == ["POST", *["GET"] * 6], "idle at two looks in a row"
+
+
+@pytest.mark.parametrize("bad", [None, (500, "")])
+async def test_failing_the_health_check_is_tried_again(bad: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lame_duck, "_CALL_SECONDS", 0.3)
+    played = PlayedAdmin([bad, bad, (200, "OK")], [active(0)])
+    async with admin(played) as port:
+        drained = await waited(port, deadline=20)
+    assert drained.active == 0
+    assert played.asked == ["POST", "POST", "POST", "GET", "GET"]
+
+
+async def test_a_proxy_that_never_tells_is_waited_for_until_the_deadline() -> None:
+    played = PlayedAdmin([(200, "OK")], [(503, "")])
+    async with admin(played) as port:
+        arguments = ["--admin-port", str(port), "--deadline", "1s"]
+        done = await asyncio.to_thread(CliRunner().invoke, drain_command, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output == "whether requests were still active after 1 s was not told\n"
+
+
+async def test_a_proxy_that_ended_meanwhile_has_nothing_left() -> None:
+    played = PlayedAdmin([(200, "OK")], [active(1)])
+    async with admin(played) as port:
+        draining = waited(port, deadline=20)
+        while len(played.asked) < 3:  # noqa: ASYNC110 - another thread asks
+            await asyncio.sleep(0.02)
+    drained = await draining
+    assert drained.active == 0
+    assert drained.waited_seconds < 5
 
 
 @pytest.mark.parametrize("path", ["/ready", "/stats?format=json"])

@@ -20,6 +20,23 @@ def test_lines_of_another_form_are_left_out() -> None:
     assert parse_stats(text) == {"a.b": 3, "d: e": 7}
 
 
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("18446744073709551615", 2**64 - 1),
+        ("0" * 20, 0),
+        ("²", None),  # a digit that int refuses
+        ("٣", None),
+        ("9" * 21, None),
+        ("9" * 400, None),  # no float holds it
+        ("9" * 5_000, None),  # int refuses so many digits
+        ("", None),
+    ],
+)
+def test_no_value_that_a_proxy_shows_raises(value: str, taken: int | None) -> None:
+    assert parse_stats(f"x: {value}\ny: 1\n") == ({"x": taken} if taken is not None else {}) | {"y": 1}
+
+
 @given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 50), st.booleans()), max_size=40))
 def test_sums_never_fall_and_lose_nothing_that_was_seen(steps: list[tuple[str, int, bool]]) -> None:
     """Each proxy counts on, or begins anew at its restart."""

@@ -25,10 +25,12 @@ def drain(admin_port: int, deadline: float) -> None:
 
     try:
         drained = drain_proxy(admin_port, deadline_seconds=deadline)
-    except OSError as error:
+    except ConnectionRefusedError as error:
         click.echo(f"nothing to drain: {error}")
         return
-    if drained.active:
+    if drained.active is None:
+        click.echo(f"whether requests were still active after {drained.waited_seconds:.0f} s was not told")
+    elif drained.active:
         click.echo(f"{drained.active} requests were still active after {drained.waited_seconds:.0f} s")
     else:
         click.echo(f"drained within {drained.waited_seconds:.1f} s")

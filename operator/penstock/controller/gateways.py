@@ -29,7 +29,7 @@ from penstock.dataplane.envoy.gateway_services import (
     service_name,
 )
 from penstock.dataplane.envoy.manifests import GROUP_LABEL, MANAGED_BY, GatewayGroupPlan, group_objects
-from penstock.dataplane.envoy.ports import allocate_ports
+from penstock.dataplane.envoy.ports import allocate_ports, repaired_ports
 from penstock.dataplane.envoy.template import GatewayTemplate
 from penstock.dataplane.envoy.tokens import group_token
 from penstock.kube.api import KubeError, NotFound
@@ -162,6 +162,11 @@ class GatewayObjects:
         for namespace in homes:
             for body in await self._kube.list(RESOURCES["Deployment"], namespace, label_selector=SELECTOR):
                 self._groups.setdefault(body["metadata"]["labels"][GROUP_LABEL], _Group())
+        for name, group in self._groups.items():
+            ports = repaired_ports(group.ports)
+            if changed := sorted(str(key) for key, port in group.ports.items() if ports.get(key) != port):
+                log.warning("Services name ports that they cannot have", group=name, services=changed)
+            group.ports = ports
         self._recovered = True
 
     def groups(self) -> tuple[str, ...]:

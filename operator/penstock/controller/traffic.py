@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from penstock.controller.stopping import cancelled
 from penstock.dataplane.api import DataPlane
 from penstock.dataplane.envoy.ports import NoPortError
 from penstock.model.spec import RoutingType, ServiceKey, ServiceSpec
-from penstock.model.traffic import GatewayGroup, RouteState
+from penstock.model.traffic import GatewayGroup, RoutePlan, RouteState
 from penstock.policy.gateway_load import bypassing, observe_gateway
 
 log = structlog.get_logger(__name__)
@@ -70,6 +70,7 @@ class TrafficTask:
     ) -> None:
         self._parts, self._states, self._clock = parts, states, clock
         self._published: frozenset[str] = frozenset()
+        self._told: frozenset[ServiceKey] = frozenset()  # in the last round
         self._departed = DepartedRoutes(parts.endpoints)
         self._drains: dict[ServiceKey, asyncio.Task[bool]] = {}
 
@@ -89,18 +90,20 @@ class TrafficTask:
                 await cancelled(drain)
 
     async def once(self, now: float) -> None:
-        """Read, drain, publish."""
+        """Read, drain, publish, and keep up what gateways need in the cluster."""
         served = {
             known.key: known.spec
             for known in self._parts.cache.services.values()
             if known.spec is not None and known.spec.routing_type is RoutingType.ENVOY
         }
-        await self._read(now)
+        await self._read(now, served)
         before = self._parts.plane.groups()
         routes: dict[str, list[RouteState]] = defaultdict(list)
         undecided = self._undecided(served)
         if not self._parts.dry_run:
             await self._drain(self._told_of(served, before, undecided), now)
+        portless: dict[ServiceKey, Problem] = {}
+        failed: dict[str, Exception] = {}  # by service or group; what was published of it stays
         for key, spec in served.items():
             group = self._parts.ports.group_of(key)
             state = self._states.get(key)
@@ -109,7 +112,10 @@ class TrafficTask:
             try:
                 route = self._route(group, spec, state, now)
             except NoPortError as error:
-                state.gateway.problem = ("NoGatewayPort", str(error))
+                portless[key] = ("NoGatewayPort", str(error))
+                continue
+            except Exception as error:  # noqa: BLE001 - logged below, once for all
+                failed[str(key)] = error
                 continue
             if route is not None:
                 routes[group].append(route)
@@ -118,10 +124,24 @@ class TrafficTask:
         unreadable = {known.key for known in self._parts.cache.services.values() if known.spec is None}
         kept = self._departed.beside(routes, served=served.keys(), unreadable=unreadable, now=now)
         told = {group: routes[group] for group in {*routes, *kept, *self._published} - undecided}
+        untold = set()
         for group, states in told.items():
-            self._parts.plane.publish(group, [*states, *kept.get(group, ())])
-        self._published = frozenset({*routes, *kept} - undecided)
-        self._notice(served, unreadable, told, now)
+            try:
+                self._parts.plane.publish(group, [*states, *kept.get(group, ())])
+            except Exception as error:  # noqa: BLE001 - logged below, once for all
+                failed[group] = error
+                untold.add(group)
+        self._published = frozenset({*routes, *kept} - undecided - untold) | (self._published & untold)
+        if failed:
+            first = next(iter(failed.values()))
+            log.error("not all gateways could be told", failed=sorted(failed), exc_info=first)
+        keys = {route.plan.key for name, states in told.items() if name not in untold for route in states}
+        reached = self._reached(keys, before)
+        self._told = frozenset(keys)
+        existing = {*served, *unreadable}
+        plans = _plans(told, kept, existing)
+        hindered = self._parts.ports.follow(plans, existing, reached=reached, now=now)
+        self._notice(served, {**portless, **hindered})
 
     def _undecided(self, served: Iterable[ServiceKey]) -> set[str]:
         """Return the groups that are told nothing yet, because a service of theirs is still to be decided.
@@ -132,7 +152,7 @@ class TrafficTask:
         groups = set()
         for key in served:
             state = self._states.get(key)
-            if state is None or state.outcome is None:
+            if state is None or (state.outcome is None and not state.defect):
                 groups.add(self._parts.ports.group_of(key))
         return groups - self._published
 
@@ -152,10 +172,10 @@ class TrafficTask:
                 group = groups.get(name)
                 yield spec, state, group is not None and group.acknowledged(key)
 
-    async def _read(self, now: float) -> None:
+    async def _read(self, now: float, served: Collection[ServiceKey]) -> None:
         for key, reading in (await self._parts.plane.read(now)).items():
             state = self._states.get(key)
-            if state is not None:
+            if state is not None and key in served:  # what comes late by a departed route is not the load
                 state.gateway.memory = observe_gateway(
                     state.gateway.memory, reading, window_seconds=self._parts.window_seconds
                 )
@@ -184,7 +204,7 @@ class TrafficTask:
         outcome = state.outcome
         pool = outcome.seen.pool if outcome else None
         workload = self._parts.cache.workload(spec.key.namespace, spec.target)
-        if outcome is None or pool is None or workload is None:
+        if outcome is None or pool is None or workload is None or state.defect:
             return None
         if workload.pool_since(state).target != pool.target:
             # Lowered a moment ago, or by another hand: victims counted from what the tick saw would be the
@@ -211,24 +231,23 @@ class TrafficTask:
             state.outcome, state, backend, fallback, endpoints, listen_port=port, now=now, canary=canary
         )
 
-    def _notice(
-        self,
-        served: Mapping[ServiceKey, ServiceSpec],
-        unreadable: Collection[ServiceKey],
-        told: Mapping[str, list[RouteState]],
-        now: float,
-    ) -> None:
-        """Keep up what gateways need in the cluster; keep what hinders them, for the conditions."""
-        groups = self._parts.plane.groups()
-        reached = {
-            route.plan.key
-            for name, states in told.items()
-            if (group := groups.get(name)) is not None and 0 < group.proxies == group.current
-            for route in states
+    def _reached(self, keys: Iterable[ServiceKey], before: Mapping[str, GatewayGroup]) -> set[ServiceKey]:
+        """Return the services whose routes were told in the last round, and are in all gateways since.
+
+        What changed in this round no proxy has said yet: asked now, a service whose endpoints move would
+        never be there. Nor does it wait for its neighbours: one of theirs may be refused for days.
+        """
+        return {
+            key
+            for key in self._told.intersection(keys)
+            if (group := before.get(self._parts.ports.group_of(key))) is not None and group.acknowledged(key)
         }
-        plans = {group: [each.plan for each in states] for group, states in told.items() if states}
-        existing = {*served, *unreadable}
-        hindered = self._parts.ports.follow(plans, existing, reached=reached, now=now)
+
+    def _notice(
+        self, served: Mapping[ServiceKey, ServiceSpec], hindered: Mapping[ServiceKey, Problem]
+    ) -> None:
+        """Keep what hinders gateways, for the conditions."""
+        groups = self._parts.plane.groups()
         # Their engines serve what others spill too: counted at another listener, it bypasses nothing.
         helping = {fallback_service(spec) for spec in served.values()}
         for key in served:
@@ -240,6 +259,23 @@ class TrafficTask:
                 if problem is None and key not in helping:
                     problem = _bypassed(state.outcome)
                 state.gateway.problem = problem
+
+
+def _plans(
+    told: Mapping[str, Sequence[RouteState]],
+    kept: Mapping[str, Sequence[RouteState]],
+    existing: Collection[ServiceKey],
+) -> dict[str, list[RoutePlan]]:
+    """Return what gateways need objects for, frozen routes of services that exist included.
+
+    Left out, a route's Secret would go from the gateways' pods: they roll, and cannot end its TLS.
+    """
+    plans = {}
+    for name, states in told.items():
+        frozen = [each.plan for each in kept.get(name, ()) if each.plan.key in existing]
+        if found := [*(each.plan for each in states), *frozen]:
+            plans[name] = found
+    return plans
 
 
 def _problem(key: ServiceKey, group: GatewayGroup | None) -> Problem | None:

@@ -46,11 +46,15 @@ class _Group:
     )
 
     def recent(self, now: float) -> dict[str, Look | None]:
-        """Return the last look at each proxy; None where it is old. A newborn one has nothing in flight."""
+        """Return the last look at each proxy; None where it is old. A newborn one has nothing in flight.
+
+        For a moment only: one whose statistics cannot be read would count as idle for ever, and an idle
+        fleet is given its limit twice.
+        """
         found: dict[str, Look | None] = {}
         for name, proxy in self.proxies.items():
             look = self.looks.get(name)
-            if look is None and proxy.newborn:
+            if look is None and proxy.newborn and now - proxy.seen_at <= RECENT_SECONDS:
                 look = Look(now, {})
             found[name] = look if look is not None and now - look.at <= RECENT_SECONDS else None
         return found
@@ -123,17 +127,11 @@ class EnvoyDataPlane:
         """Return counts and gauges of all services; those whose proxies are silent are left out."""
         found: dict[ServiceKey, GatewayReading] = {}
         for group in self._groups.values():
-            await self._look(group)
-            recent = {name: look for name, look in group.recent(time.monotonic()).items() if look is not None}
-            pools = clusters_by_pool([state.plan for state in group.routes])
-            for state in group.routes:
-                told = {name: look.stats for name, look in recent.items() if tells_of(look.stats, state.plan)}
-                if not told:
-                    continue
-                shown = reading(state, told, group.counters, pools, now)
-                if (both := arms(state.plan, told, group.arms)) is not None:
-                    shown = replace(shown, stable_arm=both[0], canary_arm=both[1])
-                found[state.plan.key] = shown
+            try:
+                found |= await self._read_group(group, now)
+            except Exception:
+                # What the proxies of one group say must not keep the others' limits from following.
+                log.exception("gateways' statistics could not be taken in", group=group.name)
         return found
 
     def proxy(self, caller: Caller, version: str) -> Proxy | None:
@@ -169,12 +167,27 @@ class EnvoyDataPlane:
             wanted = (group.routes, shares[name])
             if group.given.get(name) == wanted and not proxy.catalogue.is_leaving:
                 continue
-            group.given[name] = wanted
             renderer = group.renderers.get(name)
             if renderer is None:
                 address = proxy.listen_address or self._listen_address
                 renderer = group.renderers[name] = Renderer(listen_address=address)
             proxy.give(renderer.render(group.routes, shares[name]), now)
+            group.given[name] = wanted  # not before: what failed is tried again
+
+    async def _read_group(self, group: _Group, now: float) -> dict[ServiceKey, GatewayReading]:
+        await self._look(group)
+        recent = {name: look for name, look in group.recent(time.monotonic()).items() if look is not None}
+        pools = clusters_by_pool([state.plan for state in group.routes])
+        found = {}
+        for state in group.routes:
+            told = {name: look.stats for name, look in recent.items() if tells_of(look.stats, state.plan)}
+            if not told:
+                continue
+            shown = reading(state, told, group.counters, pools, now)
+            if (both := arms(state.plan, told, group.arms)) is not None:
+                shown = replace(shown, stable_arm=both[0], canary_arm=both[1])
+            found[state.plan.key] = shown
+        return found
 
     async def _look(self, group: _Group) -> None:
         """Read the statistics of all proxies of a group at once."""

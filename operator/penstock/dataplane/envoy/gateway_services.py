@@ -106,11 +106,16 @@ def read_service(body: Mapping[str, Any]) -> FoundService | None:
     return FoundService(
         key=ServiceKey(namespace, name),
         group=labels.get(GROUP_LABEL, ""),
-        listen_port=int(listen) if listen.isdecimal() else None,
+        listen_port=_number(listen),
         backend=backend,
-        backend_port=int(port) if port.isdecimal() else None,
+        backend_port=_number(port),
         direct=annotations.get(DIRECT_ANNOTATION) == "true",
     )
+
+
+def _number(text: str) -> int | None:
+    """Return a port as written; None for what is none, a number that `int` refuses for its length with it."""
+    return int(text) if text.isdecimal() and len(text) <= 5 else None
 
 
 def _service(plan: RoutePlan, group: str) -> Object:

@@ -54,3 +54,18 @@ def allocate_ports(
         taken[port] = key
         allocated[key] = port
     return allocated
+
+
+def repaired_ports(found: Mapping[ServiceKey, int]) -> dict[ServiceKey, int]:
+    """Return a port of its own for each service, as its Service says where that can be.
+
+    Two on one port are one listener: requests of one service at the engines of the other. Left out is who
+    gets none: it is told so when it asks.
+    """
+    try:
+        return allocate_ports(found, found)
+    except NoPortError:
+        first: dict[int, ServiceKey] = {}
+        for key in sorted(found, key=str):
+            first.setdefault(found[key], key)
+        return {key: port for port, key in first.items() if FIRST_PORT <= port <= LAST_PORT}

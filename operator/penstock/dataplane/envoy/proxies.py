@@ -42,6 +42,7 @@ class Proxy:
     catalogue: Catalogue = field(default_factory=Catalogue)
     subscriptions: dict[Key, Subscription] = field(default_factory=lambda: defaultdict(Subscription))
     open_questions: int = 0
+    seen_at: float = field(default_factory=time.monotonic)  # first
     heard_at: float = field(default_factory=time.monotonic)
     _waiting: dict[Key, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
     _behind: set[Key] = field(default_factory=set)  # what it has not taken yet

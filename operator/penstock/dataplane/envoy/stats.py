@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from penstock.dataplane.envoy import names
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import ClassCount, Endpoint, GatewayReading, RoutePlan, RouteState
 
 Stats = Mapping[str, int]
+_LONGEST_VALUE: Final = 20  # digits of 2^64 - 1, the largest that Envoy counts to
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,15 @@ class Look:
 
 
 def parse_stats(text: str) -> dict[str, int]:
-    """Return the values of ``name: value`` lines; lines of another form (histograms) are left out."""
+    """Return the values of ``name: value`` lines; lines of another form (histograms) are left out.
+
+    Nothing that a proxy says may raise: "²" is a digit that `int` refuses, as it does 5,000 digits, and
+    400 are more than a float holds.
+    """
     found = {}
     for line in text.splitlines():
         name, mark, value = line.rpartition(": ")
-        if mark and value.isdigit():
+        if mark and len(value) <= _LONGEST_VALUE and value.isascii() and value.isdigit():
             found[name] = int(value)
     return found
 
