@@ -8,11 +8,13 @@ import pytest
 
 from fakes.world import World, _merged, chat
 from penstock.controller import loop
+from penstock.controller import step as controller_step
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.step import StepContext, step
 from penstock.kube.api import Resource
 from penstock.model.observation import Load
 from penstock.model.spec import ServiceKey, ServiceSpec
+from penstock.policy.capacity_problem import Engine
 from penstock.policy.memory import ServiceMemory
 
 UNLUCKY = ServiceKey("prod", "a-unlucky")
@@ -84,4 +86,18 @@ async def test_a_status_that_cannot_be_read_is_learned_anew(monkeypatch: pytest.
     monkeypatch.setattr(loop, "restored_memory", unreadable)
     world = World(rate=lambda _: 60.0, spec=chat(), target=2)
     await world.run(300)
+    assert world.target >= 4
+
+
+async def test_a_spec_that_meets_a_defect_says_so_until_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> Engine:
+        raise RuntimeError("no engine for that")
+
+    world = World(rate=lambda _: 60.0, spec=chat(), target=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(controller_step, "resolve_engine", broken)
+        await world.run(120)
+        assert world.condition("Accepted")["reason"] == "InternalError"
+    await world.run(300)
+    assert world.condition("Accepted")["reason"] == "Accepted"
     assert world.target >= 4

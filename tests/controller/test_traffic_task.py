@@ -475,3 +475,29 @@ async def test_a_service_that_gets_no_port_says_so() -> None:
         "NoGatewayPort",
         "all 10,000 ports of the gateways are taken",
     )
+
+
+async def test_a_defect_in_the_middle_of_a_drain_opens_the_victims_again() -> None:
+    world = await drained_world()
+    assert closed([world.gateways.route])
+    world.loop.states[CHAT].defect = "ZeroDivisionError: float division by zero"
+    for _ in range(3):
+        world._watch()
+        await world.traffic.once(world.now)
+        world.now += 1
+    assert not closed([world.gateways.route])
+
+
+async def test_a_service_that_cannot_be_decided_holds_its_group_for_a_minute_after_a_start() -> None:
+    world = GatewayWorld(rate=lambda _: 20.0, spec=routed_chat(min=2, max=2), target=2)
+    world._watch()
+    await world.loop.tick(world.now)
+    about = {"namespace": "prod", "name": "a-unlucky", "uid": "u-2", "generation": 1}
+    world.cache.see_service({"metadata": about, "spec": routed_chat()})
+    world.loop.states[UNLUCKY] = ServiceState(uid="u-2", defect="ZeroDivisionError")
+    began = world.now
+    while not world.gateways.published:
+        await world.traffic.once(world.now)
+        world.now += 1
+    assert world.now - began == 61
+    assert world.gateways.route.plan.key == CHAT

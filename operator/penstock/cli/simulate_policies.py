@@ -86,10 +86,9 @@ def _setting(part: str, text: str) -> tuple[str, float]:
 
 def _require_usable(part: str, setting: str, value: float) -> None:
     """Raise PlanFault for a value that no policy can work with."""
-    least = 0.0 if setting.endswith("_seconds") else LEAST  # a wait may be none; nothing is divided by it
     most = MOST_PERCENTILE if setting == "percentile" else math.inf
-    if not least <= value <= most or math.isinf(value):
-        bounds = f"from {least:g} to {most:g}" if most < math.inf else f"a finite number from {least:g} on"
+    if not LEAST <= value <= most or math.isinf(value):
+        bounds = f"from {LEAST:g} to {most:g}" if most < math.inf else f"a finite number from {LEAST:g} on"
         raise PlanFault(
             f"--policy {part}: {setting} is {value:g}, not {bounds}",
             "correct the value, or leave the setting out",

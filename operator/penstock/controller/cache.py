@@ -126,6 +126,8 @@ class FleetCache:
 
     def workload(self, namespace: str, target: TargetRef) -> Workload | None:
         """Return a target as it was seen last; None where it is not there."""
+        if target.group == "apps":  # without another call: it is asked three times a service and tick
+            return self.workloads.get((namespace, target.kind, target.name))
         return self.workloads.get(workload_key(namespace, target))
 
     def forget_workload(self, kind: str, namespace: str, name: str) -> None:

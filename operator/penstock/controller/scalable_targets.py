@@ -33,6 +33,7 @@ class ScalableTargets:
         self._kube, self._cache = kube, cache
         self._known: set[WorkloadKey] = set()
         self._refused: set[ServiceKey] = set()
+        self._late: set[ServiceKey] = set()
 
     async def look(self, fleet: Iterable[KnownService], states: Mapping[ServiceKey, ServiceState]) -> None:
         """Read the targets of the services that have one of another kind; problems go to their states."""
@@ -50,11 +51,18 @@ class ScalableTargets:
     async def _read_all(self, specs: Sequence[ServiceSpec]) -> dict[ServiceKey, str]:
         """Read targets, all of them within a time; return why those that may not be read may not."""
         gate = asyncio.Semaphore(READS_AT_ONCE)
-        reads = {asyncio.create_task(self._read(spec, gate)): spec for spec in specs}
-        done, late = await asyncio.wait(reads, timeout=PATIENCE_SECONDS)
-        for read in late:
-            await cancelled(read)
-            log.warning("a target was not read in time", service=str(reads[read].key))
+        # First those that were not read last time: some that hang must not keep the same ones waiting.
+        turns = sorted(specs, key=lambda spec: spec.key not in self._late)
+        reads = {asyncio.create_task(self._read(spec, gate)): spec for spec in turns}
+        late: set[asyncio.Task[str]] = set(reads)
+        try:
+            done, late = await asyncio.wait(reads, timeout=PATIENCE_SECONDS)
+        finally:
+            for read in late:
+                await cancelled(read)
+        self._late = {reads[read].key for read in late}
+        if late:
+            log.warning("targets were not read in time", services=sorted(map(str, self._late)))
         return {reads[read].key: problem for read in done if (problem := read.result())}
 
     async def _read(self, spec: ServiceSpec, gate: asyncio.Semaphore) -> str:

@@ -43,7 +43,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
     spec = known.spec
     if spec is None or state.generation == known.generation:
         return
-    state.generation, state.refusal, state.engine = known.generation, None, None
+    state.refusal, state.engine = None, None
     state.solved, state.asked, state.table, state.unsolvable = None, None, None, ""
     state.classes_refused = admission_refusal(spec.admission)
     if state.outcome is not None and state.outcome.spec.routing_type is not spec.routing_type:
@@ -55,6 +55,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
         state.refusal = ("ProfileNotFound", str(error))
     except QueueingError as error:
         state.refusal = ("InvalidProfile", str(error))
+    state.generation = known.generation  # last: what failed half-way is not done
 
 
 def pool_of(cache: FleetCache, spec: ServiceSpec, state: ServiceState) -> Pool | None:

@@ -35,6 +35,7 @@ from penstock.policy.gateway_load import bypassing, observe_gateway
 
 log = structlog.get_logger(__name__)
 EVERY_SECONDS = 1.0
+HELD_SECONDS = 60.0  # of a group after a start of ours, for a service that cannot be decided
 DRAIN_PATIENCE_SECONDS = 0.3  # of a round; limits and endpoints wait no longer
 Problem = tuple[str, str]  # reason, message
 NO_GATEWAY = (
@@ -71,6 +72,7 @@ class TrafficTask:
         self._parts, self._states, self._clock = parts, states, clock
         self._published: frozenset[str] = frozenset()
         self._told: frozenset[ServiceKey] = frozenset()  # in the last round
+        self._began_at: float | None = None  # of the first round
         self._departed = DepartedRoutes(parts.endpoints)
         self._drains: dict[ServiceKey, asyncio.Task[bool]] = {}
 
@@ -99,7 +101,8 @@ class TrafficTask:
         await self._read(now, served)
         before = self._parts.plane.groups()
         routes: dict[str, list[RouteState]] = defaultdict(list)
-        undecided = self._undecided(served)
+        undecidable = self._undecidable(served, now)
+        undecided = self._undecided(served.keys() - undecidable)
         if not self._parts.dry_run:
             await self._drain(self._told_of(served, before, undecided), now)
         portless: dict[ServiceKey, Problem] = {}
@@ -138,10 +141,19 @@ class TrafficTask:
         keys = {route.plan.key for name, states in told.items() if name not in untold for route in states}
         reached = self._reached(keys, before)
         self._told = frozenset(keys)
-        existing = {*served, *unreadable}
+        existing = {*served, *unreadable} - undecidable  # theirs lead past the gateways
         plans = _plans(told, kept, existing)
         hindered = self._parts.ports.follow(plans, existing, reached=reached, now=now)
         self._notice(served, {**portless, **hindered})
+
+    def _undecidable(self, served: Iterable[ServiceKey], now: float) -> set[ServiceKey]:
+        """Return the services that a defect keeps from a first decision for longer than others may wait."""
+        if self._began_at is None:
+            self._began_at = now
+        if now - self._began_at < HELD_SECONDS:
+            return set()
+        states = ((key, self._states.get(key)) for key in served)
+        return {key for key, state in states if state is not None and state.defect and state.outcome is None}
 
     def _undecided(self, served: Iterable[ServiceKey]) -> set[str]:
         """Return the groups that are told nothing yet, because a service of theirs is still to be decided.
@@ -152,7 +164,7 @@ class TrafficTask:
         groups = set()
         for key in served:
             state = self._states.get(key)
-            if state is None or (state.outcome is None and not state.defect):
+            if state is None or state.outcome is None:
                 groups.add(self._parts.ports.group_of(key))
         return groups - self._published
 
@@ -204,13 +216,14 @@ class TrafficTask:
         outcome = state.outcome
         pool = outcome.seen.pool if outcome else None
         workload = self._parts.cache.workload(spec.key.namespace, spec.target)
-        if outcome is None or pool is None or workload is None or state.defect:
+        if outcome is None or pool is None or workload is None:
             return None
         if workload.pool_since(state).target != pool.target:
             # Lowered a moment ago, or by another hand: victims counted from what the tick saw would be the
             # survivors, all of them where half were to go.
             return None
-        wanted = replicas_to_write(outcome, state)
+        # Nothing is lowered by what an earlier tick decided; victims are opened again.
+        wanted = None if state.defect else replicas_to_write(outcome, state)
         if wanted is None or wanted >= pool.target:
             if not state.gateway.drain.victims:
                 return None

@@ -198,7 +198,10 @@ def advance_latency(
     better = gain(bets.as_good, (bets.as_good < bound) & begun)
     # Of 90 % slow ones no canary can have 1.15 times as many: whatever it does is then for it. Without this
     # a wave four times as slow promoted 8 to 10 of 12 canaries that were 25 % slower. E[S] only falls.
-    nearly_all = counts.stable_slow > LARGEST_SHARE * counts.stable_total[..., None]
+    # By two standard errors: of ten requests six are slow by chance now and then.
+    total = counts.stable_total[..., None]
+    chance = 2.0 * np.sqrt(LARGEST_SHARE * (1.0 - LARGEST_SHARE) * total)
+    nearly_all = counts.stable_slow > LARGEST_SHARE * total + chance
     better = np.where(nearly_all[..., None], np.minimum(better, 0.0), better)
     kept = 0.5 ** (seconds / LEVEL_HALF_LIFE_SECONDS)
     return LatencyState(
