@@ -18,6 +18,7 @@ from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.cache import NO_PODS, KnownService
 from penstock.controller.canaries import Canaries
 from penstock.controller.decision_counts import count_changes, count_verdict
+from penstock.controller.defects import note_defect
 from penstock.controller.forecasts_ahead import make_forecasts
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.past_rates import PastRates
@@ -153,13 +154,12 @@ class ControlLoop:
                 try:
                     prepare(self._parts.context, each, state)
                     outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - a condition, a metric and a log line
                     # A defect that one service meets must not stop the others: its target stays as it is.
-                    defect = f"{type(error).__name__}: {error}"
-                    if defect != state.defect:
-                        log.exception("a service could not be decided", service=str(each.key))
-                    state.defect = defect
-                    parts.metrics.failed_steps.inc()
+                    event = "a service could not be decided"
+                    state.defect = note_defect(
+                        error, state.defect, event=event, key=each.key, metrics=parts.metrics
+                    )
                     continue
                 state.defect = ""
                 count_changes(parts.metrics, before, outcome)

@@ -12,6 +12,7 @@ import structlog
 
 from penstock.controller.cache import KnownService
 from penstock.controller.canary_shown import canary_shown, has_moved
+from penstock.controller.defects import note_defect
 from penstock.controller.objectives_shown import objectives_shown
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.shown_numbers import have_moved, shown_numbers, utilization
@@ -25,7 +26,7 @@ from penstock.controller.traffic_shown import (
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
 from penstock.kube.event_outbox import EventOutbox, PendingEvent
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
-from penstock.model.conditions import Finding, Status, read_conditions, set_conditions
+from penstock.model.conditions import Condition, Finding, Status, read_conditions, set_conditions
 from penstock.model.resource_status import (
     Floor,
     Learned,
@@ -104,9 +105,7 @@ class StatusWriter:
         if known.invalid is None or state.shown_generation == known.generation:
             return
         found = not_accepted("InvalidSpec", str(known.invalid))
-        conditions = set_conditions(
-            read_conditions(known.status), found, generation=known.generation, now=now
-        )
+        conditions = _conditions(known, found, now)
         await self._write(known, state, StatusValues(known.generation, conditions), found, now)
 
     async def show_defect(self, known: KnownService, state: ServiceState, now: float) -> None:
@@ -117,21 +116,16 @@ class StatusWriter:
         )
         if found == state.shown_findings and state.shown_generation == known.generation:
             return
-        conditions = set_conditions(
-            read_conditions(known.status), found, generation=known.generation, now=now
-        )
+        conditions = _conditions(known, found, now)
         values = StatusValues(known.generation, conditions)
         if state.outcome is not None:
             values = replace(status_values(known, state, state.outcome, now), conditions=conditions)
         await self._write(known, state, values, found, now)
 
     def failed(self, key: ServiceKey, state: ServiceState, error: Exception) -> None:
-        """Count a defect that kept a service from being shown, and log it once."""
-        self._metrics.failed_steps.inc()
-        defect = f"{type(error).__name__}: {error}"
-        if defect != state.unshown:
-            log.error("a service could not be shown", service=str(key), exc_info=error)
-        state.unshown = defect
+        """Note a defect that kept a service from being shown."""
+        event = "a service could not be shown"
+        state.unshown = note_defect(error, state.unshown, event=event, key=key, metrics=self._metrics)
 
     def announce_scaling(self, outcome: Outcome, replicas: int, before: int) -> None:
         """Tell a scale-up or scale-down on the InferenceService."""
@@ -210,14 +204,12 @@ class StatusWriter:
 def status_values(known: KnownService, state: ServiceState, outcome: Outcome, now: float) -> StatusValues:
     """Gather all that status shows of one service."""
     spec, seen, memory = outcome.spec, outcome.seen, state.memory
-    stored = read_conditions(known.status)
-    conditions = set_conditions(stored, state.findings, generation=known.generation, now=now)
     floor = memory.replicas
     shows_floor = floor.floor_until > now and floor.floor > 0 and spec.mode is Mode.ENFORCE
     warm, new_node = measured_starts(memory.lead)
     return StatusValues(
         generation=known.generation,
-        conditions=conditions,
+        conditions=_conditions(known, state.findings, now),
         decision=outcome.decision,
         decided_at=state.decided_at,
         pool=seen.pool,
@@ -236,6 +228,11 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         fallback=fallback_shown(outcome),
         canary=canary_shown(outcome, state.canary),
     )
+
+
+def _conditions(known: KnownService, found: tuple[Finding, ...], now: float) -> tuple[Condition, ...]:
+    """Return conditions to write, with the times of those that the status carries already."""
+    return set_conditions(read_conditions(known.status), found, generation=known.generation, now=now)
 
 
 def _differ(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:
