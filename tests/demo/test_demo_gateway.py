@@ -21,7 +21,8 @@ from penstock.sandbox.demo.play import Play
 from penstock.sandbox.demo.scene import Phase, Scene, SmallModel
 from penstock.sandbox.prometheus import PrometheusUnavailableError, obtain_prometheus
 
-# One replica and no second: what exceeds it can only go to the small model or away.
+# One replica and no second: what exceeds it can only go to the small model or away. It carries twice the
+# quiet load by its objectives: a burst, or a machine slow for a moment, must not look like the overload.
 SCENE = Scene(
     phases=(
         Phase("quiet", 2, 34, "quiet"),
@@ -32,7 +33,7 @@ SCENE = Scene(
     max_replicas=1,
     startup_seconds=2.0,
     rate_window_seconds=8.0,
-    tpot_p95_milliseconds=100,
+    tpot_p95_milliseconds=150,
     fallback=SmallModel(),
 )
 
@@ -101,9 +102,9 @@ async def test_what_one_replica_cannot_take_goes_to_the_small_model_or_gets_a_42
     assert overload.by_fallback > 0
     assert overload.shed > 0
     assert overload.answered == overload.requests - overload.shed
-    # At most a quarter of the requests, the limit's own coarseness included: one replica's 15 in flight.
+    # At most a quarter of the requests, the limit's own coarseness included: one replica's some 25 in flight.
     assert overload.by_fallback <= 0.35 * overload.requests
     assert report.phases[0].shed == 0
     assert report.relief is not None
-    assert report.relief.first_seconds >= 0
+    assert report.relief.first_seconds >= 0, words
     assert not gateway.running
