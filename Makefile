@@ -47,21 +47,24 @@ test-core: venv
 	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus)' --numprocesses 4 --dist loadfile \
 	$(PYTEST_ARGS) || [ $$? = 5 ]
 
-# Engines, scrapes and demos in real time: mostly waiting, so three at a time. Demos, which time themselves, come
-# one after the other.
-test-timed: venv
-	@PENSTOCK_REQUIRE=$(subst kind,,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m '(slow or prometheus) and not kind' --numprocesses 3 --dist loadgroup --durations=8 \
-	$(PYTEST_ARGS) || [ $$? = 5 ]
+# Engines, clients and demos that go by the clock: what failed beside other tests runs once more with the machine
+# to itself; what fails there fails.
+define by_the_clock
+@$(BIN)/python -m pytest -m $(1) $(2) --durations=8 $(PYTEST_ARGS) && exit; \
+status=$$?; [ $$status = 5 ] && exit; [ $$status = 1 ] || exit $$status; \
+echo "== what failed beside other tests runs again alone (docs/adr/0014-timed-tests-twice.md)"; \
+$(BIN)/python -m pytest -m $(1) --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS)
+endef
 
-# Mostly waiting: three clusters at a time, each takes the next test. Their engines and clients go by the
-# clock, so what failed runs once more with the machine to itself; what fails there fails.
+# Mostly waiting: three at a time. Demos, which time themselves, come one after the other.
+test-timed: export PENSTOCK_REQUIRE := $(subst kind,,$(PENSTOCK_REQUIRE))
+test-timed: venv
+	$(call by_the_clock,'(slow or prometheus) and not kind',--numprocesses 3 --dist loadgroup)
+
+# Mostly waiting: three clusters at a time, each takes the next test.
 test-on-kind: export PENSTOCK_REQUIRE := $(findstring kind,$(PENSTOCK_REQUIRE))
 test-on-kind: venv
-	@$(BIN)/python -m pytest -m kind --numprocesses 3 --dist worksteal --durations=8 $(PYTEST_ARGS) && exit; \
-	status=$$?; [ $$status = 5 ] && exit; [ $$status = 1 ] || exit $$status; \
-	echo "== kind: what failed beside other tests runs again alone (docs/adr/0014-kind-tests-twice.md)"; \
-	$(BIN)/python -m pytest -m kind --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS)
+	$(call by_the_clock,kind,--numprocesses 3 --dist worksteal)
 
 LINTS := 'ruff check --quiet' 'ruff format --check --quiet' 'mypy' 'lint-imports' 'charts/render --check' 'testbed/lint'
 lint: venv ## Style, types, layers, chart, scripts, and that generated files are current
