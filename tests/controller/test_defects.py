@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from fakes.world import World, _merged, chat
 from penstock.controller import loop
 from penstock.controller import step as controller_step
+from penstock.controller.cache import FleetCache, KnownService
+from penstock.controller.canaries import Canaries
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.step import StepContext, step
 from penstock.kube.api import Resource
@@ -77,6 +81,41 @@ async def test_a_defect_at_one_service_stops_no_other_and_is_a_condition_until_i
     mended = True
     await world.run(120)
     assert world.accepted[0] == "Accepted"
+
+
+@pytest.mark.parametrize("where", ["its series", "its revisions"])
+async def test_a_defect_before_the_decision_stops_no_other_either(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = TwoServices(rate=lambda t: 30.0 if t < 660 else 90.0, spec=chat(), target=2)
+    in_front = FleetCache.services_in_front
+
+    def unlucky_in_front(cache: FleetCache, spec: ServiceSpec) -> Sequence[str]:
+        if spec.key == UNLUCKY:
+            raise KeyError("selector")
+        return in_front(cache, spec)
+
+    class UnluckyCanaries:
+        """Of the one service they fail; the others have none."""
+
+        def begin_tick(self) -> None: ...
+        def begin(self, known: KnownService, state: ServiceState, now: float) -> KnownService:
+            if known.key == UNLUCKY:
+                raise KeyError("selector")
+            return known
+
+        async def look(self, now: float) -> None: ...
+        async def act(self, now: float) -> None: ...
+
+    await world.run(600)
+    if where == "its series":
+        monkeypatch.setattr(FleetCache, "services_in_front", unlucky_in_front)
+    else:
+        world.loop._parts = replace(world.loop._parts, canaries=cast(Canaries, UnluckyCanaries()))
+    await world.run(300)
+    assert world.target > 2, "the other one is scaled all the same"
+    assert world.accepted[0] == "InternalError"
+    assert world.metrics.registry.get_sample_value("penstock_failed_steps_total") == 20
 
 
 async def test_a_status_that_cannot_be_read_is_learned_anew(monkeypatch: pytest.MonkeyPatch) -> None:

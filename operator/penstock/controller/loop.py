@@ -135,11 +135,17 @@ class ControlLoop:
         known = list(self.cache.services.values())
         if self._parts.other_targets is not None:
             await self._parts.other_targets.look(known, self.states)
-        states = await self._follow(known, now)
+        failed = set[ServiceKey]()  # by a defect that they alone meet: their targets stay as they are
+        states = await self._follow(known, now, failed)
         if self._parts.context.fallbacks is not None:
             self._parts.context.fallbacks.begin_tick()
-        watched = [self._watched(*each) for each in zip(known, states, strict=True)]
-        parts, collecting = self._parts, [each for each in watched if each]
+        parts, collecting = self._parts, list[Watched]()
+        for each, state in zip(known, states, strict=True):
+            try:
+                if (watched := self._watched(each, state)) is not None:
+                    collecting.append(watched)
+            except Exception as error:  # noqa: BLE001 - see `_defect`
+                self._defect(error, each.key, state, failed)
         looking = asyncio.sleep(0) if parts.canaries is None else parts.canaries.look(now)
         loads, _ = await asyncio.gather(parts.collector.collect(collecting, at=now), looking)
         writers = Writers(
@@ -148,18 +154,14 @@ class ControlLoop:
         writes, recorded = TickWrites(writers, now), list[Seen]()
         try:
             for index, (each, state) in enumerate(zip(known, states, strict=True)):
-                if state.awaits_past or each.spec is None:
+                if state.awaits_past or each.spec is None or each.key in failed:
                     continue
                 before, verdict, remembered = state.outcome, _verdict(state), state.memory
                 try:
                     prepare(self._parts.context, each, state)
                     outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
-                except Exception as error:  # noqa: BLE001 - a condition, a metric and a log line
-                    # A defect that one service meets must not stop the others: its target stays as it is.
-                    event = "a service could not be decided"
-                    state.defect = note_defect(
-                        error, state.defect, event=event, key=each.key, metrics=parts.metrics
-                    )
+                except Exception as error:  # noqa: BLE001 - see `_defect`
+                    self._defect(error, each.key, state, failed)
                     continue
                 state.defect = ""
                 count_changes(parts.metrics, before, outcome)
@@ -190,10 +192,21 @@ class ControlLoop:
             if state.outcome is not None:
                 yield sample_of(state.outcome, state)
 
-    async def _follow(self, known: list[KnownService], now: float) -> list[ServiceState]:
+    def _defect(
+        self, error: Exception, key: ServiceKey, state: ServiceState, failed: set[ServiceKey]
+    ) -> None:
+        """Make a condition, a metric and a log line of it, and leave the service out of this tick."""
+        event = "a service could not be decided"
+        state.defect = note_defect(error, state.defect, event=event, key=key, metrics=self._parts.metrics)
+        failed.add(key)
+
+    async def _follow(
+        self, known: list[KnownService], now: float, failed: set[ServiceKey]
+    ) -> list[ServiceState]:
         """Begin states for new services, with what survives a restart; drop those of deleted ones.
 
-        A service with revisions of its own is replaced in `known` by what its stable one makes of it.
+        A service with revisions of its own is replaced in `known` by what its stable one makes of it. Adds to
+        `failed` those of which a defect prevents that.
         """
         states, waiting = [], []
         canaries = self._parts.canaries
@@ -204,7 +217,10 @@ class ControlLoop:
             if state is None or state.uid != each.uid:
                 state = self.states[each.key] = self._begun(each, now)
             if canaries is not None:
-                known[index] = each = canaries.begin(each, state, now)
+                try:
+                    known[index] = each = canaries.begin(each, state, now)
+                except Exception as error:  # noqa: BLE001 - see `_defect`
+                    self._defect(error, each.key, state, failed)
             states.append(state)
             if state.awaits_past:
                 waiting.append((each.key, state))
