@@ -30,6 +30,7 @@ from penstock.controller.canaries import Canaries
 from penstock.controller.canary_actions import CanaryActions, CanaryParts
 from penstock.controller.canary_counters import CanaryCounters
 from penstock.controller.canary_step import CanaryStep
+from penstock.controller.clock_watch import until_clock_jumps
 from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.fallbacks import Fallbacks
@@ -145,6 +146,7 @@ class Operator:
         # Before kopf starts: it cancels every task created after it.
         ours = [asyncio.create_task(self._relister.run(self._settings.relist_seconds), name="relist")]
         ours.append(asyncio.create_task(self._label(kube, leads="true"), name="label"))
+        ours.append(asyncio.create_task(until_clock_jumps(), name="clock"))
         ours += [
             asyncio.create_task(self._when_listed(part), name=name) for name, part in self._parts.items()
         ]
