@@ -154,7 +154,7 @@ async def test_the_operators_permissions_suffice_for_all_it_does_for_gateways(
     backend = {"metadata": {"name": "chat"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 8000}]}}
     await served_real.kube.create(SERVICES, namespace, backend)
     key = ServiceKey(namespace, "chat")
-    objects = GatewayObjects(kube, placement, store=lambda plans: "[]")
+    objects = GatewayObjects(kube, placement)
     await objects.recover()
     group = objects.group_of(key)
     port = objects.listen_port(group, key)

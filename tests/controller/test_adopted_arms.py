@@ -95,7 +95,7 @@ async def test_a_deletion_in_the_middle_leads_the_gateways_clients_to_the_stable
     placement = GatewayPlacement(
         key=b"k" * 32, xds_host="xds", xds_port=18000, template=GatewayTemplate(image="i")
     )
-    gateways = GatewayObjects(served.kube, placement, store=lambda plans: "[]")
+    gateways = GatewayObjects(served.kube, placement)
     await gateways.recover()
     arm = Backend(served.namespace, "chat-stable", 80, served_by="llama")
     route = RoutePlan(chat.spec.key, "u", arm, listen_port=10_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from fakes.gateway_world import CHAT, GatewayWorld, routed_chat
 from penstock.controller.departed_routes import DepartedRoutes
 from penstock.controller.endpoints import EndpointCache
-from penstock.controller.gateway_agent import endpoints_of, route_of
+from penstock.controller.gateway_agent import endpoints_of
 from penstock.controller.gateways import _structure
 from penstock.controller.route_plans import route_state
+from penstock.controller.undecided_routes import route_of
 from penstock.dataplane.envoy.stored import read_plans, store_plans
 from penstock.model.traffic import Backend, CanaryRoute, FleetLimit, RoutePlan, RouteState
 
@@ -121,5 +123,6 @@ def test_a_service_whose_target_no_service_selects_any_more_is_served_as_before(
     departed.beside({"prod": [RouteState(stored(), ())]}, served=[CHAT], unreadable=(), now=0.0)
     for now in (1.0, 1000.0):
         [kept] = departed.beside({}, served=[CHAT], unreadable=(), now=now)["prod"]
-        assert kept.plan == stored()
+        # As it was told; its limits are those of the one pod there is, of a canary without pods 0.
+        assert kept.plan == replace(stored(limit=0), limit=FleetLimit(10, 4))
         assert [each.pod for each in kept.endpoints] == ["chat-0"]

@@ -57,3 +57,40 @@ async def test_a_spec_that_cannot_be_read_freezes_its_route() -> None:
     await world.seconds(300)
     assert world.cache.services[CHAT].spec is None
     assert world.gateways.route.plan == before
+
+
+async def test_a_restart_keeps_the_route_of_a_spec_that_cannot_be_read() -> None:
+    world = await a_world()
+    before = world.gateways.route.plan
+    world.spec["slo"] = {"ttft": {"p95": "soon"}}
+    world.spec_generation += 1
+    await world.seconds(60)
+    world.restart_operator()
+    world.gateways.published.clear()  # the new one has told nothing yet
+    await world.seconds(300)
+    assert world.cache.services[CHAT].spec is None
+    assert world.gateways.route.plan == before
+
+
+async def test_a_service_deleted_while_the_operator_was_away_is_led_on_until_clients_have_left() -> None:
+    world = await a_world()
+    world.restart_operator()
+    world.gateways.published.clear()
+    await seconds_without(world, 30)
+    plan = world.gateways.route.plan
+    assert (plan.key, plan.limit, plan.per_replica) == (CHAT, None, None)
+    await seconds_without(world, 40)
+    assert world.gateways.published == {"penstock": []}
+
+
+async def test_the_limit_of_a_frozen_route_follows_the_pods() -> None:
+    world = await a_world()
+    before = world.gateways.route.plan
+    assert before.limit is not None
+    world.spec["slo"] = {"ttft": {"p95": "soon"}}
+    world.spec_generation += 1
+    world.unready.add("chat-0")
+    await world.seconds(5)
+    after = world.gateways.route.plan.limit
+    assert after is not None
+    assert after.running == before.limit.running // 2

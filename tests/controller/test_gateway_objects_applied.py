@@ -32,7 +32,7 @@ def objects_of(served: Served, kube: Any = None) -> GatewayObjects:
         template=GatewayTemplate(image="penstock-gateway:dev"),
         watched=(served.namespace,),
     )
-    return GatewayObjects(kube or served.kube, placement, store=lambda plans: repr([p.limit for p in plans]))
+    return GatewayObjects(kube or served.kube, placement)
 
 
 def a_plan(served: Served, name: str = "chat", *, running: int = 10, port: int = 10_000) -> RoutePlan:
@@ -41,7 +41,7 @@ def a_plan(served: Served, name: str = "chat", *, running: int = 10, port: int =
         uid="u",
         backend=Backend(served.namespace, name, 8000, served_by="llama"),
         listen_port=port,
-        limit=FleetLimit(running, 2),
+        per_replica=FleetLimit(running, 2),
     )
 
 
@@ -108,9 +108,43 @@ async def test_a_limit_that_moves_is_stored_once_a_minute(served: Served) -> Non
         body = await served.kube.get(CONFIG_MAPS, served.namespace, "penstock-gateway-plans")
         return str(body["data"]["plans.json"])
 
-    assert "running=10" in await stored(10, 0.0)
-    assert "running=10" in await stored(20, 30.0)
-    assert "running=30" in await stored(30, 61.0)
+    assert '"running":10' in await stored(10, 0.0)
+    assert '"running":10' in await stored(20, 30.0)
+    assert '"running":30' in await stored(30, 61.0)
+
+
+async def test_what_gateways_were_told_survives_a_restart(served: Served) -> None:
+    objects = objects_of(served)
+    await objects.recover()
+    plan = a_plan(served)
+    await ensure(objects, served, plan)
+    again = objects_of(served)
+    assert again.stored() is None
+    await again.recover()
+    assert again.stored() == {served.namespace: (plan,)}
+
+
+async def test_the_port_of_a_service_whose_service_object_was_deleted_is_not_given_to_another(
+    served: Served,
+) -> None:
+    objects = objects_of(served)
+    await objects.recover()
+    await ensure(objects, served, a_plan(served))
+    await served.kube.delete(SERVICES, served.namespace, "chat-penstock")
+    again = objects_of(served)
+    await again.recover()
+    assert again.listen_port(served.namespace, ServiceKey(served.namespace, "other")) == 10_001
+
+
+async def test_plans_of_another_schema_are_not_used(served: Served) -> None:
+    objects = objects_of(served)
+    await objects.recover()
+    await ensure(objects, served, a_plan(served))
+    newer = {"data": {"plans.json": '{"schema": 2, "routes": []}'}}
+    await served.kube.patch(CONFIG_MAPS, served.namespace, "penstock-gateway-plans", newer)
+    again = objects_of(served)
+    await again.recover()
+    assert again.stored() == {served.namespace: ()}
 
 
 async def test_a_new_service_is_stored_at_once(served: Served) -> None:
@@ -119,7 +153,7 @@ async def test_a_new_service_is_stored_at_once(served: Served) -> None:
     await ensure(objects, served, a_plan(served))
     await ensure(objects, served, a_plan(served), a_plan(served, "other", port=10_001), now=1.0)
     body = await served.kube.get(CONFIG_MAPS, served.namespace, "penstock-gateway-plans")
-    assert body["data"]["plans.json"].count("running") == 2
+    assert body["data"]["plans.json"].count('"running"') == 2
 
 
 async def test_ports_survive_a_restart(served: Served) -> None:

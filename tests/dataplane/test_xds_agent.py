@@ -26,8 +26,8 @@ from penstock.controller.gateway_agent import (
     GatewayAgent,
     endpoints_of,
     gateways_beside,
-    route_of,
 )
+from penstock.controller.undecided_routes import route_of
 from penstock.dataplane.envoy.lame_duck import drain
 from penstock.dataplane.envoy.server import serve
 from penstock.dataplane.envoy.stored import store_plans

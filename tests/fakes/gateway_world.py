@@ -14,7 +14,7 @@ from penstock.controller.gateway_ports import ExternalGateways
 from penstock.controller.traffic import TrafficParts, TrafficTask
 from penstock.kube.api import PODS, PatchType, Resource
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import ClassCount, GatewayGroup, GatewayReading, RouteState
+from penstock.model.traffic import ClassCount, GatewayGroup, GatewayReading, RoutePlan, RouteState
 
 CHAT = ServiceKey("prod", "chat")
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
@@ -46,6 +46,21 @@ class PlayedGateways:
         return route
 
 
+class RememberedGateways(ExternalGateways):
+    """Ports of gateways whose agents have what an operator before this one stored."""
+
+    def __init__(self, published: Mapping[str, Sequence[RouteState]]) -> None:
+        super().__init__()
+        # As stored: without the limit of the whole pool.
+        self._stored = {
+            group: [replace(route.plan, limit=None) for route in routes]
+            for group, routes in published.items()
+        }
+
+    def stored(self) -> Mapping[str, Sequence[RoutePlan]]:
+        return self._stored
+
+
 class GatewayWorld(World):
     """`World` whose service is served by gateways; `streams` are requests in flight by pod."""
 
@@ -73,7 +88,7 @@ class GatewayWorld(World):
                 cache=self.cache,
                 fallbacks=fallbacks,
                 drainer=Drainer(parts.scale),
-                ports=ExternalGateways(),
+                ports=RememberedGateways(self.gateways.published),
                 window_seconds=WINDOW,
             ),
             self.loop.states,

@@ -4,6 +4,7 @@ A deleted service's Service is led past the gateways at once, but nodes learn of
 alive connections end later still: without its listener they would be refused. An edit that made a spec
 unreadable freezes its route until it is mended. So does one after which the Service in front of the target
 cannot be told: when a canary's workload became the target, which no Service selected, all requests failed.
+An operator that starts finds those of the one before it in what that stored for the gateways' agents.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.controller.endpoints import EndpointCache
+from penstock.controller.undecided_routes import route_of
 from penstock.model.spec import ServiceKey
-from penstock.model.traffic import Backend, Endpoint, RouteState
+from penstock.model.traffic import RoutePlan, RouteState
 
 # kube-proxy follows within 1 to 5 s, clients' DNS and pools within their idle time-outs.
 KEPT_SECONDS = 60.0
@@ -22,7 +24,7 @@ KEPT_SECONDS = 60.0
 @dataclass(frozen=True, slots=True)
 class _Last:
     group: str
-    route: RouteState
+    plan: RoutePlan
     seen_at: float
 
 
@@ -32,6 +34,12 @@ class DepartedRoutes:
     def __init__(self, endpoints: EndpointCache) -> None:
         self._endpoints = endpoints
         self._last: dict[ServiceKey, _Last] = {}
+
+    def recall(self, plans: Mapping[str, Sequence[RoutePlan]], now: float) -> None:
+        """Take what an operator before this one told, by group, for services without a route since."""
+        for group, each in plans.items():
+            for plan in each:
+                self._last.setdefault(plan.key, _Last(group, plan, now))
 
     def beside(
         self,
@@ -44,34 +52,20 @@ class DepartedRoutes:
         """Return the routes to keep beside `routes`, by group; `now` is Unix seconds."""
         for group, states in routes.items():
             for route in states:
-                self._last[route.plan.key] = _Last(group, route, now)
+                self._last[route.plan.key] = _Last(group, route.plan, now)
         kept: dict[str, list[RouteState]] = {}
         for key, last in list(self._last.items()):
             if last.seen_at == now:
                 continue
             if key in unreadable or key in served:
                 self._last[key] = replace(last, seen_at=now)
-                kept.setdefault(last.group, []).append(self._now(last.route))
+                kept.setdefault(last.group, []).append(route_of(last.plan, self._endpoints))
             elif now - last.seen_at > KEPT_SECONDS:
                 del self._last[key]
             else:
                 # Nobody decides its limit any more.
-                plan = replace(last.route.plan, limit=None, per_replica=None)
+                plan = replace(last.plan, limit=None, per_replica=None)
                 # Nor its canary: an owned one goes with its service.
                 plan = replace(plan, canary=plan.canary and replace(plan.canary, weight_percent=0))
-                free = replace(last.route, plan=plan)
-                kept.setdefault(last.group, []).append(self._now(free))
+                kept.setdefault(last.group, []).append(route_of(plan, self._endpoints))
         return kept
-
-    def _now(self, route: RouteState) -> RouteState:
-        """Return a route with the endpoints of this moment."""
-        plan = route.plan
-        return replace(
-            route,
-            endpoints=self._of(plan.backend),
-            fallback_endpoints=() if plan.fallback is None else self._of(plan.fallback.backend),
-            canary_endpoints=() if plan.canary is None else self._of(plan.canary.backend),
-        )
-
-    def _of(self, backend: Backend) -> tuple[Endpoint, ...]:
-        return self._endpoints.of(backend.namespace, backend.service, backend.port)

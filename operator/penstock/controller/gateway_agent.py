@@ -12,20 +12,19 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
 
 from penstock.controller.endpoints import EndpointCache
+from penstock.controller.undecided_routes import route_of
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.dataplane.envoy.proxies import Proxy
 from penstock.dataplane.envoy.server import Caller, XdsServer
 from penstock.dataplane.envoy.stored import StoredPlansError, read_plans
 from penstock.kube.api import ENDPOINT_SLICES, KubeError, Object, Resource
-from penstock.model.traffic import Backend, Endpoint, FleetLimit, RoutePlan, RouteState, backends_of
-from penstock.policy.arms import canary_room, limit_of_both
+from penstock.model.traffic import Backend, RoutePlan, backends_of
 
 log = structlog.get_logger(__name__)
 # A question is held this long at most, so that a proxy is back with the operator soon after that is.
@@ -167,35 +166,6 @@ def gateways_beside(slices: Sequence[Object], settings: AgentSettings) -> int:
             pods = by_service.setdefault(place, set())
             pods |= {str((each.get("targetRef") or {}).get("name")) for each in body.get("endpoints") or ()}
     return max((len(pods) for pods in by_service.values() if settings.pod in pods), default=0)
-
-
-def route_of(plan: RoutePlan, endpoints: EndpointCache, gateways: int) -> RouteState:
-    """Return a stored plan as one of `gateways` enforces it now."""
-    own = _behind(plan.backend, endpoints)
-    limit = None
-    if plan.per_replica is not None:
-        # One replica's where none serves, so that recovery can begin; as the operator does.
-        serving = max(1, sum(each.serving for each in own))
-        limit = FleetLimit(
-            ceil(plan.per_replica.running * serving / gateways),
-            ceil(plan.per_replica.queued * serving / gateways),
-        )
-    fallback, canary = plan.fallback, plan.canary
-    spilled: tuple[Endpoint, ...] = ()
-    tried: tuple[Endpoint, ...] = ()
-    if fallback is not None:
-        fallback = replace(fallback, in_flight_limit=ceil(fallback.in_flight_limit / gateways))
-        spilled = _behind(fallback.backend, endpoints)
-    if canary is not None:
-        tried = _behind(canary.backend, endpoints)
-        room = canary_room(canary, plan.per_replica, sum(each.serving for each in tried))
-        canary = replace(canary, in_flight_limit=None if room is None else ceil(room / gateways))
-        limit = limit_of_both(limit, canary.weight_percent, canary.in_flight_limit)
-    return RouteState(replace(plan, limit=limit, fallback=fallback, canary=canary), own, spilled, tried)
-
-
-def _behind(backend: Backend, endpoints: EndpointCache) -> tuple[Endpoint, ...]:
-    return endpoints.of(backend.namespace, backend.service, backend.port)
 
 
 def _backends(plans: Sequence[RoutePlan]) -> list[Backend]:

@@ -25,6 +25,9 @@ class GatewayPorts(Protocol):
     def listen_port(self, group: str, key: ServiceKey) -> int | None:
         """Return the gateways' port of a service; None while it is not known. Raises `NoPortError`."""
 
+    def stored(self) -> Mapping[str, Sequence[RoutePlan]] | None:
+        """Return what was told before this operator started, by group; None while it is not known."""
+
     def follow(
         self,
         routes: Mapping[str, Sequence[RoutePlan]],
@@ -51,6 +54,10 @@ class ExternalGateways:
         if key not in self._ports:
             self._ports |= allocate_ports(self._ports, [key])
         return self._ports[key]
+
+    def stored(self) -> Mapping[str, Sequence[RoutePlan]]:
+        """Return nothing: no agent of ours stands beside these proxies."""
+        return {}
 
     def follow(
         self,

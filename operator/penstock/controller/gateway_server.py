@@ -26,7 +26,6 @@ from penstock.controller.settings import GatewaySettings
 from penstock.controller.traffic import TrafficParts, TrafficTask
 from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.dataplane.envoy.server import serve
-from penstock.dataplane.envoy.stored import store_plans
 from penstock.dataplane.envoy.template import read_template
 from penstock.dataplane.envoy.tokens import group_token
 from penstock.kube.aio_client import AioKubeApi
@@ -102,7 +101,7 @@ class GatewayServer:
             namespace=template.namespace if settings.scope == "cluster" else "",
             watched=self._namespaces,
         )
-        objects = GatewayObjects(self._kube, placement, store=store_plans)
+        objects = GatewayObjects(self._kube, placement)
         self._stack.push_async_callback(objects.close)
         return objects
 

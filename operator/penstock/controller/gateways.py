@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -20,6 +20,7 @@ from penstock.controller.owned_objects import (
     OwnedObjects,
     Problem,
 )
+from penstock.dataplane.envoy.gateway_pod import PLANS, PLANS_FILE
 from penstock.dataplane.envoy.gateway_services import (
     FoundService,
     direct_service,
@@ -30,6 +31,7 @@ from penstock.dataplane.envoy.gateway_services import (
 )
 from penstock.dataplane.envoy.manifests import GROUP_LABEL, MANAGED_BY, GatewayGroupPlan, group_objects
 from penstock.dataplane.envoy.ports import allocate_ports, repaired_ports
+from penstock.dataplane.envoy.stored import StoredPlansError, read_plans, store_plans
 from penstock.dataplane.envoy.template import GatewayTemplate
 from penstock.dataplane.envoy.tokens import group_token
 from penstock.kube.api import KubeError, NotFound
@@ -79,14 +81,13 @@ class _Group:
 
 
 class GatewayObjects:
-    """Creates and keeps up what gateways need. `store` writes plans as the agents read them."""
+    """Creates and keeps up what gateways need."""
 
-    def __init__(
-        self, kube: ObjectApi, placement: GatewayPlacement, *, store: Callable[[Sequence[RoutePlan]], str]
-    ) -> None:
-        self._kube, self._placement, self._store = kube, placement, store
+    def __init__(self, kube: ObjectApi, placement: GatewayPlacement) -> None:
+        self._kube, self._placement = kube, placement
         self._objects = OwnedObjects(kube)
         self._groups: dict[str, _Group] = defaultdict(_Group)
+        self._stored: dict[str, tuple[RoutePlan, ...]] = {}
         self._recovered = False
         self._round: asyncio.Task[None] | None = None
 
@@ -146,7 +147,10 @@ class GatewayObjects:
                 log.exception("gateways not kept up", group=group)
 
     async def recover(self) -> None:
-        """Read back ports and groups from the cluster, once, before any port is given. Raises `KubeError`."""
+        """Read back ports, groups and what they were told last, once, before any port is given.
+
+        Raises `KubeError`.
+        """
         for namespace in self._placement.watched or ("",):
             for body in await self._kube.list(RESOURCES["Service"], namespace, label_selector=SELECTOR):
                 found = read_service(body)
@@ -163,11 +167,29 @@ class GatewayObjects:
             for body in await self._kube.list(RESOURCES["Deployment"], namespace, label_selector=SELECTOR):
                 self._groups.setdefault(body["metadata"]["labels"][GROUP_LABEL], _Group())
         for name, group in self._groups.items():
+            stored = await self._read_stored(name)
+            for plan in stored:  # its Service may have been deleted; its listener is still there
+                group.ports.setdefault(plan.key, plan.listen_port)
             ports = repaired_ports(group.ports)
             if changed := sorted(str(key) for key, port in group.ports.items() if ports.get(key) != port):
                 log.warning("Services name ports that they cannot have", group=name, services=changed)
             group.ports = ports
+            self._stored[name] = tuple(plan for plan in stored if ports.get(plan.key) == plan.listen_port)
         self._recovered = True
+
+    async def _read_stored(self, group: str) -> tuple[RoutePlan, ...]:
+        try:
+            body = await self._kube.get(RESOURCES["ConfigMap"], self._home(group), PLANS)
+            return read_plans(str((body.get("data") or {}).get(PLANS_FILE, "")))
+        except NotFound:
+            return ()
+        except StoredPlansError as error:
+            log.warning("what gateways were told before cannot be read", group=group, error=str(error))
+            return ()
+
+    def stored(self) -> Mapping[str, Sequence[RoutePlan]] | None:
+        """Return what each group was told before this operator started; None until `recover` has been."""
+        return self._stored if self._recovered else None
 
     def groups(self) -> tuple[str, ...]:
         """Return the groups that have, or had, anything in the cluster."""
@@ -218,8 +240,8 @@ class GatewayObjects:
             if structure != state.structure or now - state.applied_at >= LOOK_EVERY_SECONDS:
                 state.structure, state.applied_at = structure, now
                 try:
-                    state.plans = self._store(plans)
-                except ValueError as error:
+                    state.plans = store_plans(plans)
+                except StoredPlansError as error:
                     # Gateways that live go on; only one born while the operator is down lacks the latest.
                     problems |= {plan.key: ("PlansNotStored", str(error)) for plan in plans}
             hindrance = await self._apply_group(group, plans, now)

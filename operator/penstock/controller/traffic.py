@@ -74,6 +74,7 @@ class TrafficTask:
         self._told: frozenset[ServiceKey] = frozenset()  # in the last round
         self._began_at: float | None = None  # of the first round
         self._departed = DepartedRoutes(parts.endpoints)
+        self._recalled = False  # what was told before a restart
         self._drains: dict[ServiceKey, asyncio.Task[bool]] = {}
 
     async def run(self) -> None:
@@ -125,6 +126,7 @@ class TrafficTask:
                 if state.canary is not None or state.gateway.canary is not None:
                     observe_published(state.gateway, route, before.get(group), key)
         unreadable = {known.key for known in self._parts.cache.services.values() if known.spec is None}
+        self._recall(now)
         kept = self._departed.beside(routes, served=served.keys(), unreadable=unreadable, now=now)
         told = {group: routes[group] for group in {*routes, *kept, *self._published} - undecided}
         untold = set()
@@ -141,10 +143,17 @@ class TrafficTask:
         keys = {route.plan.key for name, states in told.items() if name not in untold for route in states}
         reached = self._reached(keys, before)
         self._told = frozenset(keys)
-        existing = {*served, *unreadable} - undecidable  # theirs lead past the gateways
+        frozen = {route.plan.key for states in kept.values() for route in states}
+        existing = {*served, *unreadable} - (undecidable - frozen)  # theirs lead past the gateways
         plans = _plans(told, kept, existing)
         hindered = self._parts.ports.follow(plans, existing, reached=reached, now=now)
         self._notice(served, {**portless, **hindered})
+
+    def _recall(self, now: float) -> None:
+        """Take over the routes of before a restart: of what cannot be decided now, gateways keep them."""
+        if not self._recalled and (stored := self._parts.ports.stored()) is not None:
+            self._departed.recall(stored, now)
+            self._recalled = True
 
     def _undecidable(self, served: Iterable[ServiceKey], now: float) -> set[ServiceKey]:
         """Return the services that a defect keeps from a first decision for longer than others may wait."""
