@@ -2,7 +2,8 @@
 
 A group is a marker: api, prometheus, kind. `PENSTOCK_REQUIRE=kind,api` turns a skipped test of these
 groups, or a group without any test, into a failure: CI uses it so that a broken preparation of the
-machine cannot pass for a green run.
+machine cannot pass for a green run. It has an exit code of its own, which no second run of what
+failed (``--last-failed``, of which no whole group is asked) can mend.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import pytest
 
 GROUPS = ("api", "prometheus", "kind")
 VARIABLE = "PENSTOCK_REQUIRE"
+UNMET = 6  # pytest itself uses 0 to 5
 
 
 class Groups:
     """What became of the tests of each group."""
 
-    def __init__(self, required: frozenset[str]) -> None:
-        self.required = required
+    def __init__(self, required: frozenset[str], *, again: bool = False) -> None:
+        self.required, self.again = required, again
         self.ran: Counter[str] = Counter()
         self.skipped: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
 
@@ -42,7 +44,7 @@ class Groups:
                 continue
             if skipped := sum(self.skipped[group].values()):
                 found.append(f"{group}: {_tests(skipped)} skipped, but {VARIABLE} asks for all of them")
-            elif not self.ran[group]:
+            elif not self.ran[group] and not self.again:
                 found.append(f"{group}: no test ran, but {VARIABLE} asks for this group")
         return found
 
@@ -62,7 +64,7 @@ KEY = pytest.StashKey[Groups]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the environment before anything is collected."""
-    groups = Groups(required_groups(os.environ.get(VARIABLE, "")))
+    groups = Groups(required_groups(os.environ.get(VARIABLE, "")), again=config.option.lf)
     config.stash[KEY] = groups
     config.pluginmanager.register(_Watch(groups), "penstock-requirements")
 
@@ -76,12 +78,16 @@ class _Watch:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail a run that would have been green without what was required."""
+    """Fail a run without what was required, also one in which something else failed."""
     if hasattr(session.config, "workerinput"):  # of pytest-xdist: it ran a part, and its controller knows all
         return
-    green = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if green and not session.config.option.collectonly and session.config.stash[KEY].shortfalls():
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    done = exitstatus in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.TESTS_FAILED,
+        pytest.ExitCode.NO_TESTS_COLLECTED,
+    )
+    if done and not session.config.option.collectonly and session.config.stash[KEY].shortfalls():
+        session.exitstatus = UNMET
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

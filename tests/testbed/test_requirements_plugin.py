@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fakes.requirements_plugin import UNMET
+
 pytest_plugins = ["pytester"]
 
 MARKED = """
@@ -64,7 +66,7 @@ def test_a_required_group_that_did_not_run_fails_the_run(
 ) -> None:
     monkeypatch.setenv("PENSTOCK_REQUIRE", required)
     result = run(suite)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == UNMET
     result.stdout.fnmatch_lines([f"FAILED requirement: {sentence}"])
 
 
@@ -77,7 +79,38 @@ def test_a_selection_that_leaves_out_the_required_group_fails(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PENSTOCK_REQUIRE", "api")
-    assert run(suite, "-k", "cluster").ret == pytest.ExitCode.TESTS_FAILED
+    assert run(suite, "-k", "cluster").ret == UNMET
+
+
+FAILS_ONCE = """
+import pathlib
+import pytest
+
+@pytest.mark.api
+def test_api_server():
+    seen = pathlib.Path("seen")
+    again = seen.exists()
+    seen.touch()
+    assert again
+"""
+
+
+def test_what_failed_may_run_again_without_the_other_groups(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.makepyfile(test_once=FAILS_ONCE, test_other="import pytest\n@pytest.mark.kind\ndef test_it(): pass")
+    monkeypatch.setenv("PENSTOCK_REQUIRE", "api,kind")
+    files = ("test_once.py", "test_other.py")
+    assert run(suite, *files).ret == pytest.ExitCode.TESTS_FAILED
+    assert run(suite, "--last-failed", *files).ret == pytest.ExitCode.OK
+
+
+def test_a_skip_beside_a_failure_is_not_forgotten_by_a_second_run(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.makepyfile(test_once=FAILS_ONCE)
+    monkeypatch.setenv("PENSTOCK_REQUIRE", "kind")
+    assert run(suite).ret == UNMET
 
 
 def test_an_unknown_group_is_refused(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
