@@ -139,7 +139,10 @@ def test_kinds_network_is_switched_off_only_for_nodes_that_have_a_static_one(
     assert f"disableDefaultCNI: {disabled}" in (machine.root / "cluster.yaml").read_text()
     create, load = [call for call in machine.calls("kind") if call.startswith(("create", "load"))]
     assert f"--name trial --image {image} " in create
-    assert load == "load docker-image -q --name trial penstock:dev"
+    assert load.startswith("load image-archive -q --name trial /")
+    [saved] = [call for call in machine.calls("docker") if call.startswith("save --platform")]
+    assert saved.endswith(" penstock:dev")
+    assert not Path(load.split()[-1]).exists()
 
 
 def test_a_cluster_gets_no_image_that_was_not_built(machine: Machine) -> None:
@@ -227,3 +230,22 @@ def test_keda_that_is_there_is_neither_pulled_nor_built_and_needs_no_go(machine:
         "keda-image: no KEDA v2.21.0 with its images: install Go 1.24 or later, and its module, which has "
         "the manifest, is downloaded\n"
     )
+
+
+def test_what_must_be_compiled_without_go_is_said_before_anything_is_pulled_or_built(
+    machine: Machine,
+) -> None:
+    done = machine.run("prepare", "kind")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "binaries: missing: helm; put them on the PATH, or install Go 1.24 or later and they are compiled\n"
+    )
+    assert machine.calls("docker") == []
+
+
+def test_where_images_can_be_pulled_and_tools_are_there_a_cluster_needs_no_go(machine: Machine) -> None:
+    machine.has("helm")
+    machine.write("registry", PULLED, "debian:bookworm-slim", "prom/prometheus:v3.15.0")
+    machine.write("images", "penstock-prometheus:dev")
+    done = machine.run("prepare", "kind")
+    assert done.returncode == 0, done.stderr
