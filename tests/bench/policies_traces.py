@@ -8,6 +8,7 @@ Peak of N: the busiest five minutes need N replicas by the model. Days may be cu
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from penstock.sim.policies.sizing import table_of, true_rates
 from penstock.sim.scenario import LARGEST_FLEET, Objectives, Scenario, StartUp
 from penstock.traces.reading import Trace, read_trace
 
+SHIPPED = Path(__file__).parents[1] / "data"
 REFERENCE = "llama-3.1-8b-h100"
 SLO = Objectives(0.5, 0.05)
 START_UPS = (45.0, 120.0, 300.0)
@@ -45,10 +47,16 @@ WORKLOADS = (
 
 
 def available(traces: Path) -> Iterator[tuple[Workload, Trace]]:
-    """Yield the traces there are."""
+    """Yield the traces there are, one of which the repository has itself; say which are not measured."""
     for workload in WORKLOADS:
-        path = traces / workload.file
-        if path.exists():
+        path = next(
+            (each / workload.file for each in (traces, SHIPPED) if (each / workload.file).exists()), None
+        )
+        if path is None:
+            print(
+                f"{workload.name} is not measured: no {workload.file} in {traces} (--traces)", file=sys.stderr
+            )
+        else:
             yield workload, read_trace(path)
 
 
