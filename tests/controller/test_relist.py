@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.cache import FleetCache
@@ -28,12 +29,17 @@ class Listing:
         self.services = list(services)
         self.others: dict[str, list[Object]] = {}
         self.refused: dict[str, KubeError] = {}
+        self.gone: set[str] = set()  # namespaces that answer 403
         self.between: Callable[[], None] = lambda: None
 
     async def pages(self, resource: Resource, namespace: str = "") -> AsyncIterator[list[Object]]:
+        if namespace in self.gone:
+            raise Forbidden(f'cannot list {resource.plural} in the namespace "{namespace}"', status=403)
         if resource.plural in self.refused:
             raise self.refused[resource.plural]
         found = self.services if resource is INFERENCE_SERVICES else self.others.get(resource.plural, [])
+        if namespace:
+            found = [each for each in found if each["metadata"]["namespace"] == namespace]
         for first in range(0, len(found), 2):
             yield found[first : first + 2]
             self.between()
@@ -42,11 +48,11 @@ class Listing:
 class Watching:
     """A cache that is listed again."""
 
-    def __init__(self, *services: Object, has_keda: bool = False) -> None:
+    def __init__(self, *services: Object, has_keda: bool = False, namespaces: tuple[str, ...] = ()) -> None:
         self.cache, self.metrics, self.api = FleetCache(), OperatorMetrics(), Listing(*services)
         watched = feeds(self.cache, pods_identify=False, has_keda=has_keda, endpoints=None)
         self.feeds = {feed.resource.plural: feed for feed in watched}
-        self.relister = Relister(self.api, watched, self.metrics, (), BetweenTicks())
+        self.relister = Relister(self.api, watched, self.metrics, namespaces, BetweenTicks())
 
     @property
     def missed(self) -> float:
@@ -118,6 +124,26 @@ async def test_a_cluster_without_keda_is_listed_all_the_same(why: Any) -> None:
     watching.api.refused["scaledobjects"] = why
     await watching.relister.pass_over()
     assert watching.names() == {"a"}
+
+
+async def test_a_namespace_that_goes_does_not_stop_the_listing_of_the_others() -> None:
+    watching = Watching(
+        listed("a", 1), listed("b", 2, namespace="stage"), namespaces=("gone", "prod", "stage")
+    )
+    watching.api.gone = {"gone"}
+    with capture_logs() as logs:
+        await watching.relister.pass_over()
+    assert watching.relister.complete.is_set()
+    assert watching.names() == {"a", "b"}
+    assert ("a namespace cannot be listed", "gone") in {(each["event"], each["namespace"]) for each in logs}
+
+
+async def test_when_all_namespaces_are_refused_it_is_not_complete_and_says_why() -> None:
+    watching = Watching(listed("a", 1), namespaces=("gone", "prod"))
+    watching.api.gone = {"gone", "prod"}
+    with pytest.raises(Forbidden, match='cannot list inferenceservices in the namespace "gone"'):
+        await watching.relister.pass_over()
+    assert not watching.relister.complete.is_set()
 
 
 async def test_an_autoscaler_whose_deletion_nobody_told_holds_its_target_no_longer() -> None:

@@ -135,4 +135,5 @@ def test_a_kind_of_another_group_is_not_taken_for_the_one_of_the_same_name() -> 
     ],
 )
 def test_labels_are_read_where_a_selector_is_a_list_of_them(selector: str, labels: dict[str, str]) -> None:
-    assert workload_of_scale(Scale(3, 2, selector, "7"), 1).selector == labels
+    workload = workload_of_scale(Scale(3, 2, selector, "7"), 1)
+    assert (workload.selector, workload.label_selector) == (labels, selector)

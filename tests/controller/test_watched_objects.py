@@ -9,8 +9,9 @@ import pytest
 from penstock.controller.cache import FleetCache
 from penstock.controller.pod_state import DELETION_COST, choose_victims, read_pod, stuck_pods
 from penstock.controller.selectors import ambiguity
-from penstock.controller.workloads import read_workload
+from penstock.controller.workloads import label_selector, read_workload
 from penstock.model.spec import ServiceKey, TargetRef
+from penstock.sandbox.fake_selectors import selector_string
 
 CHAT = TargetRef("apps", "Deployment", "chat")
 
@@ -116,6 +117,32 @@ def service(generation: int = 1, *, version: int = 5, **spec: Any) -> dict[str, 
 def test_a_pool_is_read_from_the_workloads_status(case, status, rolling, failed, stuck) -> None:  # type: ignore[no-untyped-def]
     pool = read_workload(deployment(**status)).pool()
     assert (pool.rolling_out, pool.rollout_failed, pool.stuck) == (rolling, failed, stuck), case
+
+
+@pytest.mark.parametrize(
+    ("selector", "query"),
+    [
+        ({"matchLabels": {"tier": "b", "app": "chat"}}, "app=chat,tier=b"),
+        ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}, "app in (a,b)"),
+        ({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}, "app notin (a)"),
+        ({"matchExpressions": [{"key": "app", "operator": "Exists"}]}, "app"),
+        ({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}, "!app"),
+        (
+            {
+                "matchLabels": {"app": "chat"},
+                "matchExpressions": [{"key": "tier", "operator": "DoesNotExist", "values": []}],
+            },
+            "app=chat,!tier",
+        ),
+        ({}, ""),
+    ],
+)
+def test_the_whole_selector_of_a_workload_is_asked_for(selector: dict[str, Any], query: str) -> None:
+    assert label_selector(selector) == selector_string(selector) == query
+    body = deployment()
+    body["spec"]["selector"] = selector
+    workload = read_workload(body)
+    assert (workload.label_selector, workload.selector) == (query, selector.get("matchLabels", {}))
 
 
 def test_starting_replicas_are_those_that_are_asked_for_not_ready_and_not_stuck() -> None:

@@ -121,6 +121,13 @@ async def test_a_list_goes_by_pages_of_500(api: AioKubeApi, server: Server) -> N
     assert server.counted == [("list", "pods", "200")] * 2
 
 
+async def test_a_glance_asks_for_one_object(api: AioKubeApi, server: Server) -> None:
+    server.queue = [ok(metadata={"continue": "a"}, items=[{"n": 1}])]
+    await api.glance(INFERENCE_SERVICES, "prod")
+    path = "/apis/serving.penstock.dev/v1alpha1/namespaces/prod/inferenceservices?limit=1"
+    assert server.asked == [("GET", path)]
+
+
 async def test_an_empty_list_of_all_namespaces_is_empty(api: AioKubeApi, server: Server) -> None:
     server.queue = [ok(metadata={}, items=None)]
     assert await api.list(INFERENCE_SERVICES) == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 
 from fakes.fake_time import on_fake_time
 from fakes.lease_replicas import KEY, elector, lead, lease, now, spec, stopped
@@ -29,6 +31,49 @@ async def test_an_api_that_is_down_longer_than_the_deadline_loses_the_lease() ->
     assert now() == pytest.approx(10)
     assert leader.role == "standby"
     assert leader.last_contact_seconds() == pytest.approx(10)
+
+
+@on_fake_time
+async def test_a_standby_says_that_it_has_no_answer_about_the_lease_before_the_first_and_after_a_minute() -> (
+    None
+):
+    down_until, down_from = 30.0, 600.0
+
+    async def down_at_times(_: str) -> None:
+        if not down_until < now() < down_from:
+            raise Unavailable("no route to host")
+
+    store = Store()
+    store.put(KEY, lease(holderIdentity="b", leaseDurationSeconds=3600))
+    standby = elector(SmallKubeApi(store, before=down_at_times), "a")
+    assert standby.unreachable() == "the API server was not reached yet"
+    task = asyncio.create_task(standby.acquire())
+    await asyncio.sleep(29)
+    assert standby.unreachable() == "the API server was not reached yet: no route to host"
+    await asyncio.sleep(571)
+    assert standby.unreachable() == ""
+    await asyncio.sleep(55)
+    assert standby.unreachable() == "", "an API server is updated in less"
+    await asyncio.sleep(10)
+    assert re.fullmatch(
+        r"the API server has not answered about the Lease for 6\d s: no route to host", standby.unreachable()
+    )
+    await stopped(task)
+
+
+@on_fake_time
+async def test_that_there_is_no_lease_is_an_answer_also_where_none_may_be_created() -> None:
+    async def refuse(verb: str) -> None:
+        if verb == "create":
+            raise Forbidden("cannot create leases", status=403)
+
+    first = elector(SmallKubeApi(Store(), before=refuse), "a")
+    with capture_logs() as logs:
+        task = asyncio.create_task(first.acquire())
+        await asyncio.sleep(30)
+    assert first.unreachable() == ""
+    assert [each["problem"] for each in logs] == ["cannot create leases"], "said once"
+    await stopped(task)
 
 
 @on_fake_time

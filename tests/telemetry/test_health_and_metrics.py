@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from penstock.model.canary_verdict import VerdictKind
 from penstock.model.decision import Reason, TrafficReason
 from penstock.telemetry.fleet_metrics import BY_OBJECTIVE, COUNTED_BY_OBJECTIVE, GAUGES, ServiceSample
-from penstock.telemetry.health import Probe, health_app
+from penstock.telemetry.health import Liveness, Probe, health_app
 from penstock.telemetry.metrics import OperatorMetrics
 
 CHAT = ServiceSample(
@@ -102,3 +102,20 @@ async def test_a_failed_probe_answers_503_and_says_why() -> None:
         assert (healthz.status, await healthz.text()) == (503, "no tick has succeeded for 90 s\n")
         assert (readyz.status, await readyz.text()) == (200, "ok\n")
         assert other.status == 404
+
+
+def test_a_leader_is_alive_as_long_as_its_ticks_succeed_and_a_standby_as_it_answers() -> None:
+    now, succeeded_at = 1_000_000.0, None
+    liveness = Liveness(270.0, lambda: now)
+    now += 1_000_000.0
+    assert liveness.probe() == Probe(), "a standby has no ticks"
+    liveness.leads(lambda: succeeded_at)
+    now += 270.0
+    assert liveness.probe() == Probe(), "the first tick lists all"
+    now += 30.0
+    assert liveness.probe() == Probe("no tick has succeeded for 300 s")
+    succeeded_at = now
+    now += 200.0
+    assert liveness.probe() == Probe()
+    now += 100.0
+    assert liveness.probe() == Probe("no tick has succeeded for 300 s")

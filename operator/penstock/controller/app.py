@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -39,10 +38,11 @@ from penstock.controller.handlers import WatchMarks, build_registry, feeds
 from penstock.controller.httproutes import HttpRoutes
 from penstock.controller.loop import ControlLoop, LoopParts
 from penstock.controller.model_check import ModelCheck
+from penstock.controller.namespaces import Namespaces, find_namespaces, until_changed
 from penstock.controller.observed_source import ObservedSource
 from penstock.controller.record_files import record_files
 from penstock.controller.recording import Recorder
-from penstock.controller.relist import Relister
+from penstock.controller.relist import Relister, needed_types
 from penstock.controller.revisions import RevisionObjects
 from penstock.controller.route_weights import RouteWeights
 from penstock.controller.scalable_targets import ScalableTargets
@@ -57,7 +57,7 @@ from penstock.controller.traffic import TrafficTask
 from penstock.kube.aio_client import AioKubeApi, connect
 from penstock.kube.api import SCALED_OBJECTS, KubeApi, KubeError, NotFound
 from penstock.kube.events import EventRecorder
-from penstock.kube.lease import LeaseElector, LeaseLost
+from penstock.kube.lease import NOT_REACHED, LeaseElector, LeaseLost
 from penstock.metrics_source.adapters import prometheus_source
 from penstock.metrics_source.ask import CollectLimits
 from penstock.metrics_source.collector import Collector
@@ -66,7 +66,7 @@ from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
 from penstock.metrics_source.in_flight import InFlight
 from penstock.model.spec import ServiceKey
 from penstock.policy.beliefs import LoopTimes
-from penstock.telemetry.health import Probe, health_app
+from penstock.telemetry.health import Liveness, Probe, health_app
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
@@ -101,10 +101,11 @@ class Operator:
         self._marks = WatchMarks()
         self._loop: ControlLoop | None = None
         self._relister: Relister | None = None
+        self._namespaces = Namespaces()
         self._traffic: TrafficTask | None = None
         self._parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}  # that begin when all is listed
-        self._began = time.monotonic()
-        self._lease_known = not settings.leader_election
+        self._liveness = Liveness(TICKS_WITHOUT_SUCCESS * settings.tick_seconds + FIRST_TICK_SECONDS)
+        self._elector: LeaseElector | None = None
         # A standby finds out too, before it is needed.
         self._record_files = record_files(settings.record_directory, settings.record_limit_bytes)
 
@@ -117,7 +118,7 @@ class Operator:
         self._stack.push_async_callback(kube.close)
         if settings.leader_election:
             elector = LeaseElector(kube, settings.lease_namespace, settings.lease_name, self._identity)
-            self._lease_known = True
+            self._elector = elector
             unlabelled = asyncio.create_task(self._label(kube, leads=None), name="label")
             self._stack.push_async_callback(cancelled, unlabelled)
             # Before the attempt: a stop during the acquiring write must not leave the Lease held.
@@ -140,20 +141,23 @@ class Operator:
 
     async def _lead(self, kube: AioKubeApi, stop: asyncio.Event, lost: asyncio.Event) -> int:
         """Watch, list and tick until told to stop, the Lease is lost or a part fails."""
-        self._began = time.monotonic()  # a standby may have waited for days
+        self._liveness.leads(lambda: self._loop.succeeded_at if self._loop else None)
         await self._build_loop(kube, has_keda=await _has_keda(kube))
         assert self._relister is not None  # noqa: S101 - built just now
         # Before kopf starts: it cancels every task created after it.
         ours = [asyncio.create_task(self._relister.run(self._settings.relist_seconds), name="relist")]
         ours.append(asyncio.create_task(self._label(kube, leads="true"), name="label"))
         ours.append(asyncio.create_task(until_clock_jumps(), name="clock"))
+        if self._settings.namespaces:
+            changed = until_changed(kube, self._namespaces, needed_types(self._watched))
+            ours.append(asyncio.create_task(changed, name="namespaces"))
         ours += [
             asyncio.create_task(self._when_listed(part), name=name) for name, part in self._parts.items()
         ]
         ends = [asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(lost.wait(), name="lost")]
         end_watches, watching = asyncio.Event(), asyncio.Event()
         signals = asyncio.create_task(take_signals_back(watching, stop), name="signals")
-        namespaces = self._settings.namespaces
+        namespaces = self._namespaces.watched
         watches = asyncio.create_task(
             kopf.operator(
                 registry=build_registry(self._watched, self._marks),
@@ -214,18 +218,7 @@ class Operator:
         self._stack.callback(tables.close)
         states: dict[ServiceKey, ServiceState] = {}
         gateways, endpoints = None, EndpointCache(settings.gateways.endpoint_host)
-        session = aiohttp.ClientSession()
-        self._stack.push_async_callback(session.close)
-        fallbacks = Fallbacks(self._cache, states, endpoints, ModelCheck(session), tables)
         serves = settings.gateways.scope != "off"
-        if serves:
-            gateways = GatewayServer(
-                settings.gateways,
-                kube,
-                self._stack,
-                endpoints=endpoints,
-                namespaces=settings.namespaces,
-            )
         self._watched = feeds(
             self._cache,
             pods_identify=pods_identify,
@@ -233,8 +226,20 @@ class Operator:
             # By label and without gateways nobody asks for addresses: 10,000 services' worth of memory.
             endpoints=endpoints if serves or pods_identify else None,
         )
+        self._namespaces = await find_namespaces(kube, settings.namespaces, needed_types(self._watched))
+        session = aiohttp.ClientSession()
+        self._stack.push_async_callback(session.close)
+        fallbacks = Fallbacks(self._cache, states, endpoints, ModelCheck(session), tables)
+        if serves:
+            gateways = GatewayServer(
+                settings.gateways,
+                kube,
+                self._stack,
+                endpoints=endpoints,
+                namespaces=self._namespaces.watched,
+            )
         gap = BetweenTicks()
-        self._relister = Relister(kube, self._watched, self._metrics, settings.namespaces, gap)
+        self._relister = Relister(kube, self._watched, self._metrics, self._namespaces.watched, gap)
         status = StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics)
         self._stack.push_async_callback(status.events.close)
         scale = ScaleWriter(kube, InFlight(source, series).by_pod)
@@ -302,7 +307,7 @@ class Operator:
 
     async def _serve_health(self) -> None:
         app = health_app(
-            alive=self._alive,
+            alive=self._liveness.probe,
             ready=self._ready,
             registry=self._metrics.registry,
             fleet=lambda: self._loop.samples() if self._loop else (),
@@ -312,22 +317,11 @@ class Operator:
         self._stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, self._settings.listen_host, self._settings.listen_port).start()
 
-    def _alive(self) -> Probe:
-        """A standby is alive as it answers; a leader as long as its ticks succeed."""
-        loop = self._loop
-        if loop is None:
-            return Probe()
-        patience = TICKS_WITHOUT_SUCCESS * self._settings.tick_seconds + FIRST_TICK_SECONDS
-        silent = time.monotonic() - (loop.succeeded_at or self._began)
-        return Probe(f"no tick has succeeded for {silent:.0f} s") if silent > patience else Probe()
-
     def _ready(self) -> Probe:
         """A standby is ready to take over; a leader when its cache is complete."""
-        if not self._lease_known:
-            return Probe("the API server was not reached yet")
-        if self._relister is not None and not self._relister.complete.is_set():
-            return Probe(self._relister.problem)
-        return Probe()
+        if self._relister is not None:
+            return Probe() if self._relister.complete.is_set() else Probe(self._relister.problem)
+        return Probe(NOT_REACHED if self._elector is None else self._elector.unreachable())
 
     def _count_request(self, verb: str, resource: str, code: str, seconds: float) -> None:
         self._metrics.api_requests.labels(verb, resource, code).inc()

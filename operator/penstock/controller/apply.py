@@ -89,7 +89,9 @@ class ScaleWriter:
         return True
 
     async def list_pods(self, spec: ServiceSpec, selector: str) -> list[PodState]:
-        """Return the pods of a workload."""
+        """Return the pods of a workload; none where it names none: the API would list all there are."""
+        if not selector:
+            return []
         bodies = await self._kube.list(PODS, spec.key.namespace, label_selector=selector)
         return [read_pod(body) for body in bodies]
 

@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 # that is still there then was not taken, and serves again.
 CLOSED_AFTER_SCALE_SECONDS = 20.0
 
+NO_SELECTOR = "the /scale of the target names no selector: its pods cannot be told from others"
+
 
 class Drainer:
     """Lowers targets without cutting streams."""
@@ -41,10 +43,22 @@ class Drainer:
         """Close, wait or remove; whether the target was lowered.
 
         `acknowledged`: every gateway has the endpoints that were published last. One on a busy node that
-        has not may still send to a victim, which answers 503 once it is told to end.
+        has not may still send to a victim, which answers 503 once it is told to end. Without a selector
+        nobody can tell which pods are the target's: none is closed, and Kubernetes chooses.
         """
         gateway, pool, spec = state.gateway, outcome.seen.pool, outcome.spec
         assert pool is not None  # noqa: S101 - a scale-down has seen the pool
+        if not selector:
+            gateway.drain, gateway.overdue = DrainMemory(), ()
+            if wanted >= pool.target or not await self._scale.write(outcome, state, wanted, now):
+                return False
+            log.warning(
+                "scaled down without a drain",
+                service=str(spec.key),
+                reason="NoSelector",
+                cause=NO_SELECTOR,
+            )
+            return True
         try:
             pods = await self._scale.list_pods(spec, selector)
         except KubeError as error:

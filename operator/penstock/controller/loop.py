@@ -305,7 +305,7 @@ class ControlLoop:
 
     async def _list_pods(self, state: ServiceState, outcome: Outcome, gate: asyncio.Semaphore) -> None:
         workload = self._workload(outcome.spec)
-        if workload is None or not workload.selector:
+        if workload is None or not workload.label_selector:
             return
         try:
             async with gate:

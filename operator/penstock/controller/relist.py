@@ -67,12 +67,7 @@ class Relister:
         """List every type once, repair what differs."""
         missed = 0
         for feed in self._watched:
-            for namespace in self._namespaces:
-                try:
-                    missed += await self._list(feed, namespace)
-                except Forbidden:
-                    if feed.resource is not SCALED_OBJECTS:
-                        raise
+            missed += await self._list_everywhere(feed)
             self._metrics.cache_objects.labels(feed.resource.plural).set(feed.known)
         if self.complete.is_set() and missed:
             # Events on their way explain a few; a watch that is dead shows at every pass.
@@ -80,6 +75,31 @@ class Relister:
             log.warning("the listing knew more than the watch", objects=missed)
         self.complete.set()
         self.problem = ""
+
+    async def _list_everywhere(self, feed: Feed) -> int:
+        """List one type in all namespaces; return what `_list` does. One that refuses stops no other.
+
+        Such a one went since the start, with its Role: `until_changed` ends the process, and its successor
+        leaves it out.
+        """
+        refused: dict[str, Forbidden] = {}
+        missed = 0
+        for namespace in self._namespaces:
+            try:
+                missed += await self._list(feed, namespace)
+            except Forbidden as error:
+                refused[namespace] = error
+        if refused and feed.resource is not SCALED_OBJECTS:
+            if len(refused) == len(self._namespaces):
+                raise next(iter(refused.values()))
+            for namespace, refusal in refused.items():
+                log.warning(
+                    "a namespace cannot be listed",
+                    namespace=namespace,
+                    type=feed.resource.plural,
+                    error=refusal.message,
+                )
+        return missed
 
     async def _list(self, feed: Feed, namespace: str) -> int:
         """List one type; return how many objects are gone, or news, which only services are counted for.
@@ -98,3 +118,8 @@ class Relister:
                 raise KubeError("the InferenceService CRD is not installed: apply crds/") from None
             # KEDA is not installed, or not any more.
         return missed + feed.end_listing()
+
+
+def needed_types(watched: Sequence[Feed]) -> list[Resource]:
+    """Return the types without which a namespace cannot be served."""
+    return [feed.resource for feed in watched if feed.resource is not SCALED_OBJECTS]

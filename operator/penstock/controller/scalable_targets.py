@@ -109,6 +109,7 @@ def workload_of_scale(scale: Scale, ready: int) -> Workload:
         current=scale.current,
         ready=ready,
         selector=labels,
+        label_selector=scale.selector,
         pod_labels=labels,
         rolling_out=False,
         rollout_failed=False,

@@ -32,7 +32,8 @@ class Workload:
     target: int
     current: int
     ready: int
-    selector: Mapping[str, str]
+    selector: Mapping[str, str]  # its labels alone, as a Service may have them
+    label_selector: str  # all of it, as a list of pods is asked for; empty: its pods cannot be told
     pod_labels: Mapping[str, str]
     rolling_out: bool
     rollout_failed: bool
@@ -43,11 +44,6 @@ class Workload:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "as_reported", self.pool())
-
-    @property
-    def label_selector(self) -> str:
-        """Return the selector as a list of pods is asked for."""
-        return ",".join(f"{name}={value}" for name, value in sorted(self.selector.items()))
 
     def pool_since(self, state: WrittenTarget) -> Pool:
         """Return the pool; what we wrote counts until the watch has caught up, then `state` forgets it."""
@@ -82,6 +78,7 @@ class Workload:
 def read_workload(body: Object) -> Workload:
     """Read a Deployment, a StatefulSet or anything with the same status fields."""
     spec, status = body.get("spec") or {}, body.get("status") or {}
+    selector = spec.get("selector") or {}
     conditions = {each.get("type"): each for each in status.get("conditions") or ()}
     progressing = conditions.get("Progressing") or {}
     failure = conditions.get("ReplicaFailure") or {}
@@ -98,13 +95,35 @@ def read_workload(body: Object) -> Workload:
         target=int(spec.get("replicas", 1) if spec.get("replicas") is not None else 1),
         current=current,
         ready=int(status.get("readyReplicas") or 0),
-        selector=dict((spec.get("selector") or {}).get("matchLabels") or {}),
+        selector=dict(selector.get("matchLabels") or {}),
+        label_selector=label_selector(selector),
         pod_labels=dict(((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}),
         rolling_out=seen and current > updated,
         rollout_failed=progressing.get("reason") == "ProgressDeadlineExceeded",
         generation=int((body.get("metadata") or {}).get("generation") or 0),
         refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
     )
+
+
+def label_selector(selector: Object) -> str:
+    """Return a LabelSelector in the syntax of queries, ``app=chat,tier in (a,b),!canary``.
+
+    Source: metav1.FormatLabelSelector of k8s.io/apimachinery.
+    """
+    labels = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
+    return ",".join([*labels, *map(_requirement, selector.get("matchExpressions") or ())])
+
+
+def _requirement(expression: Object) -> str:
+    key, values = expression["key"], ",".join(expression.get("values") or ())
+    match expression["operator"]:
+        case "In":
+            return f"{key} in ({values})"
+        case "NotIn":
+            return f"{key} notin ({values})"
+        case "Exists":
+            return str(key)
+    return f"!{key}"
 
 
 def _not_older(version: str, than: str) -> bool:

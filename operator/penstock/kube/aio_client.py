@@ -92,6 +92,10 @@ class AioKubeApi:
             functools.partial(self._page, resource, namespace), page_size=self._limits.page_size
         )
 
+    async def glance(self, resource: Resource, namespace: str) -> None:
+        """List at most one object of a type: whether that is permitted, at the least cost."""
+        await self._page(resource, namespace, {"limit": "1"})
+
     async def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> Object:
         """Create an object. Not repeated after a lost connection: it may exist by then."""
         return await self._make("create", resource, namespace, body=dict(body), repeatable=False)

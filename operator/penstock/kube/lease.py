@@ -31,6 +31,9 @@ Role = Literal["leader", "standby"]
 # Standbys that were refused together must not come back together; client-go's JitterFactor.
 STANDBY_JITTER = 1.2
 LEADER_JITTER = 0.1
+# A standby looks every 2 to 5 s: one without an answer for so long could not take over.
+SILENCE_SECONDS = 60.0
+NOT_REACHED = "the API server was not reached yet"
 
 
 class LeaseLost(Exception):  # noqa: N818 - what happened, as client-go calls it
@@ -96,6 +99,7 @@ class LeaseElector:
         self._seen: Object | None = None  # the last record seen, and when it was seen first
         self._seen_since = -math.inf
         self._contact = monotonic()
+        self._reached = False
         self._tried = False
         self._problem = ""
 
@@ -112,6 +116,16 @@ class LeaseElector:
     def last_contact_seconds(self) -> float:
         """Return the seconds since the API server last answered about the Lease, or since the start."""
         return self._monotonic() - self._contact
+
+    def unreachable(self) -> str:
+        """Return why this replica could not take over: the API server does not answer about the Lease."""
+        cause = f": {self._problem}" if self._problem else ""
+        if not self._reached:
+            return f"{NOT_REACHED}{cause}"
+        silent = self.last_contact_seconds()
+        if silent <= SILENCE_SECONDS:
+            return ""
+        return f"the API server has not answered about the Lease for {silent:.0f} s{cause}"
 
     async def acquire(self) -> None:
         """Return once this replica leads, however long that takes. Failing calls are tried again."""
@@ -164,9 +178,10 @@ class LeaseElector:
         try:
             async with asyncio.timeout(limit_seconds):
                 held = await self._take_or_renew()
+            self._problem = ""
         except Conflict:
             # Somebody wrote in between. The answer is news all the same; look again next time.
-            held = False
+            held, self._problem = False, ""
             self._heard()
         except (KubeError, TimeoutError) as error:
             held = False
@@ -182,11 +197,9 @@ class LeaseElector:
         try:
             lease = await self._api.get(LEASES, self._namespace, self._name)
         except NotFound:
+            self._heard()
             # Deleted by hand while its holder still leads: that one has until its deadline.
-            if self._others_may_lead():
-                self._heard()
-                return False
-            return await self._create()
+            return False if self._others_may_lead() else await self._create()
         self._observe(lease)
         if self._others_may_lead():
             return False
@@ -232,7 +245,7 @@ class LeaseElector:
 
     def _heard(self) -> None:
         self._contact = self._monotonic()
-        self._problem = ""
+        self._reached = True
 
     def _others_may_lead(self) -> bool:
         """Return whether the record last seen still gives somebody else the lead.

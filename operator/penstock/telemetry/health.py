@@ -6,6 +6,7 @@ stays green while its watches are dead (nolar/kopf#1276).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -21,6 +22,27 @@ class Probe:
     """The answer of a check: `problem` is empty when all is well."""
 
     problem: str = ""
+
+
+class Liveness:
+    """Whether the process does its work: a standby has none, a leader's ticks succeed now and then."""
+
+    def __init__(self, patience_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._patience_seconds, self._monotonic = patience_seconds, monotonic
+        self._led_since = 0.0
+        self._succeeded_at: Callable[[], float | None] | None = None
+
+    def leads(self, succeeded_at: Callable[[], float | None]) -> None:
+        """Count from now, whatever time a standby has waited; `succeeded_at` tells of the last good tick."""
+        self._led_since, self._succeeded_at = self._monotonic(), succeeded_at
+
+    def probe(self) -> Probe:
+        """Return that no tick has succeeded for longer than the patience."""
+        if self._succeeded_at is None:
+            return Probe()
+        silent = self._monotonic() - (self._succeeded_at() or self._led_since)
+        late = silent > self._patience_seconds
+        return Probe(f"no tick has succeeded for {silent:.0f} s") if late else Probe()
 
 
 def health_app(
