@@ -125,6 +125,7 @@ async def test_another_template_in_the_middle_is_tried_from_the_start() -> None:
     world.change(workload={"template": template("engine:better")})
     await world.until(lambda: world.weight == 20, within=120)
     first = world.status["canary"]["revision"]
+    before = len(world.cluster.events)
     world.change(workload={"template": template("engine:best")})
     await world.until(lambda: world.status["canary"].get("revision", first) != first, within=120)
     assert world.weight == 0
@@ -134,6 +135,7 @@ async def test_another_template_in_the_middle_is_tried_from_the_start() -> None:
     assert world.cluster.replicas(f"chat-{first}") == 0
     assert world.cluster.replicas(f"chat-{second}") == 1
     assert "rejectedRevision" not in world.status["canary"]
+    assert {kind for _, kind, _, _ in world.cluster.events[before:]} == {"Normal"}
     assert (world.failed, world.cluster.cut) == (0, [])
 
 

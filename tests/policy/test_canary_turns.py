@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes.canary import BAD, GATHERING, GOOD, NEW, OLD, TICK, CanaryWorld, adopted, owned
-from penstock.model.canary import CanaryCommand, CanaryPhase
+from fakes.canary import (
+    BAD,
+    BEGAN,
+    GATHERING,
+    GOOD,
+    NEW,
+    OLD,
+    OTHER,
+    TICK,
+    CanaryWorld,
+    adopted,
+    looked_at,
+    owned,
+)
+from fakes.canary_cases import FOUR, HOUR, LAST, NOW, at
+from penstock.model.canary import CanaryCommand, CanaryMemory, CanaryPhase
+from penstock.model.canary_spec import OnInsufficientEvidence
 from penstock.model.conditions import Status
 from penstock.model.decision import RolloutReason
+from penstock.policy.canary import decide_canary
 from penstock.policy.canary_conditions import canary_finding
 
 P = CanaryPhase
@@ -65,6 +81,28 @@ def test_a_new_template_during_a_canary_drains_the_old_one_and_begins_anew() -> 
     assert world.memory.rejected is None
 
 
+def test_between_two_revisions_nothing_is_wrong() -> None:
+    """Four stable replicas were said to be missing in the tick after the streams had ended."""
+    world = CanaryWorld(verdict=GATHERING)
+    world.ticks(10)
+    world.wanted = OTHER
+    told = []
+    while world.tick().phase is not P.WARMING:
+        told.append((message(world), status(world)))
+    assert told[-1] == (f"Warming: revision {OTHER} is tried from the next tick on", Status.UNKNOWN)
+    assert {each for _, each in told} == {Status.UNKNOWN}
+
+
+def test_a_canary_that_is_ready_at_once_waits_for_nobody() -> None:
+    decision, memory = decide_canary(owned(), looked_at(), CanaryMemory(), BEGAN)
+    assert decision.message == (
+        f"revision {NEW} gets no requests yet: 1 of 1 replica ready; the first come with the next tick"
+    )
+    decision, _ = decide_canary(owned(), looked_at(), memory, BEGAN + TICK)
+    assert decision.value is not None
+    assert decision.value.weight_percent == 5
+
+
 def test_an_adopted_canary_that_passed_keeps_its_share_until_its_owner_has_handed_over() -> None:
     world = CanaryWorld(spec=adopted(), verdict=GOOD)
     world.until("Promoted")
@@ -83,9 +121,55 @@ def test_an_adopted_canary_that_passed_keeps_its_share_until_its_owner_has_hande
     world.stable = "eeeeeeeeee"
     assert world.ticks(20).phase is P.IDLE, "it is not tested against its own successor"
     assert message(world) == (
-        f"Promoted: revision {NEW} passed before; change the pod template of Deployment/chat-canary "
+        f"Promoted: revision {NEW} was promoted before; change the pod template of Deployment/chat-canary "
         "to try another"
     )
+
+
+HANDS_OVER = (
+    "give Deployment/chat its pod template; or, if the Service selects the pods of both, set "
+    "workload.targetRef.name: chat-canary and remove spec.canary"
+)
+
+
+def test_an_adopted_canary_that_was_promoted_by_hand_has_not_passed() -> None:
+    world = CanaryWorld(spec=adopted(), verdict=GATHERING)
+    world.until("Testing")
+    world.command = CanaryCommand.PROMOTE
+    world.tick()
+    assert message(world) == (
+        f"HandOver: revision {NEW} of Deployment/chat-canary was promoted without a verdict and keeps 5 %: "
+        f"{HANDS_OVER}"
+    )
+
+
+def test_what_is_promoted_because_its_time_is_over_says_so() -> None:
+    why = "without a verdict in 1h, as onInsufficientEvidence says"
+    for tried, said in (
+        (owned, f"Promoted: revision {NEW} is the stable one, {why}"),
+        (
+            adopted,
+            f"HandOver: revision {NEW} of Deployment/chat-canary was promoted {why} and keeps 50 %: "
+            f"{HANDS_OVER}",
+        ),
+    ):
+        spec = tried(on_insufficient_evidence=OnInsufficientEvidence.PROMOTE, step_percents=(50,))
+        world = CanaryWorld(spec=spec, verdict=GATHERING)
+        world.until("Promoted")
+        assert message(world) == said
+        assert status(world) is Status.TRUE
+
+
+def test_little_evidence_in_favour_is_no_excuse_for_evidence_against() -> None:
+    spec, unheard = (
+        owned(on_insufficient_evidence=OnInsufficientEvidence.PROMOTE),
+        FOUR | {"acknowledged": None},
+    )
+    over = NOW + HOUR
+    _, memory = decide_canary(spec, looked_at(**unheard, verdict=GATHERING), at(P.TESTING, **LAST), over)
+    assert memory.phase is P.PROMOTING
+    _, memory = decide_canary(spec, looked_at(**unheard, verdict=BAD), memory, over + TICK)
+    assert memory.phase is P.ROLLING_BACK
 
 
 def test_the_warm_up_of_every_new_replica_is_no_evidence() -> None:

@@ -63,6 +63,7 @@ class CanaryActions:
             return known
         if state.canary is None:
             state.canary = restored_state(known.status, now)
+            state.canary.dry_run = self._parts.dry_run
         if spec.workload_type is not WorkloadType.TEMPLATE or spec.template is None:
             return known
         canary, cache = state.canary, self._parts.cache

@@ -51,6 +51,7 @@ class CanaryState:
     """Mutable state of one service's canary."""
 
     memory: CanaryMemory = NO_CANARY_MEMORY
+    dry_run: bool = False  # nothing that is decided is done
     evidence: Evidence = field(default_factory=Evidence)
     plan: CanaryPlan | None = None  # of the last tick
     read: ArmsRead | None = None  # both arms, as of this tick

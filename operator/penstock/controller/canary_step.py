@@ -33,7 +33,7 @@ from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, RolloutReason
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Absence, Reading
-from penstock.model.spec import RoutingType, ServiceSpec, WorkloadType
+from penstock.model.spec import Mode, RoutingType, ServiceSpec, WorkloadType
 from penstock.model.traffic import Endpoint
 from penstock.policy.admission import Admission
 from penstock.policy.beliefs import LoopTimes
@@ -98,7 +98,12 @@ class CanaryStep:
             startup_seconds=self._startup_seconds(spec, state, now),
             scrape_interval_seconds=self.scrape_interval_seconds,
         )
-        decision, canary.memory = decide_canary(spec, observation, memory, now)
+        if canary.dry_run:
+            # Arms that nobody makes would count against the revision. What is remembered is what was done: a
+            # run that an earlier process began goes on where it was.
+            decision, _ = decide_canary(replace(spec, mode=Mode.OBSERVE), observation, memory, now)
+        else:
+            decision, canary.memory = decide_canary(spec, observation, memory, now)
         canary.plan = decision.value
         load = ArmsLoad(_weight_ratio(decision.value), canary_ready, stable_ready)
         self._compare(spec, state, load, seen.load, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.model.canary import CANARY_ANNOTATION, CanaryPhase, CanaryPlan
+from penstock.model.canary import CANARY_ANNOTATION, CanaryMemory, CanaryPhase, CanaryPlan
 from penstock.model.decision import AnyReason, Decision, RolloutReason
 from penstock.model.spec import Mode
 from penstock.policy import wording
@@ -53,6 +53,9 @@ def ending(s: Situation, reason: RolloutReason) -> str:
         return f"{_ready(s)} for {wording.span(s.now - (memory.unready_since or s.now))}{_cause(s)}"
     if reason is RolloutReason.INCONCLUSIVE:
         return f"no verdict after {wording.span(s.canary.max_duration_seconds)}: {_verdict(s)}"
+    if reason is RolloutReason.PROMOTED:
+        time = wording.span(s.canary.max_duration_seconds)
+        return f"without a verdict in {time}, as onInsufficientEvidence says"
     if reason is RolloutReason.SUPERSEDED:
         if seen.wanted != memory.revision:
             return f"revision {seen.wanted} is wanted meanwhile"
@@ -75,9 +78,11 @@ def _idle(s: Situation, plan: CanaryPlan) -> Said:
         return RolloutReason.REJECTED_REVISION, _not_again(seen.wanted, "others were since")
     if not s.owned and s.memory.promoted == seen.wanted:
         change = f"change the pod template of {s.canary.target} to try another"
-        return RolloutReason.PROMOTED, f"revision {seen.wanted} passed before; {change}"
+        return RolloutReason.PROMOTED, f"revision {seen.wanted} was promoted before; {change}"
     if s.spec.mode is Mode.PAUSED:
         return RolloutReason.PAUSED, f"revision {seen.wanted} is not tried while spec.mode is Paused"
+    if s.to_be_tried():  # one transition a tick: this one ended the run before
+        return RolloutReason.WARMING, f"revision {seen.wanted} is tried from the next tick on"
     message = f"revision {seen.wanted} waits: {s.spec.target} has no replicas to compare it with"
     return RolloutReason.STABLE_MISSING, message
 
@@ -89,6 +94,8 @@ def _warming(s: Situation, plan: CanaryPlan) -> Said:
         return RolloutReason.CANARY_NOT_READY, f"{start}{_cause(s)}{_until_rolled_back(s)}"
     if s.seen.canary_ready < (plan.canary_replicas or 1):
         return RolloutReason.WARMING, start
+    if s.ready():
+        return RolloutReason.WARMING, f"{start}; the first come with the next tick"
     if s.seen.acknowledged is not True:
         return RolloutReason.WAITING_FOR_GATEWAYS, f"{start}, not all gateways know them yet"
     return RolloutReason.WARMING, f"{start}; the rollout of a workload's owner has to end first"
@@ -152,16 +159,24 @@ def _promoting(s: Situation, plan: CanaryPlan) -> Said:
 
 def _promoted(s: Situation, plan: CanaryPlan) -> Said:
     memory, canary = s.memory, s.canary.target
+    untested = _without_verdict(memory)
     if s.owned or canary is None:
-        how = RolloutReason.PROMOTED_BY_HAND if memory.by_command else RolloutReason.PROMOTED
-        said = "without a verdict" if memory.by_command else "by the evidence"
-        return how, f"revision {memory.revision} is the stable one, {said}"
+        reason = RolloutReason.PROMOTED_BY_HAND if memory.by_command else RolloutReason.PROMOTED
+        return reason, f"revision {memory.revision} is the stable one, {untested or 'by the evidence'}"
+    how = f"was promoted {untested}" if untested else "passed"
     message = (
-        f"revision {memory.revision} of {canary} passed and keeps {plan.weight_percent} %: give "
+        f"revision {memory.revision} of {canary} {how} and keeps {plan.weight_percent} %: give "
         f"{s.spec.target} its pod template; or, if the Service selects the pods of both, set "
         f"workload.targetRef.name: {canary.name} and remove spec.canary"
     )
     return RolloutReason.HAND_OVER, message
+
+
+def _without_verdict(memory: CanaryMemory) -> str:
+    """Say what promoted in place of the evidence; "" where the evidence did."""
+    if memory.by_command:
+        return "without a verdict"
+    return memory.ending.message if memory.ending is not None else ""
 
 
 def _rolling_back(s: Situation, plan: CanaryPlan) -> Said:

@@ -11,13 +11,15 @@ from penstock.policy.canary_events import Event
 from penstock.policy.canary_situation import Situation, canary_requests
 
 _BY_HAND = (Event.PROMOTE, Event.PROMOTE_ADOPTED, Event.WANTED_UNTESTED)
-_MAY_BE_TRIED_AGAIN = (Event.NOT_WANTED, Event.SUPERSEDED)
+_BY_TIME = (Event.TIME_OVER_PROMOTE, Event.TIME_OVER_PROMOTE_ADOPTED)
+_REJECT_NOTHING = (Event.NOT_WANTED, Event.SUPERSEDED, *_BY_TIME)
 _REASONS = {
     Event.NOT_WANTED: RolloutReason.WITHDRAWN,
     Event.SUPERSEDED: RolloutReason.SUPERSEDED,
     Event.ABORT: RolloutReason.ABORTED,
     Event.NEVER_READY: RolloutReason.CANARY_NOT_READY,
     Event.TIME_OVER_ROLL_BACK: RolloutReason.INCONCLUSIVE,
+    **dict.fromkeys(_BY_TIME, RolloutReason.PROMOTED),
 }
 
 
@@ -35,6 +37,9 @@ def moved(event: Event, phase: CanaryPhase, s: Situation) -> CanaryMemory:
         resume_to=s.memory.phase if phase is CanaryPhase.PAUSED else None,
         by_command=memory.by_command or event in _BY_HAND,
     )
+    if event in _BY_TIME:
+        # Not `by_command`: who allows little evidence in favour has not said that none against it counts.
+        memory = replace(memory, ending=_ending(event, s))
     if phase is CanaryPhase.TESTING:
         return _testing(event, memory, s)
     if phase is CanaryPhase.ROLLING_BACK:
@@ -120,6 +125,7 @@ def _promoted(memory: CanaryMemory, s: Situation) -> CanaryMemory:
         against=memory.against,
         began=memory.began,
         by_command=memory.by_command,
+        ending=memory.ending,
         rejected=memory.rejected,
         rejected_before=memory.rejected_before,
         promoted=memory.revision,
@@ -133,4 +139,4 @@ def _ending(event: Event, s: Situation) -> Ending:
     if event is Event.REGRESSED and verdict is not None:
         return Ending(revision, verdict.reason, verdict.message)
     reason = _REASONS[event]
-    return Ending(revision, reason, explanation.ending(s, reason), rejects=event not in _MAY_BE_TRIED_AGAIN)
+    return Ending(revision, reason, explanation.ending(s, reason), rejects=event not in _REJECT_NOTHING)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from penstock.model.canary import CanaryMemory, CanaryObservation, CanaryPhase
+from penstock.model.canary_counts import Metric
 from penstock.model.canary_spec import CanarySpec
 from penstock.model.canary_verdict import CanaryReason, Verdict, VerdictKind
 from penstock.model.decision import RolloutReason
 from penstock.model.spec import RoutingType, ServiceSpec, WorkloadType
+from penstock.policy.canary_evidence import STOP_LOSS
 from penstock.policy.canary_load import LEAST_LOAD_RATIO, ArmsLoad
 from penstock.policy.canary_sizing import replicas_for
 from penstock.policy.drain import DRAIN_DEADLINE_SECONDS, SETTLE_SECONDS
@@ -37,6 +39,9 @@ UNMEASURED = (
     CanaryReason.STABLE_METRICS_MISSING,
     CanaryReason.JUDGE_FAILED,
 )
+# The rows that count requests. A user's check counts what its query does: a threshold that was read 20 times
+# passed the steps of a canary without one request.
+_OF_REQUESTS = frozenset({*Metric, STOP_LOSS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +261,8 @@ class Situation:
 
 def canary_requests(verdict: Verdict | None) -> float:
     """Return the canary's requests that were evidence so far."""
-    return max((row.canary_total for row in verdict.evidence), default=0.0) if verdict else 0.0
+    rows = verdict.evidence if verdict else ()
+    return max((row.canary_total for row in rows if row.metric in _OF_REQUESTS), default=0.0)
 
 
 def leaning(verdict: Verdict) -> bool:
