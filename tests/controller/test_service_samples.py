@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes.builders import pool, seen
+import pytest
+
+from fakes.builders import blind, pool, seen
 from fakes.gateway_world import GatewayWorld, routed_chat
 from fakes.traffic import believed, routed, to
 from penstock.controller.canary_sample import canary_sample
 from penstock.controller.canary_state import CanaryState, Evidence
 from penstock.controller.decision_counts import count_changes, count_verdict, reasons_of
 from penstock.controller.sample import sample_of
-from penstock.controller.service_state import Outcome
+from penstock.controller.service_state import Outcome, ServiceState
 from penstock.model import canary_verdict
 from penstock.model.canary import CanaryMemory, CanaryPhase, CanaryPlan
 from penstock.model.canary_spec import CanarySpec
@@ -60,6 +62,14 @@ def test_what_was_not_asked_for_has_no_reason() -> None:
     plain = outcome(policy=AdmissionPolicy.OFF)
     spec = replace(plain.spec, fallback=None, canary=None)
     assert reasons_of(replace(plain, spec=spec)) == {}
+
+
+@pytest.mark.parametrize(("enforced", "ratio"), [(True, 0.05), (False, 0.0)])
+def test_the_share_of_the_fallback_is_one_of_all_requests(enforced: bool, ratio: float) -> None:
+    share = FallbackShare(0.25, 40, enforced=enforced, offered_ratio=0.05)
+    fallback = Decision(share, TrafficReason.FALLBACK_ACTIVE, "")
+    shown = replace(outcome(), estimate=blind(), fallback=fallback)
+    assert sample_of(shown, ServiceState("u-1")).fallback_ratio == ratio
 
 
 def test_a_reason_is_counted_when_it_comes_and_not_while_it_stays() -> None:

@@ -91,8 +91,9 @@ def test_no_limit_is_absent(policy: AdmissionPolicy, memory: AdmissionMemory) ->
     [
         (FallbackShare(0.3, 40, enforced=True), measured(70.0, spilled=14.0), 0.2),
         (FallbackShare(0.3, 40, enforced=True), measured(0.0), 0.0),
-        (FallbackShare(0.3, 40, enforced=True), None, 0.3),
-        (FallbackShare(0.3, 40, enforced=False), measured(70.0), 0.3),
+        # Of a class that is a fifth of the requests: three tenths of it are 6 % of all.
+        (FallbackShare(0.3, 40, enforced=True, offered_ratio=0.06), None, 0.06),
+        (FallbackShare(0.3, 40, enforced=False, offered_ratio=0.06), measured(70.0), 0.06),
     ],
 )
 def test_the_share_of_the_fallback_is_measured_where_it_is_sent_else_planned(

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.builders import blind, estimate, pool, seen, service
+from fakes.builders import TTFT_500MS, blind, estimate, pool, seen, service
 from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
-from penstock.model.spec import Mode
+from penstock.model.spec import Metric, Mode, Objective
 from penstock.policy.conditions import findings, not_accepted
 from penstock.policy.estimate import Estimate
+from penstock.policy.objectives_condition import NONE_MISSED, objectives_finding
 
 HEALTHY = Load(
     arrival_rate=Reading(10.0),
@@ -22,6 +23,7 @@ HEALTHY = Load(
     running=Reading(5.0),
     ttft={0.95: Reading(0.31)},
 )
+TPOT_40MS = Objective(Metric.TPOT, 0.95, 0.04)
 FINE = Decision(3, Reason.LATENCY_OBJECTIVE, "3 replicas: because")
 
 
@@ -31,18 +33,23 @@ def conditions(
     mode: Mode = Mode.ENFORCE,
     believed: Estimate | None = None,
     decision: Decision[int] = FINE,
-    missed_before: bool = False,
+    missed_before: frozenset[Objective] = NONE_MISSED,
+    objectives: tuple[Objective, ...] = (TTFT_500MS,),
     refusal: tuple[str, str] | None = None,
     write_error: tuple[str, str] | None = None,
 ) -> dict[str, Finding]:
+    spec, believed = service(mode=mode, objectives=objectives), believed or estimate(10.0)
+    met, _ = objectives_finding(
+        spec, observation.load, believed, missed_before=missed_before, window_seconds=60.0
+    )
     found = findings(
-        service(mode=mode),
+        spec,
         observation,
-        believed or estimate(10.0),
+        believed,
         decision,
         refusal=refusal,
         write_error=write_error,
-        missed_before=missed_before,
+        objectives=met,
         window_seconds=60.0,
     )
     return {each.type: each for each in found}
@@ -123,14 +130,80 @@ def test_a_missing_target_says_what_to_create() -> None:
 
 
 def test_an_objective_once_missed_is_met_again_only_with_room() -> None:
-    def met(seconds: float, *, missed_before: bool) -> Status:
+    def met(seconds: float, *missed: Objective) -> tuple[Status, str]:
         load = replace(HEALTHY, ttft={0.95: Reading(seconds)})
-        return conditions(seen(0, pool(3), load=load), missed_before=missed_before)["ObjectivesMet"].status
+        found = conditions(seen(0, pool(3), load=load), missed_before=frozenset(missed))["ObjectivesMet"]
+        return found.status, found.message
 
-    assert met(0.49, missed_before=False) is Status.TRUE
-    assert met(0.51, missed_before=False) is Status.FALSE
-    assert met(0.49, missed_before=True) is Status.FALSE
-    assert met(0.47, missed_before=True) is Status.TRUE
+    assert met(0.49) == (Status.TRUE, "p95 TTFT 490 ms of 500 ms")
+    assert met(0.51) == (Status.FALSE, "p95 TTFT 510 ms of 500 ms")
+    assert met(0.51, TTFT_500MS) == (Status.FALSE, "p95 TTFT 510 ms of 500 ms")
+    assert met(0.49, TTFT_500MS) == (
+        Status.FALSE,
+        "p95 TTFT 490 ms of 500 ms (met again below 475 ms)",
+    )
+    assert met(0.47, TTFT_500MS) == (Status.TRUE, "p95 TTFT 470 ms of 500 ms")
+
+
+def test_only_the_objective_that_was_missed_needs_room_to_be_met_again() -> None:
+    spec = service(objectives=(TTFT_500MS, TPOT_40MS))
+    missed, told = NONE_MISSED, []
+    for ttft, tpot in [(0.31, 0.039), (0.9, 0.039), (0.49, 0.039), (0.31, 0.039), (0.49, 0.039)]:
+        load = replace(HEALTHY, ttft={0.95: Reading(ttft)}, tpot={0.95: Reading(tpot)})
+        found, missed = objectives_finding(
+            spec, load, estimate(10.0), missed_before=missed, window_seconds=60.0
+        )
+        told.append((found.status, [each.name for each in missed]))
+    assert told == [
+        (Status.TRUE, []),
+        (Status.FALSE, ["ttft.p95"]),
+        (Status.FALSE, ["ttft.p95"]),
+        (Status.TRUE, []),
+        (Status.TRUE, []),
+    ]
+
+
+def test_a_percentile_that_the_engine_does_not_have_is_told_with_what_to_do() -> None:
+    why = "TGI has no time to first token; set an objective for latency or tpot instead"
+    load = replace(
+        HEALTHY,
+        ttft={0.95: Reading.missing(Absence.NOT_EXPOSED, why)},
+        tpot={0.95: Reading(0.031)},
+    )
+    found = conditions(seen(0, pool(3), load=load), objectives=(TTFT_500MS, TPOT_40MS))
+    assert found["MetricsAvailable"] == Finding("MetricsAvailable", Status.FALSE, "NotExposed", why)
+    assert (found["ObjectivesMet"].reason, found["ObjectivesMet"].message) == (
+        "NotMeasured",
+        f"p95 TTFT is not measured: {why}; p95 TPOT 31 ms of 40 ms",
+    )
+
+
+def test_a_percentile_that_is_missing_is_told_beside_one_that_is_missed() -> None:
+    failed = Reading.missing(Absence.QUERY_FAILED, "the query for tpot failed: time-out")
+    load = replace(HEALTHY, ttft={0.95: Reading(0.9)}, tpot={0.95: failed})
+    found = conditions(seen(0, pool(3), load=load), objectives=(TTFT_500MS, TPOT_40MS))
+    assert found["ObjectivesMet"].reason == "ObjectiveMissed"
+    assert (found["MetricsAvailable"].reason, found["MetricsAvailable"].message) == (
+        "QueryFailed",
+        "the query for tpot failed: time-out",
+    )
+
+
+@pytest.mark.parametrize(
+    ("absence", "rate", "reason"),
+    [
+        (Absence.NO_REQUESTS, 10.0, "Available"),  # long streams: none has ended within the window
+        (Absence.NO_REQUESTS, 0.0, "Available"),
+        (Absence.NOT_A_NUMBER, 0.0, "Available"),  # a user's own histogram_quantile of an idle service
+        (Absence.NOT_A_NUMBER, 10.0, "NotANumber"),
+        (Absence.TOO_FEW_SAMPLES, 0.1, "Available"),  # the first request has not ended yet
+        (Absence.TOO_FEW_SAMPLES, 10.0, "TooFewSamples"),
+        (Absence.NOT_EXPOSED, 0.0, "NotExposed"),
+    ],
+)
+def test_a_percentile_of_no_requests_is_no_trouble(absence: Absence, rate: float, reason: str) -> None:
+    load = replace(HEALTHY, arrival_rate=Reading(rate), ttft={0.95: Reading.missing(absence, "none of them")})
+    assert conditions(seen(0, pool(3), load=load))["MetricsAvailable"].reason == reason
 
 
 def test_a_breach_clears_objectives_met_and_never_ready() -> None:
@@ -168,6 +241,25 @@ def test_what_limits_scaling_is_named_with_the_object_that_limits() -> None:
     assert conditions(seen(0, quota, load=HEALTHY))["ScalingLimited"].reason == "QuotaExceeded"
     refused = conditions(seen(0, pool(3), load=HEALTHY), write_error=("WriteRefused", "not allowed"))
     assert refused["ScalingLimited"].reason == "WriteRefused"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (
+            Reason.AT_MAXIMUM,
+            "2 of 5 replicas will not start: insufficient gpu; 5 replicas (replicas.max), 8 needed",
+        ),
+        (Reason.RATE_LIMITED, "2 of 5 replicas will not start: insufficient gpu"),
+    ],
+)
+def test_pods_without_a_node_are_told_before_bounds_that_would_not_help(reason: Reason, message: str) -> None:
+    stuck = pool(5, ready=3, stuck=2, unschedulable=2, stuck_cause="insufficient gpu")
+    decision = Decision(5, reason, "5 replicas (replicas.max), 8 needed")
+    found = conditions(seen(0, stuck, load=HEALTHY), decision=decision)["ScalingLimited"]
+    assert (found.status, found.reason, found.message) == (Status.TRUE, "Unschedulable", message)
+    all_run = conditions(seen(0, pool(5), load=HEALTHY), decision=decision)["ScalingLimited"]
+    assert (all_run.reason, all_run.message) == (reason.value, decision.message)
 
 
 def test_a_wrong_profile_is_refused_before_anything_else() -> None:

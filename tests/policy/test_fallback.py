@@ -216,7 +216,7 @@ def test_without_a_fallback_it_says_so() -> None:
     assert (decision.value, decision.reason.value, decision.message) == (
         None,
         "NoFallback",
-        "spec.fallback is not set: what exceeds the limit is shed",
+        "spec.fallback is not set: there is nowhere else to send requests",
     )
 
 
@@ -237,7 +237,7 @@ def test_when_the_load_of_the_fallback_is_not_known_any_more_what_may_go_there_i
     )
     assert before.message == said.message  # near enough to be said alike, yet 100 is what is held
     held, memory = decided(spec, 92.0, room=None, memory=memory, at=START + 15.0)
-    assert held.value == before.value == FallbackShare(0.22, 100, True)
+    assert held.value == before.value == FallbackShare(0.22, 100, True, 0.22)
     assert (held.reason.value, held.message) == (
         "MetricsMissing",
         "the load of chat-small is not known now: what may go there is held",
@@ -308,10 +308,20 @@ def test_only_some_classes_may_go_so_more_of_those_are_drawn() -> None:
     decision, _ = decided(spec, 100.0, rates=rates)
     assert decision.value is not None
     assert decision.value.planned_ratio == 0.7  # 28 of 100 are 70 % of the 40 that may go
+    assert decision.value.offered_ratio == 0.28
     nobody = GatewayRates(GatewayReading(START, 2), 60.0, {"interactive": ClassRate(100.0, 0.0, 0.0)})
     decision, _ = decided(spec, 100.0, rates=nobody)
     assert decision.value is not None
-    assert decision.value.planned_ratio == 0.0
+    assert (decision.value.planned_ratio, decision.value.offered_ratio) == (0.0, 0.0)
+
+
+def test_all_of_the_classes_that_may_go_are_told_as_the_share_they_are() -> None:
+    classes = {"batch": ClassRate(10.0, 0.0, 0.0), "interactive": ClassRate(90.0, 0.0, 0.0)}
+    rates = GatewayRates(GatewayReading(START, 2), 60.0, classes)
+    decision, _ = decided(routed(fallback=to(classes=("batch",)), **AT_MOST_4), 100.0, rates=rates)
+    assert decision.value is not None
+    assert (decision.value.planned_ratio, decision.value.offered_ratio) == (1.0, 0.1)
+    assert decision.message.startswith("10 % of 100 req/s are planned to chat-small, ")
 
 
 def test_without_a_model_nothing_is_planned_and_spilling_stays_possible() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.builders import blind, estimate, pool, seen, service
-from penstock.model.decision import Reason
+from penstock.model.decision import Decision, Reason
 from penstock.model.spec import Mode
 from penstock.policy.replicas import ReplicaMemory, acknowledge, decide_replicas
 
@@ -148,7 +148,31 @@ def test_scale_down_goes_to_the_highest_need_of_the_window() -> None:
         )
         at += 15.0
     assert (decision.value, decision.reason) == (5, Reason.STABILIZING)
-    assert decision.message == "5 replicas, 1 would do: the last 5m needed up to 5"
+    assert decision.message == ("5 replicas, 1 would do: with 8 % of room, 5 were needed within the last 5m")
+
+
+def test_a_steady_load_within_the_margin_says_so_once_the_window_has_been_watched() -> None:
+    spec, memory, at = service(), ReplicaMemory(), START
+    said = []
+    for _ in range(400):  # 100 minutes of 11.5 req/s: three carry 12, which is less than 8 % of room
+        decision, memory = decide_replicas(spec, seen(at, pool(4)), estimate(11.5), memory, at)
+        assert (decision.value, decision.reason) == (4, Reason.STABILIZING)
+        if decision.message not in said:
+            said.append(decision.message)
+        at += 15.0
+    assert said == [
+        "4 replicas kept, 3 would do: the last 5m have not been watched in full",
+        "4 replicas kept, 3 would do: with 8 % of room, 4 were needed within the last 5m",
+    ]
+
+
+def test_after_a_restart_a_window_that_was_watched_is_not_taken_back() -> None:
+    words = "4 replicas kept, 3 would do: with 8 % of room, 4 were needed within the last 5m"
+    memory, at = ReplicaMemory(said=Decision(4, Reason.STABILIZING, words)), START
+    for _ in range(60):
+        decision, memory = decide_replicas(service(), seen(at, pool(4)), estimate(11.5), memory, at)
+        assert decision.message == words
+        at += 15.0
 
 
 def test_partial_reporting_never_scales_down_but_may_scale_up() -> None:

@@ -126,7 +126,7 @@ def test_they_follow_the_other_conditions() -> None:
         Decision(4, Reason.AT_MINIMUM, "4 replicas"),
         refusal=None,
         write_error=None,
-        missed_before=False,
+        objectives=Finding("ObjectivesMet", Status.TRUE, "ObjectivesMet", "p95 TTFT 310 ms of 500 ms"),
         window_seconds=60.0,
         traffic=traffic,
     )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from operator import is_
 
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.step import refusal_of
-from penstock.model.conditions import Finding, Status
+from penstock.model.conditions import Finding
 from penstock.policy.conditions import findings
+from penstock.policy.objectives_condition import objectives_finding
 from penstock.policy.traffic_conditions import admission_finding, fallback_finding
 
 
 def found_of(outcome: Outcome, state: ServiceState, *, window_seconds: float) -> tuple[Finding, ...]:
-    """Return all conditions; those of ``state.findings`` decide whether an objective was missed."""
+    """Return all conditions, and remember in ``state.missed`` which objectives are missed."""
+    objectives, state.missed = objectives_finding(
+        outcome.spec,
+        outcome.seen.load,
+        outcome.estimate,
+        missed_before=state.missed,
+        window_seconds=window_seconds,
+    )
     return findings(
         outcome.spec,
         outcome.seen,
@@ -21,19 +28,11 @@ def found_of(outcome: Outcome, state: ServiceState, *, window_seconds: float) ->
         outcome.decision,
         refusal=refusal_of(state),
         write_error=state.write_error,
-        missed_before=_missed(state.findings),
+        objectives=objectives,
         window_seconds=window_seconds,
         traffic=_traffic_findings(outcome, state),
         canary=outcome.canary_finding,
     )
-
-
-def _missed(found: Iterable[Finding]) -> bool:
-    """Whether objectives were missed."""
-    for each in found:
-        if each.type == "ObjectivesMet":
-            return each.status is Status.FALSE
-    return False
 
 
 def _traffic_findings(outcome: Outcome, state: ServiceState) -> tuple[Finding, ...]:

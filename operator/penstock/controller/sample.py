@@ -16,7 +16,7 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
     """Return the sample of a service; what is not known is None, so that it has no series."""
     spec, seen, believed = outcome.spec, outcome.seen, outcome.estimate
     pool, demand = seen.pool, believed.demand
-    gateway = state.gateway
+    gateway, share = state.gateway, outcome.fallback.value
     latest = gateway.memory.readings[-1] if gateway.memory.readings else None
     readings = {each.name: measured(seen.load, each) for each in spec.slo.objectives}
     return ServiceSample(
@@ -36,7 +36,7 @@ def sample_of(outcome: Outcome, state: ServiceState) -> ServiceSample:
         cost_per_hour=spec.cost.per_replica_hour * pool.target if spec.cost and pool else None,
         in_flight_limit=gateway.limit.in_flight if gateway.limit else None,
         in_flight=latest.in_flight if latest else None,
-        fallback_ratio=outcome.fallback.value.active_ratio if outcome.fallback.value else None,
+        fallback_ratio=None if share is None else share.offered_ratio if share.enforced else 0.0,
         requests={} if latest is None else requests_by_outcome(latest),
         measured_seconds={
             name: reading.value

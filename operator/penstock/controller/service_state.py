@@ -16,7 +16,7 @@ from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
 from penstock.model.objective_counts import Counted
 from penstock.model.observation import Observation
-from penstock.model.spec import ServiceSpec
+from penstock.model.spec import Objective, ServiceSpec
 from penstock.model.traffic import GatewayReading
 from penstock.model.value import value
 from penstock.policy.admission import Admission
@@ -31,6 +31,7 @@ from penstock.policy.estimate import Estimate
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.gateway_load import GatewayRates
 from penstock.policy.memory import ServiceMemory
+from penstock.policy.objectives_condition import NONE_MISSED
 from penstock.policy.request_classes import Refusal
 
 
@@ -80,6 +81,7 @@ class ServiceState:
     unshown: str = ""  # what went wrong where it could not be shown
     ahead: ClosedAhead | None = None  # the forecast that the next tick may ask for
     findings: tuple[Finding, ...] = ()  # what is said of `outcome`, found behind its tick
+    missed: frozenset[Objective] = NONE_MISSED  # when that was found: they are met again 5 % below
     # The conditions about traffic, and what they are about: they stay while that does.
     traffic_findings: tuple[Finding, ...] = ()
     traffic_findings_of: tuple[object, ...] = (None,)

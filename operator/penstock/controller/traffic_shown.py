@@ -41,7 +41,7 @@ def fallback_shown(outcome: Outcome) -> FallbackShown | None:
     value, fallback = outcome.fallback.value, outcome.spec.fallback
     if value is None or fallback is None:
         return None
-    ratio, rates = value.planned_ratio, outcome.rates
+    ratio, rates = value.offered_ratio, outcome.rates
     if value.enforced and rates is not None:
         ratio = rates.spilled / rates.offered if rates.offered > 0 else 0.0
     return FallbackShown(fallback.backend.name, ratio)

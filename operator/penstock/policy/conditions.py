@@ -12,18 +12,14 @@ from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
-from penstock.model.spec import Metric, Mode, Objective, ServiceSpec, WorkloadType
-from penstock.policy import wording
+from penstock.model.spec import Mode, ServiceSpec, WorkloadType
 from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
 from penstock.policy.model_condition import MODEL_TRUSTED, NO_MODEL, model_finding
+from penstock.policy.objectives_condition import FEWEST_REQUESTS
+from penstock.policy.objectives_condition import measured as measured
 from penstock.policy.traffic_conditions import ADMISSION_LIMITED, FALLBACK_ACTIVE
 
-# A percentile of fewer requests than this moves by itself; it neither meets nor misses anything.
-FEWEST_REQUESTS = 20.0
-# Once missed, an objective is met again only 5 % below it: a percentile that sits on its objective
-# would otherwise turn the condition over at every scrape.
-RECOVERY_RATIO = 0.95
 _AVAILABLE = Finding("MetricsAvailable", Status.TRUE, "Available", "every signal was read")
 _NOT_LIMITED = Finding(
     "ScalingLimited", Status.FALSE, "NotLimited", "nothing but the objectives decides the replica count"
@@ -38,7 +34,7 @@ def findings(
     *,
     refusal: tuple[str, str] | None,
     write_error: tuple[str, str] | None,
-    missed_before: bool,
+    objectives: Finding,
     window_seconds: float,
     traffic: tuple[Finding, ...] = (),
     canary: Finding = NO_CANARY,
@@ -46,8 +42,9 @@ def findings(
     """Return all conditions.
 
     `refusal` and `write_error` are (reason, message): what the spec asks in vain, and why the API
-    server refused the last write to /scale. `traffic` is what ``policy/traffic_conditions.py`` found,
-    `canary` what ``policy/canary_conditions.py`` did.
+    server refused the last write to /scale. `objectives` is what ``policy/objectives_condition.py``
+    found, `traffic` what ``policy/traffic_conditions.py`` did, `canary` what
+    ``policy/canary_conditions.py`` did.
     """
     if refusal is None and seen.pool is not None and not seen.conflict:
         ready, accepted = _in_order(spec.mode, str(spec.target))
@@ -57,10 +54,8 @@ def findings(
     return (
         ready,
         accepted,
-        _metrics_available(seen, estimate, window_seconds),
-        _objectives_met(
-            spec, seen.load, estimate, missed_before=missed_before, window_seconds=window_seconds
-        ),
+        _metrics_available(spec, seen.load, estimate, objectives, window_seconds),
+        objectives,
         _scaling_limited(seen, decision, write_error),
         NO_MODEL if estimate.calibration is None else model_finding(estimate.calibration),
         *traffic,
@@ -125,57 +120,36 @@ def _ready(spec: ServiceSpec, accepted: Finding) -> Finding:
     return _in_order(spec.mode, str(spec.target))[0]
 
 
-def _metrics_available(seen: Observation, estimate: Estimate, window_seconds: float) -> Finding:
-    load = seen.load
+def _metrics_available(
+    spec: ServiceSpec, load: Load, estimate: Estimate, objectives: Finding, window_seconds: float
+) -> Finding:
     for reading in (load.arrival_rate, load.waiting, load.running):
         if reading.absence is not None:
             return Finding("MetricsAvailable", Status.FALSE, reading.absence.value, reading.detail)
     if estimate.partial and estimate.partial_seconds >= window_seconds:
         # Every scale-up is partial until the new pods are scraped; that is no trouble.
         return Finding("MetricsAvailable", Status.FALSE, Absence.PARTIAL.value, estimate.partial)
+    # What is met is measured: most services are not looked at twice.
+    for objective in () if objectives.status is Status.TRUE else spec.slo.objectives:
+        percentile = measured(load, objective)
+        if percentile is None or percentile.absence is None:
+            continue
+        if not _of_no_requests(percentile, load, window_seconds):
+            return Finding("MetricsAvailable", Status.FALSE, percentile.absence.value, percentile.detail)
     if load.warnings:
         return Finding("MetricsAvailable", Status.TRUE, "Warnings", "; ".join(load.warnings))
     return _AVAILABLE
 
 
-def _objectives_met(
-    spec: ServiceSpec, load: Load, estimate: Estimate, *, missed_before: bool, window_seconds: float
-) -> Finding:
-    if load.arrival_rate.value is None:
-        return Finding(
-            "ObjectivesMet",
-            Status.UNKNOWN,
-            "MetricsMissing",
-            "requests cannot be counted, see MetricsAvailable",
-        )
-    if load.arrival_rate.value * window_seconds < FEWEST_REQUESTS:
-        return Finding(
-            "ObjectivesMet", Status.UNKNOWN, "FewRequests", "too few requests to judge a percentile"
-        )
-    met: list[str] = []
-    missed: list[str] = []
-    unknown: list[str] = []
-    allowed_ratio = RECOVERY_RATIO if missed_before else 1.0
-    for objective in spec.slo.objectives:
-        name, limit = _words(objective.metric, objective.percentile, objective.seconds)
-        reading = measured(load, objective)
-        if reading is None or reading.value is None:
-            unknown.append(f"{name} is not measured")
-            continue
-        text = f"{name} {wording.seconds(reading.value)} of {limit}"
-        (missed if reading.value > objective.seconds * allowed_ratio else met).append(text)
-    if missed:
-        reason = "ObjectiveUnreachable" if estimate.unreachable else "ObjectiveMissed"
-        return Finding("ObjectivesMet", Status.FALSE, reason, "; ".join([*missed, *estimate.unreachable]))
-    if unknown:
-        return Finding("ObjectivesMet", Status.UNKNOWN, "NotMeasured", "; ".join([*unknown, *met]))
-    return Finding("ObjectivesMet", Status.TRUE, "ObjectivesMet", "; ".join(met))
+def _of_no_requests(percentile: Reading, load: Load, window_seconds: float) -> bool:
+    """Whether a percentile is missing because there is next to nothing to take it of.
 
-
-@lru_cache(maxsize=4096)
-def _words(metric: Metric, percentile: float, seconds: float) -> tuple[str, str]:
-    """Return an objective's name and limit; a fleet has a handful of them, and asks at every tick."""
-    return wording.objective(Objective(metric, percentile, seconds)), wording.seconds(seconds)
+    A user's own ``histogram_quantile`` is NaN then, an engine's histogram begins with the first request
+    that ends, and of few requests nothing is judged anyway.
+    """
+    if percentile.absence in (Absence.NOT_A_NUMBER, Absence.TOO_FEW_SAMPLES):
+        return load.arrival_rate.otherwise(0.0) * window_seconds < FEWEST_REQUESTS
+    return percentile.absence is Absence.NO_REQUESTS
 
 
 def _scaling_limited(
@@ -183,23 +157,18 @@ def _scaling_limited(
 ) -> Finding:
     if write_error is not None:
         return Finding("ScalingLimited", Status.TRUE, *write_error)
-    if decision.reason in (Reason.AT_MAXIMUM, Reason.RATE_LIMITED):
-        return Finding("ScalingLimited", Status.TRUE, decision.reason.value, decision.message)
     pool = seen.pool
+    # Before the bounds: who raises replicas.max while pods wait for nodes gets more pods that wait.
     if pool is not None and pool.stuck:
         reason = "Unschedulable" if pool.unschedulable else "PodsStuck"
         if "quota" in pool.stuck_cause:
             reason = "QuotaExceeded"
         message = f"{pool.stuck} of {pool.target} replicas will not start: {pool.stuck_cause}"
+        if decision.reason is Reason.AT_MAXIMUM:
+            message += f"; {decision.message}"
         return Finding("ScalingLimited", Status.TRUE, reason, message)
+    if decision.reason in (Reason.AT_MAXIMUM, Reason.RATE_LIMITED):
+        return Finding("ScalingLimited", Status.TRUE, decision.reason.value, decision.message)
     if decision.value is None or pool is None:
         return Finding("ScalingLimited", Status.UNKNOWN, decision.reason.value, decision.message)
     return _NOT_LIMITED
-
-
-def measured(load: Load, objective: Objective) -> Reading | None:
-    """Return the reading that an objective is about; None where it was not read."""
-    if objective.metric is Metric.TTFT:
-        return load.ttft.get(objective.percentile)
-    family = load.tpot if objective.metric is Metric.TPOT else load.latency
-    return family.get(objective.percentile)

@@ -16,6 +16,7 @@ from penstock.model.value import value
 from penstock.policy import wording
 from penstock.policy.demand import Demand
 from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
+from penstock.policy.stabilization import DOWN_MARGIN
 
 
 @value(frozen=True, slots=True)
@@ -26,14 +27,16 @@ class Verdict:
     reason: Reason
     say: Callable[[], str]
     estimate: Estimate | None = None  # what it rests on, where the model decided
+    binding: str = ""  # what binds instead of the model, where a sentence of the same reason may not stay
 
     def decision(self) -> Decision[int]:
         """Return the decision with its sentence, the inputs that mattered and what binds."""
-        inputs, binding = ({}, "") if self.estimate is None else _inputs(self.estimate)
+        inputs, binding = ({}, self.binding) if self.estimate is None else _inputs(self.estimate)
         return Decision(self.value, self.reason, self.say(), inputs, binding)
 
 
 _OF_THE_MODEL = frozenset({Reason.LATENCY_OBJECTIVE, Reason.AVAILABILITY_OBJECTIVE, Reason.SATURATION})
+_WATCHED_WINDOW = "window"
 _REASON_OF_BINDING = {
     "availability": Reason.AVAILABILITY_OBJECTIVE,
     "saturation": Reason.SATURATION,
@@ -112,10 +115,16 @@ def kept(value: int, would_do: int, reason: Reason, why: str) -> Verdict:
     return Verdict(value, reason, lambda: f"{wording.replicas(value)} kept, {would_do} would do: {why}")
 
 
-def stabilizing(value: int, would_do: int, reach: int | None, window_seconds: float) -> Verdict:
-    """Fewer would do, the window does not agree yet (`reach` None: not watched in full)."""
-    why = _window_needs(window_seconds, reach)
+def not_watched(value: int, would_do: int, window_seconds: float) -> Verdict:
+    """Fewer would do, nobody knows yet whether for the whole window."""
+    why = f"the last {wording.span(window_seconds)} have not been watched in full"
     return kept(value, would_do, Reason.STABILIZING, why)
+
+
+def stabilizing(value: int, would_do: int, window_seconds: float) -> Verdict:
+    """Fewer would do, but the window needed as many."""
+    verdict = kept(value, would_do, Reason.STABILIZING, _window_needs(window_seconds, value))
+    return replace(verdict, binding=_WATCHED_WINDOW)
 
 
 def as_far_as_agreed(value: int, would_do: int, window_seconds: float) -> Verdict:
@@ -124,7 +133,7 @@ def as_far_as_agreed(value: int, would_do: int, window_seconds: float) -> Verdic
     def say() -> str:
         return f"{wording.replicas(value)}, {would_do} would do: {_window_needs(window_seconds, value)}"
 
-    return Verdict(value, Reason.STABILIZING, say)
+    return Verdict(value, Reason.STABILIZING, say, binding=_WATCHED_WINDOW)
 
 
 def foreign_floor(spec: ServiceSpec, floor: int, would_do: int, until: float) -> Verdict:
@@ -152,11 +161,13 @@ def reason_of_binding(binding: str) -> Reason:
     return _REASON_OF_BINDING.get(binding, Reason.LATENCY_OBJECTIVE)
 
 
-def _window_needs(window_seconds: float, reach: int | None) -> str:
-    span = wording.span(window_seconds)
-    if reach is None:
-        return f"the last {span} have not been watched in full"
-    return f"the last {span} needed up to {reach}"
+def _window_needs(window_seconds: float, count: int) -> str:
+    """Say that so many were needed, in words that hold for as long as the verdict does.
+
+    The margin is named: at a steady load that leaves less than it, one fewer "would do" for ever.
+    """
+    margin = wording.percent(DOWN_MARGIN - 1)
+    return f"with {margin} of room, {count} were needed within the last {wording.span(window_seconds)}"
 
 
 def _inputs(estimate: Estimate) -> tuple[Mapping[str, float], str]:

@@ -42,6 +42,7 @@ class FallbackShare:
     planned_ratio: float
     in_flight_limit: int
     enforced: bool  # else only published
+    offered_ratio: float = 0.0  # the same requests as a share of all that are offered, to be shown
 
     @property
     def active_ratio(self) -> float:
@@ -117,10 +118,12 @@ def decide_fallback(
         held, window = 0, EMPTY_WINDOW
     planned = _bounded(held, fallback, room, need, rates)
     time_ratio = _time_ratio(memory.time_ratio, rates)
+    planned_ratio, offered_ratio = _planned(planned, fallback, rates)
     value = FallbackShare(
-        planned_ratio=_of_the_eligible(planned, fallback, rates),
+        planned_ratio=planned_ratio,
         in_flight_limit=_at_once(fallback, room, admission.value, time_ratio),
         enforced=mode is Mode.ENFORCE and spec.routing.type is not RoutingType.NONE,
+        offered_ratio=offered_ratio,
     )
     wanted = held > 0 or (rates is not None and rates.shed > 0)
     spilling = rates is not None and rates.spilled > 0
@@ -130,9 +133,7 @@ def decide_fallback(
         said = Decision(
             value,
             reason,
-            explanation.share(
-                spec, fallback, value, reason, need=need, room=room, rates=rates, percent=planned
-            ),
+            explanation.share(spec, fallback, value, reason, need=need, room=room, rates=rates),
             explanation.share_inputs(need, room),
         )
     kept = FallbackMemory(window, said, value, time_ratio, fallback.backend)
@@ -187,16 +188,18 @@ def _bounded(
     return percent
 
 
-def _of_the_eligible(percent: int, fallback: FallbackSpec, rates: GatewayRates | None) -> float:
-    """Return the ratio to draw among the requests whose class may go, so that `percent` of all go."""
-    if not percent:
-        return 0.0
-    if not fallback.classes or rates is None or rates.offered <= 0:
-        return percent / 100
+def _planned(percent: int, fallback: FallbackSpec, rates: GatewayRates | None) -> tuple[float, float]:
+    """Return the ratio to draw among the requests whose class may go, and what that is of all of them.
+
+    So that `percent` of all go, or all that may where those are fewer.
+    """
+    if not percent or not fallback.classes or rates is None or rates.offered <= 0:
+        return percent / 100, percent / 100
     eligible = sum(rates.classes[name].offered for name in fallback.classes if name in rates.classes)
-    if eligible <= 0:
-        return 0.0
-    return round(min(1.0, percent / 100 * rates.offered / eligible), 2)
+    of_all = round(min(percent / 100, eligible / rates.offered), 2)
+    if not of_all:
+        return 0.0, 0.0
+    return round(min(1.0, of_all * rates.offered / eligible), 2), of_all
 
 
 def _at_once(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.policy.fallback import FallbackShare, Need
 
 NONE_SET: Decision[FallbackShare] = Decision(
-    None, TrafficReason.NO_FALLBACK, "spec.fallback is not set: what exceeds the limit is shed"
+    None, TrafficReason.NO_FALLBACK, "spec.fallback is not set: there is nowhere else to send requests"
 )
 
 
@@ -43,10 +43,9 @@ def share(
     need: Need | None,
     room: FallbackRoom,
     rates: GatewayRates | None,
-    percent: int,
 ) -> str:
     """Say the share with its numbers: ``12 % of 92 req/s are sent to chat-small: ...``."""
-    name = fallback.backend.name
+    name, percent = fallback.backend.name, round(100 * value.offered_ratio)
     stands = f"{name} stands by with room for {_room(value, room)}"
     if reason is TrafficReason.IDLE:
         return stands

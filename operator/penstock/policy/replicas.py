@@ -17,12 +17,16 @@ from penstock.model.value import value
 from penstock.policy import explanation
 from penstock.policy.estimate import Estimate
 from penstock.policy.explanation import Verdict
-from penstock.policy.stabilization import EMPTY_WINDOW, WindowMemory, forget, highest, recommend
+from penstock.policy.stabilization import (
+    DOWN_MARGIN,
+    EMPTY_WINDOW,
+    WindowMemory,
+    forget,
+    highest,
+    recommend,
+)
 
 FOREIGN_FLOOR_SECONDS = 1800.0
-# Fewer replicas must carry 8 % more than the bound: without it a steady Poisson load whose bound
-# wanders by its own noise (4 % at 10/s over a minute) steps down and up again every few windows.
-DOWN_MARGIN = 1.08
 
 
 @value(frozen=True, slots=True)
@@ -46,8 +50,8 @@ def decide_replicas(
 ) -> tuple[Decision[int], ReplicaMemory]:
     """Return the target to have and the memory to keep. `value` None means: write nothing.
 
-    The message keeps its numbers until value or reason changes, so that a status that shows it
-    does not change at every tick.
+    The message keeps its numbers until value, reason or what the verdict says it is bound by changes,
+    so that a status that shows it does not change at every tick.
     """
     pool = seen.pool
     if spec.mode is Mode.PAUSED:
@@ -73,7 +77,12 @@ def decide_replicas(
     ):
         # After a restart what was last said still stands until there is something new to say.
         return said, memory
-    if said is None or said.value != verdict.value or said.reason is not verdict.reason:
+    if (
+        said is None
+        or said.value != verdict.value
+        or said.reason is not verdict.reason
+        or verdict.binding not in ("", said.binding)
+    ):
         said = verdict.decision()
         memory = replace(memory, said=said)
     return said, memory
@@ -137,8 +146,10 @@ def _size(
     # First what holds most often and longest: a reason that comes and goes with every new pod's
     # first scrape would be a write of status each time.
     reach = highest(window, now, window_seconds)
-    if reach is None or reach >= ceiling:
-        return explanation.stabilizing(ceiling, value, reach, window_seconds), memory
+    if reach is None:
+        return explanation.not_watched(ceiling, value, window_seconds), memory
+    if reach >= ceiling:
+        return explanation.stabilizing(ceiling, value, window_seconds), memory
     if pool.rolling_out and not pool.rollout_failed:
         why = f"{spec.target} is rolling out"
         return explanation.kept(ceiling, value, Reason.ROLLOUT_IN_PROGRESS, why), memory

@@ -66,7 +66,7 @@ GAUGES = {
     "speed_ratio": "Measured step time divided by the profile's: above 1 is a slower engine",
     "in_flight_limit": "Requests that the gateways let be in flight, running and queued; none: no limit",
     "in_flight": "Requests in flight through the gateways, running and queued",
-    "fallback_ratio": "Share of the requests that are sent to the fallback whatever the load",
+    "fallback_ratio": "Share of all offered requests that are sent to the fallback whatever the load",
     "cost_per_hour": "Cost of the replicas in force per hour, in the currency of spec.cost",
 }
 BY_OBJECTIVE = {
