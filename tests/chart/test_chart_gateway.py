@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from fakes.api_servers_plugin import Served
 from penstock.controller.gateways import GatewayObjects, GatewayPlacement
 from penstock.controller.owned_objects import RESOURCES
-from penstock.dataplane.envoy.template import ENVOY_RESOURCES, GatewayTemplate, read_template
+from penstock.dataplane.envoy.template import AGENT_RESOURCES, ENVOY_RESOURCES, GatewayTemplate, read_template
 from penstock.dataplane.envoy.tokens import SHORTEST_KEY_BYTES
 from penstock.kube.aio_client import AioKubeApi, connect
 from penstock.kube.api import Forbidden, PatchType, Resource
@@ -61,11 +62,33 @@ def test_the_template_is_what_the_operator_reads(render: Render) -> None:
     found = template(render())
     assert found.image.startswith("penstock-gateway:")
     assert found == GatewayTemplate(image=found.image, namespace="penstock-system")
-    assert found.resources == ENVOY_RESOURCES
+    assert (found.resources, found.agent_resources) == (ENVOY_RESOURCES, AGENT_RESOURCES)
     changed = template(
         render("gateway.replicas=3", "gateway.concurrency=2", "gateway.pod.nodeSelector.pool=edge")
     )
     assert (changed.replicas, changed.concurrency, changed.pod) == (3, 2, {"nodeSelector": {"pool": "edge"}})
+
+
+def test_who_may_reach_gateways_is_the_users_to_say(render: Render) -> None:
+    peers = "gateway.networkPolicy.from[0].podSelector.matchLabels.app=ingress"
+    found = template(render("gateway.networkPolicy.enabled=true", peers))
+    peer = {"podSelector": {"matchLabels": {"app": "ingress"}}}
+    assert found.network_policy == {"enabled": True, "from": [peer]}
+
+
+def test_a_quota_on_limits_is_met_by_values(render: Render) -> None:
+    found = template(render("gateway.resources.limits.cpu=2", "gateway.agentResources.limits.cpu=200m"))
+    assert found.resources["limits"] == {"cpu": 2, "memory": "512Mi"}
+    assert found.agent_resources["limits"] == {"cpu": "200m", "memory": "256Mi"}
+
+
+def test_users_of_pods_can_be_left_to_the_cluster(render: Render) -> None:
+    keys = ("runAsUser", "runAsGroup", "fsGroup")
+    values = [f"{where}podSecurityContext.{key}=null" for where in ("", "gateway.") for key in keys]
+    objects = render(*values)
+    left = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod(objects)["spec"]["securityContext"] == left
+    assert template(objects).pod_security_context == left
 
 
 def test_a_new_template_restarts_the_operator(render: Render) -> None:
@@ -137,7 +160,7 @@ async def operator(
         key=b"k" * 32,
         xds_host="penstock-xds.svc",
         xds_port=18000,
-        template=GatewayTemplate(image="i"),
+        template=GatewayTemplate(image="i", namespace=home),
         namespace=home if request.param == "cluster" else "",
         watched=(served_real.namespace,),
     )
@@ -174,6 +197,30 @@ async def test_the_operators_permissions_suffice_for_all_it_does_for_gateways(
     service = await served_real.kube.get(SERVICES, namespace, "chat-penstock")
     assert service["spec"]["selector"] == {"a": "b"}
     assert service["spec"]["type"] == "ClusterIP"
+
+
+@pytest.mark.api
+async def test_the_operators_permissions_suffice_to_remove_what_another_scope_left(
+    operator: tuple[AioKubeApi, GatewayPlacement], served_real: Served
+) -> None:
+    kube, placement = operator
+    namespace, home = served_real.namespace, placement.template.namespace
+    before = replace(placement, namespace="" if placement.namespace else home)
+    plan = RoutePlan(ServiceKey(namespace, "chat"), "u", Backend(namespace, "chat", 8000, "llama"), 10_000)
+    for api, place, times in ((served_real.kube, before, [0.0]), (kube, placement, [1.0, 2.0, 62.0])):
+        objects = GatewayObjects(api, place)
+        for now in [times[0], *times]:
+            objects.follow({objects.group_of(plan.key): [plan]}, [plan.key], reached=[plan.key], now=now)
+            await objects.settled()
+    left, new = (namespace, home) if placement.namespace else (home, namespace)
+    ours = "app.kubernetes.io/managed-by=penstock"
+    deployments = RESOURCES["Deployment"]
+    assert not await served_real.kube.list(deployments, left, label_selector=ours)
+    assert len(await served_real.kube.list(deployments, new, label_selector=ours)) == 1
+    services = await served_real.kube.list(SERVICES, left, label_selector=ours)
+    assert [each["metadata"]["name"] for each in services] == (
+        ["chat-penstock"] if placement.namespace else []
+    )
 
 
 @pytest.mark.api

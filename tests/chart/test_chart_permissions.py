@@ -54,6 +54,15 @@ OWN_NAMESPACE: Permissions = {
     ("coordination.k8s.io", "leases/penstock", "update"),
 }
 LEADER_LABEL: Permissions = {("", "pods", "patch")}
+# What another gateway.scope left is removed.
+REMOVE = ("get", "delete")
+LEFT_PODS: Permissions = {each for each in GATEWAY_PODS if each[2] in REMOVE}
+LEFT_BY_CLUSTER: Permissions = {
+    *LEFT_PODS,
+    *(each for each in ENDPOINT_READERS if each[2] in REMOVE),
+    ("apps", "deployments", "list"),
+    *(("", "services", verb) for verb in ("get", "list", "delete")),
+}
 LEASE_ROLE = ("Role", "penstock-system", "penstock-lease")
 
 
@@ -97,7 +106,7 @@ def test_by_default_one_cluster_role_and_a_lease_in_the_own_namespace(
 ) -> None:
     assert granted(render()) == {
         ("ClusterRole", "", "penstock"): SERVED,
-        LEASE_ROLE: OWN_NAMESPACE | LEADER_LABEL,
+        LEASE_ROLE: OWN_NAMESPACE | LEADER_LABEL | LEFT_BY_CLUSTER,
     }
 
 
@@ -106,7 +115,7 @@ def test_with_namespaces_nothing_is_granted_outside_them(render: Callable[..., O
     assert granted(objects) == {
         ("Role", "prod", "penstock"): SERVED,
         ("Role", "staging", "penstock"): SERVED,
-        LEASE_ROLE: OWN_NAMESPACE | LEADER_LABEL,
+        LEASE_ROLE: OWN_NAMESPACE | LEADER_LABEL | LEFT_BY_CLUSTER,
     }
     assert not [each for each in objects if each["kind"] == "ClusterRoleBinding"]
 
@@ -147,7 +156,7 @@ def test_gateways_for_the_whole_cluster_are_written_in_the_own_namespace_only(
     render: Callable[..., Objects],
 ) -> None:
     found = granted(render("gateway.scope=cluster"))
-    assert found[("ClusterRole", "", "penstock")] == SERVED - GATEWAY_PODS
+    assert found[("ClusterRole", "", "penstock")] == SERVED - GATEWAY_PODS | LEFT_PODS
     own = OWN_NAMESPACE | LEADER_LABEL | GATEWAY_PODS | ENDPOINT_READERS
     assert found[LEASE_ROLE] == own | {
         *(("", "services", verb) for verb in ("get", "list", "create", "patch", "delete")),

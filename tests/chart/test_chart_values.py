@@ -42,6 +42,7 @@ URL = "prometheus.url=http://prometheus.monitoring:9090"
         ),
         ([URL, "gateway.scope=pod"], "gateway"),
         ([URL, "gateway.replicas=0"], "replicas"),
+        ([URL, "gateway.networkPolicy.from[0].pods=x"], "pods"),
         ([URL, "gateway.pod.containers[0].name=x"], "containers"),
         (
             [URL, "serviceAccount.create=false"],
@@ -69,7 +70,9 @@ def keys(values: dict[str, Any], path: str = "") -> Iterator[str]:
 def test_schema_and_values_name_the_same_keys() -> None:
     schema = dict(properties(json.loads((CHART / "values.schema.json").read_text())))
     values = set(keys(yaml.safe_load((CHART / "values.yaml").read_text())))
-    free = {"resources", "gateway.resources", "gateway.pod"}  # as in pods: the API server checks it
+    # As in pods: the API server checks it.
+    resources = {"resources", "gateway.resources", "gateway.agentResources"}
+    free = resources | {"podSecurityContext", "gateway.podSecurityContext", "gateway.pod"}
     named = {each for each in values if not any(each.startswith(f"{name}.") for name in free)}
     assert set(schema) - {"global"} == named
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from fakes.api_servers_plugin import Served
 from penstock.controller.gateways import GatewayObjects, GatewayPlacement
 from penstock.controller.owned_objects import RESOURCES
-from penstock.dataplane.envoy import ports
+from penstock.dataplane.envoy import ports, stored
 from penstock.dataplane.envoy.gateway_services import PORT_ANNOTATION
 from penstock.dataplane.envoy.template import GatewayTemplate
 from penstock.kube.api import NotFound, PatchType
@@ -24,12 +25,12 @@ EXAMPLE_SERVICE = {
 }
 
 
-def objects_of(served: Served, kube: Any = None) -> GatewayObjects:
+def objects_of(served: Served, kube: Any = None, **template: Any) -> GatewayObjects:
     placement = GatewayPlacement(
         key=b"k" * 32,
         xds_host="penstock-xds.penstock-system.svc",
         xds_port=18000,
-        template=GatewayTemplate(image="penstock-gateway:dev"),
+        template=GatewayTemplate(image="penstock-gateway:dev", **template),
         watched=(served.namespace,),
     )
     return GatewayObjects(kube or served.kube, placement)
@@ -60,7 +61,11 @@ async def names(served: Served) -> set[tuple[str, str]]:
 
 
 GROUP = {
-    *((kind, "penstock-gateway") for kind in RESOURCES if kind not in ("Service", "ConfigMap")),
+    *(
+        (kind, "penstock-gateway")
+        for kind in RESOURCES
+        if kind not in ("Service", "ConfigMap", "NetworkPolicy")
+    ),
     ("ConfigMap", "penstock-gateway-plans"),
 }
 
@@ -103,14 +108,14 @@ async def test_a_limit_that_moves_is_stored_once_a_minute(served: Served) -> Non
     objects = objects_of(served)
     await objects.recover()
 
-    async def stored(running: int, now: float) -> str:
+    async def read_back(running: int, now: float) -> str:
         await ensure(objects, served, a_plan(served, running=running), now=now)
         body = await served.kube.get(CONFIG_MAPS, served.namespace, "penstock-gateway-plans")
         return str(body["data"]["plans.json"])
 
-    assert '"running":10' in await stored(10, 0.0)
-    assert '"running":10' in await stored(20, 30.0)
-    assert '"running":30' in await stored(30, 61.0)
+    assert '"running":10' in await read_back(10, 0.0)
+    assert '"running":10' in await read_back(20, 30.0)
+    assert '"running":30' in await read_back(30, 61.0)
 
 
 async def test_what_gateways_were_told_survives_a_restart(served: Served) -> None:
@@ -145,6 +150,60 @@ async def test_plans_of_another_schema_are_not_used(served: Served) -> None:
     again = objects_of(served)
     await again.recover()
     assert again.stored() == {served.namespace: ()}
+
+
+async def test_plans_that_do_not_fit_are_told_of_until_they_do_and_logged_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, plan = objects_of(served), a_plan(served)
+    await objects.recover()
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(stored, "LARGEST_BYTES", 100)
+        for now in (0.0, 1.0, 2.0, 61.0, 62.0):
+            (reason, message) = (await ensure(objects, served, plan, now=now))[plan.key]
+            assert reason == "PlansNotStored", now
+            assert message.startswith("the plans of 1 services take ")
+    assert [each["event"] for each in logs].count("plans not stored") == 1
+    assert await ensure(objects, served, plan, now=122.0) == {}
+
+
+async def test_plans_that_do_not_fit_are_not_written_anew_each_second(
+    served_fake: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "LARGEST_BYTES", 100)
+    objects, plan = objects_of(served_fake), a_plan(served_fake)
+    await objects.recover()
+    await ensure(objects, served_fake, plan)
+    monkeypatch.setattr(objects, "_apply_group", None)  # would raise
+    assert plan.key in await ensure(objects, served_fake, plan, now=1.0)
+
+
+async def test_the_budget_of_an_earlier_version_gives_way(served: Served) -> None:
+    objects, budgets = objects_of(served), RESOURCES["PodDisruptionBudget"]
+    await objects.recover()
+    await ensure(objects, served, a_plan(served))
+    body = await served.kube.get(budgets, served.namespace, "penstock-gateway")
+    metadata = {name: body["metadata"][name] for name in ("name", "namespace", "labels")}
+    spec = {"minAvailable": 1, "selector": body["spec"]["selector"]}
+    earlier = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata, "spec": spec}
+    await served.kube.apply(budgets, served.namespace, "penstock-gateway", earlier)
+    again = objects_of(served)
+    await again.recover()
+    assert await ensure(again, served, a_plan(served)) == {}
+    after = (await served.kube.get(budgets, served.namespace, "penstock-gateway"))["spec"]
+    assert (after["maxUnavailable"], "minAvailable" in after) == (1, False)
+
+
+async def test_a_network_policy_goes_when_it_is_not_wanted_any_more(served: Served) -> None:
+    peers = [{"podSelector": {"matchLabels": {"app": "ingress"}}}]
+    objects = objects_of(served, namespace="penstock", network_policy={"enabled": True, "from": peers})
+    await objects.recover()
+    await ensure(objects, served, a_plan(served))
+    assert ("NetworkPolicy", "penstock-gateway") in await names(served)
+    again = objects_of(served)
+    await again.recover()
+    assert await ensure(again, served, a_plan(served)) == {}
+    assert await names(served) == GROUP | {("Service", "chat-penstock")}
 
 
 async def test_a_new_service_is_stored_at_once(served: Served) -> None:

@@ -19,7 +19,13 @@ from penstock.dataplane.envoy.gateway_services import (
     gateway_services,
     read_service,
 )
-from penstock.dataplane.envoy.manifests import GatewayGroupPlan, group_objects, is_ours, selector
+from penstock.dataplane.envoy.manifests import (
+    GatewayGroupPlan,
+    group_objects,
+    is_ours,
+    selector,
+    unwanted_objects,
+)
 from penstock.dataplane.envoy.ports import FIRST_PORT, LAST_PORT, NoPortError, allocate_ports
 from penstock.dataplane.envoy.template import GatewayTemplate, TemplateError, read_template
 from penstock.dataplane.envoy.tokens import group_token
@@ -85,6 +91,16 @@ def test_the_pod_meets_the_restricted_security_standard() -> None:
         assert forbidden not in spec
 
 
+def test_the_clusters_own_choice_of_a_user_can_be_left_to_it() -> None:
+    spec = pod(a_group(template=read_template({"image": "i", "podSecurityContext": {"runAsNonRoot": True}})))
+    assert spec["securityContext"] == {"runAsNonRoot": True}
+
+
+def test_the_agent_has_limits_of_both_kinds_for_namespaces_with_a_quota_on_them() -> None:
+    _, agent = pod(a_group())["containers"]
+    assert set(agent["resources"]["limits"]) == {"cpu", "memory"}
+
+
 def test_only_the_agent_sees_the_service_accounts_token() -> None:
     spec = pod(a_group())
     assert spec["automountServiceAccountToken"] is False
@@ -108,13 +124,15 @@ def test_the_pods_commands_are_ones_that_penstock_knows(command: click.Command) 
         assert {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} in agent["env"]
 
 
-def test_one_pod_always_serves_and_a_leaving_one_waits_for_its_streams() -> None:
+def test_pods_leave_one_by_one_and_a_leaving_one_waits_for_its_streams() -> None:
     group = a_group(template=GatewayTemplate(image="i", drain_seconds=300))
     built = objects(group)
     spec = built["Deployment"]["spec"]
     assert spec["replicas"] == 2
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    assert built["PodDisruptionBudget"]["spec"]["minAvailable"] == 1
+    budget = built["PodDisruptionBudget"]["spec"]
+    assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False), "a lone one can be evicted"
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert pod(group)["topologySpreadConstraints"][0]["topologyKey"] == "kubernetes.io/hostname"
     assert pod(group)["terminationGracePeriodSeconds"] == 315
     for container in pod(group)["containers"]:
@@ -158,12 +176,42 @@ def test_the_agent_may_read_endpoint_slices_where_services_are_and_nothing_else(
     assert [each["subjects"] for each in bindings] == [[subject]] * 3
 
 
+STATISTICS = {"protocol": "TCP", "port": 9902}
+
+
+def guarded(*peers: dict[str, Any]) -> GatewayTemplate:
+    policy = {"enabled": True, "from": list(peers)}
+    return GatewayTemplate(image="i", namespace="penstock-system", network_policy=policy)
+
+
+def test_by_default_no_network_policy_opens_what_a_namespace_denies() -> None:
+    group = a_group()
+    assert "NetworkPolicy" not in objects(group)
+    (left,) = unwanted_objects(group)
+    assert (left["kind"], left["metadata"]["name"]) == ("NetworkPolicy", "penstock-gateway")
+
+
 def test_the_network_policy_lets_in_listeners_and_statistics_but_no_admin_port() -> None:
-    (rule,) = objects(a_group())["NetworkPolicy"]["spec"]["ingress"]
-    assert rule["ports"] == [
-        {"protocol": "TCP", "port": FIRST_PORT, "endPort": LAST_PORT},
-        {"protocol": "TCP", "port": 9902},
+    group = a_group(template=guarded())
+    assert objects(group)["NetworkPolicy"]["spec"]["ingress"] == [
+        {"ports": [{"protocol": "TCP", "port": FIRST_PORT, "endPort": LAST_PORT}, STATISTICS]}
     ]
+    assert unwanted_objects(group) == []
+
+
+def test_a_network_policy_with_peers_lets_in_those_and_the_operator_to_the_statistics() -> None:
+    peer = {"podSelector": {"matchLabels": {"app": "ingress"}}}
+    clients, operator = objects(a_group(template=guarded(peer)))["NetworkPolicy"]["spec"]["ingress"]
+    assert clients["from"] == [peer]
+    assert operator == {
+        "ports": [STATISTICS],
+        "from": [
+            {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "penstock-system"}},
+                "podSelector": {"matchLabels": {"app.kubernetes.io/component": "operator"}},
+            }
+        ],
+    }
 
 
 def test_certificates_are_mounted_where_sds_names_them_and_may_be_missing() -> None:
@@ -309,6 +357,7 @@ def test_a_template_is_the_charts_values() -> None:
         ({"image": "i", "replicas": "2"}, "replicas: '2' is no int"),
         ({"image": "i", "concurrency": True}, "concurrency: True is no int"),
         ({"image": "i", "resources": []}, r"resources: \[\] is no Mapping"),
+        ({"image": "i", "networkPolicy": {"enabled": True}}, "networkPolicy: give enabled and from"),
         ({"image": "i", "pod": {"containers": []}}, "pod.containers: set by the gateway itself"),
     ],
 )

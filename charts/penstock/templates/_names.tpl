@@ -46,7 +46,10 @@ replicas: {{ $gateway.replicas }}
 concurrency: {{ $gateway.concurrency }}
 drainSeconds: {{ $gateway.drainSeconds }}
 resources: {{- toYaml $gateway.resources | nindent 2 }}
+agentResources: {{- toYaml $gateway.agentResources | nindent 2 }}
 pod: {{- toYaml $gateway.pod | nindent 2 }}
+podSecurityContext: {{- toYaml $gateway.podSecurityContext | nindent 2 }}
+networkPolicy: {{- toYaml $gateway.networkPolicy | nindent 2 }}
 namespace: {{ .Release.Namespace }}
 clusterDomain: {{ $gateway.clusterDomain }}
 {{- end }}

@@ -64,31 +64,35 @@
   resourceNames: [penstock-gateway]
   verbs: [get, create, patch, delete]
 {{- if eq .Values.gateway.scope "namespace" }}
-{{ include "penstock.gatewayRules" . }}
+{{ include "penstock.gatewayRules" "[get, create, patch, delete]" }}
+{{- else }}
+# What gateway.scope=namespace left.
+{{ include "penstock.gatewayRules" "[get, delete]" }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* What the operator may do where gateway pods live: create by server-side apply, so that names hold. */}}
+{{/* What the operator may do where gateway pods live: create by server-side apply, so that names hold. The
+     context is the verbs. */}}
 {{- define "penstock.gatewayRules" -}}
 - apiGroups: [apps]
   resources: [deployments]
   resourceNames: [penstock-gateway]
-  verbs: [get, create, patch, delete]
+  verbs: {{ . }}
 - apiGroups: [""]
   resources: [serviceaccounts, secrets]
   resourceNames: [penstock-gateway]
-  verbs: [get, create, patch, delete]
+  verbs: {{ . }}
 - apiGroups: [""]
   resources: [configmaps]
   resourceNames: [penstock-gateway-plans]
-  verbs: [get, create, patch, delete]
+  verbs: {{ . }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   resourceNames: [penstock-gateway]
-  verbs: [get, create, patch, delete]
+  verbs: {{ . }}
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   resourceNames: [penstock-gateway]
-  verbs: [get, create, patch, delete]
+  verbs: {{ . }}
 {{- end }}

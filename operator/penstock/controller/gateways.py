@@ -13,6 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from penstock.controller.gateway_placement import GatewayPlacement
+from penstock.controller.gateway_recovery import read_back
+from penstock.controller.left_gateways import LeftGateways, removed_objects
 from penstock.controller.owned_objects import (
     RESOURCES,
     RETRY_SECONDS,
@@ -20,7 +23,6 @@ from penstock.controller.owned_objects import (
     OwnedObjects,
     Problem,
 )
-from penstock.dataplane.envoy.gateway_pod import PLANS, PLANS_FILE
 from penstock.dataplane.envoy.gateway_services import (
     FoundService,
     direct_service,
@@ -29,40 +31,18 @@ from penstock.dataplane.envoy.gateway_services import (
     service_beside_pods,
     service_name,
 )
-from penstock.dataplane.envoy.manifests import GROUP_LABEL, MANAGED_BY, GatewayGroupPlan, group_objects
-from penstock.dataplane.envoy.ports import allocate_ports, repaired_ports
-from penstock.dataplane.envoy.stored import StoredPlansError, read_plans, store_plans
-from penstock.dataplane.envoy.template import GatewayTemplate
+from penstock.dataplane.envoy.manifests import GatewayGroupPlan, group_objects, unwanted_objects
+from penstock.dataplane.envoy.ports import allocate_ports
+from penstock.dataplane.envoy.stored import StoredPlansError, store_plans
 from penstock.dataplane.envoy.tokens import group_token
 from penstock.kube.api import KubeError, NotFound
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RoutePlan, backends_of
 
+__all__ = ["GatewayObjects", "GatewayPlacement"]
 log = structlog.get_logger(__name__)
-CLUSTER_GROUP = "penstock"
 # A limit per replica moves with every calibration; kubelets take a minute to carry a ConfigMap anyway.
 LOOK_EVERY_SECONDS = 60.0
-SELECTOR = ",".join((*(f"{name}={value}" for name, value in MANAGED_BY.items()), GROUP_LABEL))
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayPlacement:
-    """Where gateways are put and whom they ask.
-
-    `namespace` "": each group lives in the namespace it is named after; else all pods live there.
-    `watched` are the namespaces that may be listed; empty: all.
-    """
-
-    key: bytes
-    xds_host: str
-    xds_port: int
-    template: GatewayTemplate
-    namespace: str = ""
-    watched: tuple[str, ...] = ()
-
-    def group_of(self, key: ServiceKey) -> str:
-        """Return the gateways that serve a service."""
-        return CLUSTER_GROUP if self.namespace else key.namespace
 
 
 @dataclass(slots=True)
@@ -70,14 +50,23 @@ class _Group:
     ports: dict[ServiceKey, int] = field(default_factory=dict)
     found: dict[ServiceKey, FoundService] = field(default_factory=dict)
     plans: str = ""  # as they are stored
+    unstored: Problem | None = None  # why the latest are not
+    read_namespaces: frozenset[str] = frozenset()  # whose EndpointSlices its agents may read
+    pruned: bool = False  # nothing is left that the template does not want
     structure: tuple[object, ...] = ()  # of the plans that were applied
     applied_at: float = 0.0
     removed: bool = False  # nothing is left in the cluster but Services that bypass it
     problems: dict[ServiceKey, Problem] = field(default_factory=dict)
 
-    def bypassing(self, keys: Collection[ServiceKey]) -> bool:
-        """Whether a Service among `keys` does not lead to the gateways."""
-        return any(self.found[key].direct for key in keys if key in self.found)
+    def led_elsewhere(self, group: str, key: ServiceKey) -> bool:
+        """Whether a service's Service is there and leads to its pods, or to gateways of another scope."""
+        found = self.found.get(key)
+        return found is not None and (found.direct or found.group != group)
+
+    @property
+    def hindered(self) -> bool:
+        """Whether something is to be tried again soon; plans that do not fit will not fit in a second."""
+        return any(problem != self.unstored for problem in self.problems.values())
 
 
 class GatewayObjects:
@@ -87,6 +76,7 @@ class GatewayObjects:
         self._kube, self._placement = kube, placement
         self._objects = OwnedObjects(kube)
         self._groups: dict[str, _Group] = defaultdict(_Group)
+        self._left = LeftGateways(kube, self._objects, lambda each: self._home(self.group_of(each.key)))
         self._stored: dict[str, tuple[RoutePlan, ...]] = {}
         self._recovered = False
         self._round: asyncio.Task[None] | None = None
@@ -145,47 +135,29 @@ class GatewayObjects:
             except Exception:
                 # A defect with one group must not keep the others from being served.
                 log.exception("gateways not kept up", group=group)
+        try:
+            services = [each for state in self._groups.values() for each in state.found.values()]
+            await self._left.remove_unused(services, now)
+        except Exception:
+            log.exception("gateways of another scope not removed")
 
     async def recover(self) -> None:
         """Read back ports, groups and what they were told last, once, before any port is given.
 
         Raises `KubeError`.
         """
-        for namespace in self._placement.watched or ("",):
-            for body in await self._kube.list(RESOURCES["Service"], namespace, label_selector=SELECTOR):
-                found = read_service(body)
-                if found is None:
-                    continue
-                group = self._groups[found.group]
-                group.found[found.key] = found
-                if found.listen_port is not None:
-                    group.ports[found.key] = found.listen_port
-        homes = (
-            (self._placement.namespace,) if self._placement.namespace else self._placement.watched or ("",)
+        recovered = await read_back(self._kube, self._placement)
+        for name, found in recovered.groups.items():
+            namespaces = frozenset(key.namespace for key in {*found.ports, *found.services})
+            self._groups[name] = _Group(found.ports, found.services, read_namespaces=namespaces)
+            self._stored[name] = found.plans
+        self._left.add(
+            replace(
+                self._group_plan(each.name, ()), namespace=each.home, served_namespaces=each.served_namespaces
+            )
+            for each in recovered.left
         )
-        for namespace in homes:
-            for body in await self._kube.list(RESOURCES["Deployment"], namespace, label_selector=SELECTOR):
-                self._groups.setdefault(body["metadata"]["labels"][GROUP_LABEL], _Group())
-        for name, group in self._groups.items():
-            stored = await self._read_stored(name)
-            for plan in stored:  # its Service may have been deleted; its listener is still there
-                group.ports.setdefault(plan.key, plan.listen_port)
-            ports = repaired_ports(group.ports)
-            if changed := sorted(str(key) for key, port in group.ports.items() if ports.get(key) != port):
-                log.warning("Services name ports that they cannot have", group=name, services=changed)
-            group.ports = ports
-            self._stored[name] = tuple(plan for plan in stored if ports.get(plan.key) == plan.listen_port)
         self._recovered = True
-
-    async def _read_stored(self, group: str) -> tuple[RoutePlan, ...]:
-        try:
-            body = await self._kube.get(RESOURCES["ConfigMap"], self._home(group), PLANS)
-            return read_plans(str((body.get("data") or {}).get(PLANS_FILE, "")))
-        except NotFound:
-            return ()
-        except StoredPlansError as error:
-            log.warning("what gateways were told before cannot be read", group=group, error=str(error))
-            return ()
 
     def stored(self) -> Mapping[str, Sequence[RoutePlan]] | None:
         """Return what each group was told before this operator started; None until `recover` has been."""
@@ -229,9 +201,10 @@ class GatewayObjects:
         structure = _structure(plans)
         kept = {plan.key for plan in plans} | set(existing)
         pending = [each for key, each in state.found.items() if key not in kept and not each.direct]
-        changed = structure != state.structure or pending or state.bypassing([plan.key for plan in plans])
-        if not (changed or state.problems or now - state.applied_at >= LOOK_EVERY_SECONDS):
-            return {}
+        returning = any(state.led_elsewhere(group, plan.key) for plan in plans)
+        changed = structure != state.structure or pending or returning
+        if not (changed or state.hindered or now - state.applied_at >= LOOK_EVERY_SECONDS):
+            return state.problems
         problems: dict[ServiceKey, Problem] = {}
         for found in pending:
             if (problem := await self._hand_back(found, now)) is not None:
@@ -239,25 +212,34 @@ class GatewayObjects:
         if plans:
             if structure != state.structure or now - state.applied_at >= LOOK_EVERY_SECONDS:
                 state.structure, state.applied_at = structure, now
-                try:
-                    state.plans = store_plans(plans)
-                except StoredPlansError as error:
-                    # Gateways that live go on; only one born while the operator is down lacks the latest.
-                    problems |= {plan.key: ("PlansNotStored", str(error)) for plan in plans}
+                self._store(group, plans)
             hindrance = await self._apply_group(group, plans, now)
             for plan in plans:
-                if (problem := hindrance or await self._apply_service(group, plan, reached, now)) is not None:
+                problem = hindrance or await self._apply_service(group, plan, reached, now) or state.unstored
+                if problem is not None:
                     problems[plan.key] = problem
         elif not (kept or problems or state.removed):
-            await self._remove(group)
+            await self._remove(group, now)
         state.problems = problems
         return problems
 
     def _home(self, group: str) -> str:
-        return self._placement.namespace or group
+        return self._placement.home_of(group)
+
+    def _store(self, group: str, plans: Sequence[RoutePlan]) -> None:
+        """Take over what the group's agents are to know from now on, if it can be stored."""
+        state = self._groups[group]
+        try:
+            state.plans, state.unstored = store_plans(plans), None
+        except StoredPlansError as error:
+            # Gateways that live go on; only one born while the operator is down lacks the latest.
+            if state.unstored is None:
+                log.warning("plans not stored", group=group, error=str(error))
+            state.unstored = ("PlansNotStored", str(error))
 
     def _group_plan(self, group: str, plans: Sequence[RoutePlan]) -> GatewayGroupPlan:
         place, home = self._placement, self._home(group)
+        state = self._groups.get(group)
         # Pods mount the Secrets of their own namespace only.
         secrets = {plan.tls_secret for plan in plans if plan.tls_secret and plan.key.namespace == home}
         backends = [backend for plan in plans for backend in backends_of(plan)]
@@ -268,16 +250,26 @@ class GatewayObjects:
             xds_host=place.xds_host,
             xds_port=place.xds_port,
             template=place.template,
-            plans=self._groups[group].plans,
+            plans=state.plans if state is not None else "",
             tls_secrets=tuple(sorted(secrets)),
             served_namespaces=tuple(sorted({each.namespace for each in backends})),
         )
 
     async def _apply_group(self, group: str, plans: Sequence[RoutePlan], now: float) -> Problem | None:
-        self._groups[group].removed = False
-        for body in group_objects(self._group_plan(group, plans)):
+        state, wanted = self._groups[group], self._group_plan(group, plans)
+        state.removed = False
+        for body in group_objects(wanted):
             if (problem := await self._objects.apply(body, now)) is not None:
                 return problem
+        needed = frozenset(wanted.served_namespaces)
+        left = state.read_namespaces - needed - {wanted.namespace}
+        if left or not state.pruned:
+            hindered = [await self._objects.remove(body) for body in unwanted_objects(wanted, left)]
+            state.pruned = not any(hindered)
+            for reason, message in filter(None, hindered):
+                log.warning("not removed", group=group, reason=reason, message=message)
+        # What could not be removed is tried again when the group is looked at next.
+        state.read_namespaces = needed | (frozenset() if state.pruned else left)
         return None
 
     async def _apply_service(
@@ -291,8 +283,7 @@ class GatewayObjects:
                 "install the chart with gateway.scope=namespace, or let an Ingress end TLS",
             )
         state = self._groups[group]
-        known = state.found.get(plan.key)
-        if known is not None and known.direct and plan.key not in reached:
+        if state.led_elsewhere(group, plan.key) and plan.key not in reached:
             return None
         domain = self._placement.template.cluster_domain
         for body in gateway_services(plan, group=group, namespace=home, cluster_domain=domain):
@@ -304,7 +295,8 @@ class GatewayObjects:
 
     async def _hand_back(self, found: FoundService, now: float) -> Problem | None:
         """Let the Service of a service that is gone select what the target's own Service selects."""
-        state = self._groups[found.group]
+        group = self.group_of(found.key)  # not found.group: another scope's is none of ours
+        state, home = self._groups[group], self._home(group)
         services, namespace = RESOURCES["Service"], found.key.namespace
         try:
             ours = await self._kube.get(services, namespace, service_name(found.key))
@@ -325,8 +317,8 @@ class GatewayObjects:
             )
         if (problem := await self._objects.apply(body, now)) is not None:
             return problem
-        if self._home(found.group) != namespace:
-            await self._objects.remove(service_beside_pods(found.key, self._home(found.group)))
+        if home != namespace:
+            await self._objects.remove(service_beside_pods(found.key, home))
         log.info("service handed back to its pods", service=str(found.key))
         handed = read_service(body)
         assert handed is not None  # noqa: S101 - it was built from what was read
@@ -334,14 +326,16 @@ class GatewayObjects:
         state.found[found.key] = handed
         return None
 
-    async def _remove(self, group: str) -> None:
-        """Delete a group's pods and what they needed, last applied first; Services stay."""
-        for body in reversed(group_objects(self._group_plan(group, ()))):
+    async def _remove(self, group: str, now: float) -> None:
+        """Delete a group's pods and what they needed; Services stay."""
+        state = self._groups[group]
+        state.structure, state.applied_at = (), now
+        wanted = replace(self._group_plan(group, ()), served_namespaces=tuple(state.read_namespaces))
+        for body in removed_objects(wanted):
             if (problem := await self._objects.remove(body)) is not None:
                 log.warning("gateways not removed", group=group, reason=problem[0], message=problem[1])
                 return
-        state = self._groups[group]
-        state.removed, state.structure, state.applied_at = True, (), 0.0
+        state.removed, state.read_namespaces, state.applied_at = True, frozenset(), 0.0
 
 
 def _structure(plans: Sequence[RoutePlan]) -> tuple[object, ...]:

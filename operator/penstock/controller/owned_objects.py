@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from penstock.dataplane.envoy.manifests import is_ours
+from penstock.dataplane.envoy.manifests import GROUP_LABEL, is_ours
 from penstock.kube.api import Forbidden, KubeError, NotFound, Object, Resource
 
 log = structlog.get_logger(__name__)
@@ -121,13 +121,13 @@ class OwnedObjects:
         return problem
 
     async def remove(self, body: Object) -> Problem | None:
-        """Delete an object if it exists and is ours."""
+        """Delete an object if it exists and is ours; of gateways, if no other group has taken it over."""
         kind, namespace, name = _address(body)
         resource = RESOURCES[kind]
         self._applied.pop((kind, namespace, name), None)
         try:
             found = await self._kube.get(resource, namespace, name)
-            if not self._purpose.taken(found, body):
+            if not self._purpose.taken(found, body) and _group(body) in (None, _group(found)):
                 await self._kube.delete(resource, namespace, name)
         except NotFound:
             return None
@@ -184,6 +184,12 @@ class OwnedObjects:
 def _address(body: Object) -> tuple[str, str, str]:
     metadata = body["metadata"]
     return body["kind"], metadata["namespace"], metadata["name"]
+
+
+def _group(body: Mapping[str, Any]) -> str | None:
+    """Return whose gateways' an object is: groups of two scopes give theirs the same names."""
+    group: str | None = (body["metadata"].get("labels") or {}).get(GROUP_LABEL)
+    return group
 
 
 def _named(body: Object) -> str:

@@ -26,7 +26,6 @@ PLANS_PATH: Final = "/etc/penstock/plans"
 ACCOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 # Beyond the drain: the process itself needs a moment to end.
 GRACE_SECONDS: Final = 15
-USER: Final = 65532
 
 Container = dict[str, Any]
 
@@ -43,13 +42,7 @@ def pod_spec(
         "serviceAccountName": GATEWAY,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": template.drain_seconds + GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(template.pod_security_context),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,

@@ -68,6 +68,13 @@ def service_beside_pods(key: ServiceKey, namespace: str) -> Object:
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata}
 
 
+def is_beside_pods(body: Mapping[str, Any]) -> bool:
+    """Whether a Service is the one of ours beside a cluster's gateways, which an alias leads to."""
+    metadata = body.get("metadata") or {}
+    namespace = (metadata.get("labels") or {}).get(SERVICE_NAMESPACE_LABEL)
+    return is_ours(body) and namespace not in (None, metadata.get("namespace"))
+
+
 def direct_service(found: FoundService, backend: Mapping[str, Any], ports: list[Any]) -> Object | None:
     """Return the Service of a service that is gone: it selects what `backend`, its target's Service, selects.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ Object = dict[str, Any]
 PREFIX: Final = "serving.penstock.dev/"
 GROUP_LABEL: Final = PREFIX + "gateway-group"
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "penstock"}
+OPERATOR_LABELS: Final = {"app.kubernetes.io/component": "operator"}
 POD_LABELS: Final = {"app.kubernetes.io/name": GATEWAY, "app.kubernetes.io/component": "gateway"}
 
 
@@ -74,10 +75,20 @@ def group_objects(group: GatewayGroupPlan) -> list[Object]:
         *endpoint_readers(group),
         secret,
         plans_map(group),
-        network_policy(group),
+        *([network_policy(group)] if group.template.network_policy["enabled"] else ()),
         disruption_budget(group),
         deployment(group, secret),
     ]
+
+
+def unwanted_objects(group: GatewayGroupPlan, left_namespaces: Collection[str] = ()) -> list[Object]:
+    """Return what a group may have from before and is not to have, in the order of deletion.
+
+    `left_namespaces` are those whose EndpointSlices its agents read before and need no more.
+    """
+    policy = [] if group.template.network_policy["enabled"] else [network_policy(group)]
+    left = [each for namespace in sorted(left_namespaces) for each in _reader(group, namespace)]
+    return [*reversed(left), *policy]
 
 
 def service_account(group: GatewayGroupPlan) -> Object:
@@ -89,13 +100,7 @@ def service_account(group: GatewayGroupPlan) -> Object:
 def endpoint_readers(group: GatewayGroupPlan) -> Iterable[Object]:
     """Yield a Role and its binding in each namespace whose EndpointSlices the agents read."""
     for namespace in sorted({group.namespace, *group.served_namespaces}):
-        rule = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list"]}
-        api = "rbac.authorization.k8s.io"
-        yield _object(f"{api}/v1", "Role", group, namespace=namespace) | {"rules": [rule]}
-        yield _object(f"{api}/v1", "RoleBinding", group, namespace=namespace) | {
-            "roleRef": {"apiGroup": api, "kind": "Role", "name": GATEWAY},
-            "subjects": [{"kind": "ServiceAccount", "name": GATEWAY, "namespace": group.namespace}],
-        }
+        yield from _reader(group, namespace)
 
 
 def bootstrap_secret(group: GatewayGroupPlan) -> Object:
@@ -120,24 +125,43 @@ def plans_map(group: GatewayGroupPlan) -> Object:
 
 
 def network_policy(group: GatewayGroupPlan) -> Object:
-    """Return what may reach the pods: services' listeners and the statistics, from anywhere."""
-    ports = [
-        {"protocol": "TCP", "port": FIRST_PORT, "endPort": LAST_PORT},
-        {"protocol": "TCP", "port": STATS_PORT},
+    """Return what may reach the pods: services' listeners and the statistics, from the template's peers.
+
+    No peers: from anywhere, as in any NetworkPolicy. The operator always reads the statistics.
+    """
+    statistics = {"protocol": "TCP", "port": STATS_PORT}
+    ingress: list[Object] = [
+        {"ports": [{"protocol": "TCP", "port": FIRST_PORT, "endPort": LAST_PORT}, statistics]}
     ]
+    if peers := list(group.template.network_policy["from"]):
+        ingress[0]["from"] = peers
+        home = {"kubernetes.io/metadata.name": group.template.namespace}
+        operator = {
+            "namespaceSelector": {"matchLabels": home},
+            "podSelector": {"matchLabels": OPERATOR_LABELS},
+        }
+        ingress.append({"ports": [statistics], "from": [operator]})
     return _object("networking.k8s.io/v1", "NetworkPolicy", group) | {
         "spec": {
             "podSelector": {"matchLabels": selector(group.name)},
             "policyTypes": ["Ingress"],
-            "ingress": [{"ports": ports}],
+            "ingress": ingress,
         }
     }
 
 
 def disruption_budget(group: GatewayGroupPlan) -> Object:
-    """Return the PodDisruptionBudget: one pod always serves."""
+    """Return the PodDisruptionBudget: one pod leaves at a time.
+
+    Counted by what may be missing: `minAvailable: 1` would never let a lone gateway's node be drained. A pod
+    that is not ready serves nobody, and holds up no drain.
+    """
     return _object("policy/v1", "PodDisruptionBudget", group) | {
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": selector(group.name)}}
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": selector(group.name)},
+        }
     }
 
 
@@ -164,6 +188,16 @@ def deployment(group: GatewayGroupPlan, secret: Object) -> Object:
                 ),
             },
         }
+    }
+
+
+def _reader(group: GatewayGroupPlan, namespace: str) -> Iterable[Object]:
+    rule = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list"]}
+    api = "rbac.authorization.k8s.io"
+    yield _object(f"{api}/v1", "Role", group, namespace=namespace) | {"rules": [rule]}
+    yield _object(f"{api}/v1", "RoleBinding", group, namespace=namespace) | {
+        "roleRef": {"apiGroup": api, "kind": "Role", "name": GATEWAY},
+        "subjects": [{"kind": "ServiceAccount", "name": GATEWAY, "namespace": group.namespace}],
     }
 
 

@@ -12,7 +12,20 @@ ENVOY_RESOURCES: Final = {
     "requests": {"cpu": "250m", "memory": "128Mi"},
     "limits": {"memory": "512Mi"},
 }
-AGENT_RESOURCES: Final = {"requests": {"cpu": "10m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+# The agent is one Python process: more than a CPU is of no use to it, less would delay its answers.
+AGENT_RESOURCES: Final = {
+    "requests": {"cpu": "10m", "memory": "96Mi"},
+    "limits": {"cpu": "1", "memory": "256Mi"},
+}
+USER: Final = 65532
+POD_SECURITY_CONTEXT: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+NETWORK_POLICY: Final = {"enabled": False, "from": []}
 
 
 class TemplateError(ValueError):
@@ -25,6 +38,7 @@ class GatewayTemplate:
 
     `namespace` is where the pods of a cluster-wide group live, `cluster_domain` how its Services are
     found from other namespaces. `pod` is merged into the pods' spec: nodeSelector, tolerations, ...
+    `network_policy` says whether they get one (`enabled`), and who may reach them by it (`from`).
     """
 
     image: str
@@ -35,6 +49,8 @@ class GatewayTemplate:
     resources: Mapping[str, Any] = field(default_factory=lambda: ENVOY_RESOURCES)
     agent_resources: Mapping[str, Any] = field(default_factory=lambda: AGENT_RESOURCES)
     pod: Mapping[str, Any] = field(default_factory=dict)
+    pod_security_context: Mapping[str, Any] = field(default_factory=lambda: POD_SECURITY_CONTEXT)
+    network_policy: Mapping[str, Any] = field(default_factory=lambda: NETWORK_POLICY)
     namespace: str = ""
     cluster_domain: str = "cluster.local"
 
@@ -48,6 +64,8 @@ _KEYS: Final = {
     "resources": "resources",
     "agentResources": "agent_resources",
     "pod": "pod",
+    "podSecurityContext": "pod_security_context",
+    "networkPolicy": "network_policy",
     "namespace": "namespace",
     "clusterDomain": "cluster_domain",
 }
@@ -81,6 +99,8 @@ def read_template(body: object) -> GatewayTemplate:
             raise TemplateError(f"{key}: {value} is below 1")
         values[name] = value
     template = GatewayTemplate(**values)
+    if set(template.network_policy) != set(NETWORK_POLICY):
+        raise TemplateError("networkPolicy: give enabled and from")
     if taken := sorted(_OURS & set(template.pod)):
         raise TemplateError(f"pod.{taken[0]}: set by the gateway itself")
     return template
