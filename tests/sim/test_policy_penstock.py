@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fakes.sim_scenarios import TENTH, FourEach, scenario, solved_as
+from fakes.sim_scenarios import TENTH, FourEach, Scripted, scenario, solved_as
 from penstock.controller.service_state import ServiceState
 from penstock.controller.step import StepContext, step
 from penstock.model.observation import Pool
+from penstock.policy.beliefs import LoopTimes
 from penstock.policy.replicas import acknowledge
 from penstock.sim.policies import sizing
-from penstock.sim.policies.penstock import Penstock, Settings, load_of
+from penstock.sim.policies.penstock import Penstock, Settings, load_of, service_of
 from penstock.sim.policies.registry import UnknownPolicy, names, policy
 from penstock.sim.policy_port import Signals
 from penstock.sim.scenario import Scenario, Scraping
@@ -105,3 +106,12 @@ def test_an_unknown_policy_is_answered_with_the_closest_names():
 def test_an_unknown_setting_is_answered_with_those_there_are():
     with pytest.raises(UnknownPolicy, match="policy 'apa' has no setting 'queue'; it has kv"):
         policy("apa", waving(60.0), queue=1)
+
+
+def test_without_a_gateway_nobody_counts_what_is_offered():
+    load, policy = scenario(np.arange(0, 300, 0.5), 100, 10), Scripted((1,))
+    simulate(load, policy, seed=1)
+    spec = service_of(load, Settings())
+    read = load_of(policy.at(240.0), spec.slo, LoopTimes(), 0.0)
+    assert read.offered_rate.value is None
+    assert read.arrival_rate.value == pytest.approx(2.0, abs=0.1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
 from fakes.sim_scenarios import TENTH, FourEach, scenario, solved_as
 from penstock.sim.policies.clairvoyant import Clairvoyant
 from penstock.sim.policies.dynamo import worker_seconds
+from penstock.sim.policies.hpa import Hpa
 from penstock.sim.policies.keda import Keda, KedaEpp
 from penstock.sim.policies.kpa import Kpa
 from penstock.sim.policies.ray_serve import RayServe
@@ -91,10 +93,27 @@ def test_ray_serve_applies_the_last_wish_after_its_delay():
 
 
 def test_keda_takes_an_empty_answer_for_zero_and_a_silent_prometheus_for_nothing():
-    empty = seen(400.0, 6, running=None, waiting=None, offered=1.0)
-    assert Keda("keda", {"queue": 2.0}).decide(empty) == 1
+    keda = Keda("keda", {"queue": 2.0})
+    assert keda.decide(seen(0.0, 6, running=None, waiting=None)) == 6
+    assert keda.decide(seen(301.0, 6, running=None, waiting=None, offered=1.0)) == 1
     silent = seen(400.0, 6, running=None, waiting=None, offered=None)
     assert Keda("keda", {"queue": 2.0}).decide(silent) == 6
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [Keda("keda", {"queue": 2.0}), KedaEpp(), Hpa("hpa", {"concurrency": 10.0})],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_a_new_hpa_holds_the_count_it_finds_for_its_window(policy: Keda | KedaEpp | Hpa):
+    assert [policy.decide(seen(15.0 * k, 6, running=0, waiting=0)) for k in range(20)] == [6] * 20
+    assert policy.decide(seen(300.0, 6, running=0, waiting=0)) < 6
+
+
+def test_a_new_knative_revision_with_pods_begins_in_panic():
+    kpa = Kpa()
+    assert [kpa.decide(seen(2.0 * k, 6, running=0, waiting=0)) for k in range(30)] == [6] * 30
+    assert kpa.decide(seen(62.0, 6, running=0, waiting=0)) < 6
 
 
 def test_llm_ds_guard_does_not_order_again_what_already_starts():

@@ -105,6 +105,7 @@ def test_a_missed_scrape_hides_the_gauges_and_leaves_the_windows():
     for each in known:
         assert each.running is None
         assert each.arrival_rate == pytest.approx(2.0, abs=0.1)
+        assert [window.replica for window in each.over(60.0)] == [0], "max_over_time has what came before"
 
 
 def test_without_any_scrape_there_is_nothing_rather_than_zero():

@@ -24,11 +24,12 @@ RETENTION_SECONDS = 1800.0  # of samples: the longest window a policy may ask fo
 
 @dataclass(slots=True)
 class _Target:
-    """The samples of one target, oldest first. `missing_from`: a scrape failed or it is gone."""
+    """The samples of one target, oldest first; from when a scrape failed or it is gone, and only gone."""
 
     times: list[float] = field(default_factory=list)
     samples: list[FloatArray] = field(default_factory=list)
     missing_from: float = np.inf
+    gone_from: float = np.inf
 
     def add(self, at: float, sample: FloatArray) -> None:
         self.times.append(at)
@@ -72,7 +73,8 @@ class Prometheus:
     def gone(self, replica: int, at: float) -> None:
         """Mark a replica as no longer discovered; its samples stay for windows."""
         if replica in self._targets:
-            self._targets[replica].missing_from = min(self._targets[replica].missing_from, at)
+            target = self._targets[replica]
+            target.missing_from, target.gone_from = min(target.missing_from, at), min(target.gone_from, at)
 
     def is_down(self, at: float) -> bool:
         """Whether Prometheus answers no query and scrapes nothing."""
@@ -158,7 +160,7 @@ class Prometheus:
         until, found = self._visible(at), []
         for replica, target in sorted(self._targets.items()):
             first, end = target.window(at - window_seconds, until)
-            if first == end or target.missing_from <= until:
+            if first == end or target.gone_from <= until:  # a missed scrape leaves the samples before it
                 continue
             rows = np.array([s[: KV_USAGE + 1] for s in target.samples[first:end]])
             mean, peak = rows.mean(axis=0), rows.max(axis=0)

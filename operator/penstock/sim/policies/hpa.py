@@ -30,6 +30,7 @@ class Hpa:
 
     def decide(self, seen: Signals) -> int:
         """Return the target after one sync."""
+        self._stabilizer.begin(seen.at, seen.target)
         serving = [each for each in seen.replicas if not each.draining]
         if not serving:
             return seen.target  # every metric fails: nothing is done

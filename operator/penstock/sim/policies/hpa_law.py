@@ -63,12 +63,21 @@ def average_value(total: float, target: float, current: int) -> int:
 
 
 class Stabilizer:
-    """Windows and paces between recommendations and the target."""
+    """Windows and paces between recommendations and the target. Call `begin` first at every look."""
 
     def __init__(self, behavior: Behavior) -> None:
-        self.behavior = behavior
+        self.behavior, self._begun = behavior, False
         self._recommended: deque[tuple[float, int]] = deque()
         self._added: deque[tuple[float, int]] = deque()  # and, negative, removed
+
+    def begin(self, at: float, current: int) -> None:
+        """Take the count that a new HPA finds for its first recommendation, whatever its metrics say.
+
+        Source: horizontal.go, recordInitialRecommendation.
+        """
+        if not self._begun:
+            self._begun = True
+            self._recommended.append((at, current))
 
     def limited(self, at: float, current: int, recommended: int) -> int:
         """Return the target after a recommendation made at `at` (s)."""

@@ -44,6 +44,7 @@ class Keda:
 
     def decide(self, seen: Signals) -> int:
         """Return the target after one sync of its HPA."""
+        self._stabilizer.begin(seen.at, seen.target)
         values = totals(seen)
         if values is None:
             return seen.target
@@ -70,6 +71,7 @@ class KedaEpp:
 
     def decide(self, seen: Signals) -> int:
         """Return the target after one sync of its HPA."""
+        self._stabilizer.begin(seen.at, seen.target)
         values = totals(seen)
         if values is None:
             return seen.target

@@ -3,6 +3,7 @@
     t = 70, S and P total concurrency over the stable and the panic window
     desired = ceil(S/t); in panic max(ceil(S/t), ceil(P/t)), and never down
 
+It begins in panic where it finds more than one pod, so as not to go down before it has a window.
 Source: knative/serving pkg/autoscaler/scaling/autoscaler.go; config/core/configmaps/autoscaler.yaml. Its
 own metrics come from each pod every second; here they are as old as the last scrape.
 """
@@ -29,11 +30,16 @@ class Kpa:
     def __init__(self, *, target: float = TARGET) -> None:
         self._target = target
         self._samples: deque[tuple[float, float]] = deque()
+        self._begun = False
         self._panic_since: float | None = None
         self._most_in_panic = 0
 
     def decide(self, seen: Signals) -> int:
         """Return the target of one tick; without data the result is invalid and nothing changes."""
+        if not self._begun:
+            self._begun = True
+            if seen.ready > 1:
+                self._panic_since, self._most_in_panic = seen.at, seen.ready
         if seen.running is not None and seen.waiting is not None:
             self._samples.append((seen.at, float(seen.running + seen.waiting)))
         while self._samples and self._samples[0][0] <= seen.at - STABLE_SECONDS:

@@ -81,7 +81,7 @@ def service_of(scenario: Scenario, settings: Settings) -> ServiceSpec:
 
 
 def load_of(seen: Signals, slo: Slo, times: LoopTimes, frontend_seconds: float) -> Load:
-    """Return what the collector would have read at the same instant.
+    """Return what the collector would have read at the same instant; what a gateway counts is not of it.
 
     vLLM takes the time to first token in its front end, the simulation at the engine: `frontend_seconds`
     is what lies between. Without it calibration takes 10 ms off each prompt, a quarter of its arithmetic.
@@ -109,7 +109,6 @@ def load_of(seen: Signals, slo: Slo, times: LoopTimes, frontend_seconds: float) 
         sample_age_seconds=_maybe(min((each.age_seconds for each in serving), default=None), absent),
         input_lengths=None if lengths is None else _histogram(lengths.engine.input_lengths),
         output_lengths=None if lengths is None else _histogram(lengths.engine.output_lengths),
-        offered_rate=_maybe(seen.offered_rate_over(times.rate_window_seconds), SILENT),
         ttft_mean=IDLE if mean is None else Reading(mean + frontend_seconds),
     )
 

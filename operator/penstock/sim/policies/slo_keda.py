@@ -37,6 +37,7 @@ class SloKeda:
 
     def decide(self, seen: Signals) -> int:
         """Return the target after the rules and the HPA."""
+        self._stabilizer.begin(seen.at, seen.target)
         rates = seen.rates(MINUTE_SECONDS)
         share = 0.0
         if rates is not None:

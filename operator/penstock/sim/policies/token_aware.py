@@ -41,6 +41,7 @@ class TokenAware:
 
     def decide(self, seen: Signals) -> int:
         """Return the target after one sync of its HPA."""
+        self._stabilizer.begin(seen.at, seen.target)
         rates = seen.rates(seen.rate_window_seconds)
         if rates is None or not seen.replicas:
             return seen.target

@@ -29,6 +29,7 @@ class WvaSaturation:
 
     def decide(self, seen: Signals) -> int:
         """Return the target after WVA and its HPA."""
+        self._stabilizer.begin(seen.at, seen.target)
         leaving = {each.replica for each in seen.replicas if each.draining}
         pods = [each for each in seen.over(MINUTE_SECONDS) if each.replica not in leaving]
         wanted = seen.target

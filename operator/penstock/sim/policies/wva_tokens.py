@@ -36,6 +36,7 @@ class WvaTokens:
 
     def decide(self, seen: Signals) -> int:
         """Return the target after WVA and its HPA."""
+        self._stabilizer.begin(seen.at, seen.target)
         wanted = self._wanted(seen)
         if wanted is None:
             return seen.target
