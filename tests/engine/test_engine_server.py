@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
+import re
 from collections.abc import Callable
 
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 
 from fakes.engine_server import running_engine, steps_of
 from penstock.engine.batch_loop import EngineLimits
@@ -134,6 +137,29 @@ async def test_a_client_that_goes_away_frees_its_slot():
         assert 'request_success_total{engine="0",finished_reason="abort",model_name="m"} 1.0' in text
 
 
+async def finished(client: aiohttp.ClientSession) -> dict[str, int]:
+    """What is counted of each reason to end, without the zeros."""
+    text = await (await client.get("/metrics")).text()
+    found = re.findall(r'request_success_total\{.*finished_reason="(\w+)".*\} (\S+)', text)
+    return {reason: int(float(count)) for reason, count in found if float(count)}
+
+
+async def test_a_client_that_goes_away_after_the_last_token_aborted_nothing(monkeypatch: pytest.MonkeyPatch):
+    async def stuck(_: web.StreamResponse) -> None:
+        await asyncio.Event().wait()
+
+    async with running_engine() as (server, client):
+        with monkeypatch.context() as patched:
+            patched.setattr(web.StreamResponse, "write_eof", stuck)
+            response = await client.post("/v1/completions", json={**LONG, "max_tokens": 3})
+            while await response.content.readline() != b"data: [DONE]\n":
+                pass
+            assert server.open_requests == 1
+            response.close()
+            await until(lambda: server.open_requests == 0)
+        assert await finished(client) == {"length": 1}
+
+
 async def test_draining_refuses_new_requests_and_finishes_streams():
     async with running_engine(step_seconds=steps_of(0.02)) as (server, client):
         body = {**LONG, "max_tokens": 25}
@@ -157,6 +183,7 @@ async def test_fail_ratio_one_fails_every_request():
     ):
         assert response.status == 500
         assert (await response.json())["error"]["message"] == "Injected failure (--fail-ratio)."
+        assert await finished(client) == {"error": 1}
 
 
 async def test_fail_ratio_fails_its_share():
@@ -168,12 +195,15 @@ async def test_fail_ratio_fails_its_share():
     assert statuses.count(500) + statuses.count(200) == 200
 
 
-async def test_cut_streams_end_after_the_first_token():
+async def test_cut_streams_end_after_the_first_token(caplog: pytest.LogCaptureFixture):
     async with running_engine(faults=Faults(cut_ratio=1)) as (server, client):
         with pytest.raises(aiohttp.ClientError):
             async with client.post("/v1/completions", json={**SHORT, "stream": True}) as response:
                 await response.read()
-        await until(lambda: server.replica.in_flight == 0)
+        await until(lambda: server.open_requests == 0)
+        assert server.replica.in_flight == 0
+        assert await finished(client) == {"abort": 1}
+    assert [each.message for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 async def test_a_hanging_metrics_endpoint_accepts_and_never_answers():

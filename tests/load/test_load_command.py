@@ -103,7 +103,7 @@ def test_a_bottleneck_is_refused_with_its_figure_and_status_4(engine_url: str):
         ),
         (
             ["--url", "http://a", "--rate", "1", "--duration", "5s", "--warmup", "5s"],
-            "--warmup must be shorter than the load",
+            "--warmup must be shorter than the load, which takes 5 s",
         ),
     ],
 )
@@ -124,7 +124,45 @@ def test_an_empty_trace_is_refused(tmp_path: Path):
     )
 
 
+def test_a_warm_up_longer_than_the_trace_is_refused(tmp_path: Path):
+    trace = tmp_path / "t.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0,1,1\n2.5,1,1\n")
+    done = CliRunner().invoke(load, ["--url", "http://127.0.0.1:1", "--trace", str(trace), "--warmup", "3s"])
+    assert done.exit_code == 2
+    assert "--warmup must be shorter than the load, which takes 2.5 s" in done.output
+
+
 BRIEF = ["--rate", "20", "--duration", "1s", "--output-tokens", "3", *BELIEVE]
+
+
+NOWHERE = ["--url", "http://127.0.0.1:1", *BRIEF, "-o", "json"]
+
+
+@pytest.mark.parametrize(
+    ("picture", "matplotlib", "message"),
+    [
+        ("missing/load.png", True, "cannot write {path}: {parent} is no directory"),
+        ("load.png", False, "--plot needs matplotlib: pip install 'penstock[plot]'"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_before_the_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: str, matplotlib: bool, message: str
+):
+    if not matplotlib:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("penstock.cli.load.run_load", None)  # not to be called
+    path = tmp_path / picture
+    done = CliRunner().invoke(load, [*NOWHERE, "--plot", str(path)])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"Error: {message.format(path=path, parent=path.parent)}\n"
+
+
+def test_a_picture_that_fails_after_the_load_costs_no_report(tmp_path: Path):
+    path = tmp_path / "load.nonsense"
+    done = CliRunner().invoke(load, [*NOWHERE, "--plot", str(path)])
+    assert done.exit_code == 1
+    assert orjson.loads(done.stdout)["errors"]["connect"] > 0
+    assert done.stderr.startswith(f"Error: cannot write {path}: Format 'nonsense' is not supported")
 
 
 def test_a_url_file_that_never_comes_is_named_and_fails(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,13 +108,19 @@ def answering(body: bytes, status: int = 200) -> Any:
 
 
 TOKEN = b'data: {"choices":[{"text":" a"}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"completion_tokens":7}}\n\n'
+DONE = b"data: [DONE]\n\n"
 
 
 @pytest.mark.parametrize(
     ("body", "status", "outcome"),
     [
         (b"", 429, "http 429"),
-        (TOKEN + b'data: {"choices":[],"usage":{"completion_tokens":7}}\n\ndata: [DONE]\n\n', 200, "ok"),
+        (TOKEN + USAGE + DONE, 200, "ok"),
+        (b'data: {"choices":[{"delta":{"reasoning":"hm"}}]}\n\n' + USAGE + DONE, 200, "ok"),
+        (b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n' + USAGE + DONE, 200, "ok"),
+        (b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n' + DONE, 200, "no tokens"),
+        (USAGE + DONE, 200, "no tokens"),
         (TOKEN, 200, "cut"),
         (b'data: {"error":{"message":"out of memory"}}\n\n', 200, "stream error"),
         (b"data: hello\n\n", 200, "not a completion"),
@@ -128,6 +135,7 @@ async def test_each_way_to_end_has_its_name(body: bytes, status: int, outcome: s
     assert result.records[0].outcome == outcome
     if outcome == "ok":
         assert result.records[0].output_tokens == 7  # what the server says, not its number of events
+        assert result.records[0].ttft_seconds is not None
 
 
 async def test_what_a_gateway_says_of_the_answer_is_kept():
@@ -158,6 +166,21 @@ async def test_a_server_that_is_not_there_is_an_error_of_each_request():
     result = await send("http://127.0.0.1:1", requests=plan(3))
     assert [record.outcome for record in result.records] == ["connect"] * 3
     assert summarize(result, LoadLimits(0.1), NOTHING)["errors"] == {"connect": 3}
+
+
+async def test_a_machine_without_file_descriptors_is_told_apart_from_a_server_that_is_not_there():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(answering(TOKEN + DONE)) as url:
+        targets = Targets((url,), file=None, balancing=Balancing.RANDOM, chance=random.Random(0))
+        generator = LoadGenerator(targets, RequestShape(), LoadLimits(duration_seconds=0.6), engines=tuple)
+        running = asyncio.create_task(generator.run([PlannedRequest(0.5, 20, 1)]))
+        await asyncio.sleep(0.1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # what is open stays, nothing can be opened
+        try:
+            result = await running
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [record.outcome for record in result.records] == ["no file descriptors"]
 
 
 async def test_a_request_that_takes_too_long_times_out():
@@ -218,6 +241,63 @@ async def test_cancelled_it_keeps_what_was_measured():
     assert report["requests"]["completed"] > 3
     assert report["requests"]["failed"] == 0
     assert report["slo"]["ttft_attained_ratio"] == 1  # those under way did not miss
+
+
+async def test_a_second_run_with_the_same_seed_sends_other_prompts_of_the_same_lengths():
+    prompts: list[list[int]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        prompts.append((await request.json())["prompt"])
+        return web.Response(body=TOKEN + DONE)
+
+    async with serving(handler) as url:
+        for _ in range(2):
+            await send(url, requests=plan(4))
+    assert [len(prompt) for prompt in prompts] == [20] * 8
+    assert len({tuple(prompt[:16]) for prompt in prompts}) == 8  # a block of vLLM's prefix cache
+
+
+def test_no_two_salts_share_the_first_block_of_a_prompt():
+    shape, planned = RequestShape(), PlannedRequest(0, 16, 1)
+    # 900 * 2**15 apart, the ids were once equal: each was the salt shifted by a bit more, modulo 900
+    assert len({shape.body(planned, 7 + 900 * 2**15 * multiple) for multiple in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("pause_seconds", "connections"), [(0.1, 1), (30, 3)], ids=["it ends a little later", "it does not end"]
+)
+async def test_a_body_that_ends_after_its_end_mark_keeps_the_connection(
+    pause_seconds: float, connections: int
+):
+    ports = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("peername")[1])
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(TOKEN + DONE)
+        await asyncio.sleep(pause_seconds)
+        return response
+
+    async with serving(handler) as url:
+        result = await send(url, requests=plan(3, gap=1.5), duration_seconds=3.1)
+    assert [record.outcome for record in result.records] == ["ok"] * 3
+    assert all(r.first_token_at == r.last_token_at for r in result.records)
+    assert len(set(ports)) == connections
+
+
+async def test_an_answer_that_is_whole_stays_one_when_the_drain_ends_before_its_body():
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(TOKEN + DONE)
+        await asyncio.sleep(30)
+        return response
+
+    async with serving(handler) as url:
+        result = await send(url, requests=plan(1), duration_seconds=0.4, drain_seconds=0.0)
+    assert result.records[0].outcome == "ok"
 
 
 @pytest.mark.parametrize(("connections", "opened"), [(Connections.KEPT, 1), (Connections.NEW, 5)])

@@ -6,8 +6,8 @@ import pytest
 
 from penstock.engine.arrivals import PlannedRequest
 from penstock.engine.load_generator import LoadLimits, LoadResult
-from penstock.engine.load_report import LoadObjectives, summarize
-from penstock.engine.stream_client import RequestRecord
+from penstock.engine.load_report import LoadObjectives, Trust, summarize
+from penstock.engine.stream_client import NO_DESCRIPTORS, RequestRecord
 
 
 def record(
@@ -50,6 +50,54 @@ def test_rates_are_per_second_of_the_period():
     assert (seen["offered_per_second"], seen["completed_per_second"]) == (0.5, 0.4)
     assert (seen["input_tokens_per_second"], seen["output_tokens_per_second"]) == (40, pytest.approx(3.4))
     assert seen["requests"] == {"due": 5, "completed": 4, "failed": 1}
+
+
+def test_what_is_answered_in_the_drain_is_no_throughput():
+    # ten a second for ten seconds at a server of five: number n is answered at (n + 1) / 5 s
+    records = [record(n / 10, (n + 1) / 5 - n / 10, tokens=1) for n in range(100)]
+    seen = summarize(LoadResult(records=records, elapsed_seconds=20.0), LoadLimits(10.0), LoadObjectives())
+    assert seen["requests"]["completed"] == 100
+    assert (seen["offered_per_second"], seen["completed_per_second"]) == (10.0, 5.0)
+    assert (seen["input_tokens_per_second"], seen["output_tokens_per_second"]) == (500.0, 5.0)
+
+
+def test_rates_are_of_what_came_in_the_period_whenever_it_was_due():
+    result = LoadResult(
+        warmup_records=[
+            record(1.0, 0.1, 0.1),
+            record(3.0, 1.0, 0.2),
+            record(4.0, 0.5, 0.1),
+            record(4.5, 1.0, outcome="cut"),
+        ],
+        records=[record(9.0, 0.5, 0.1)],
+        elapsed_seconds=12.0,
+    )
+    seen = summarize(result, LoadLimits(10.0, warmup_seconds=5.0), LoadObjectives())
+    # The second and the third end within, each with five of its eleven tokens; the last begins, with six.
+    assert seen["completed_per_second"] == 2 / 5
+    assert seen["input_tokens_per_second"] == 100 / 5
+    assert seen["output_tokens_per_second"] == pytest.approx((5 + 5 + 6) / 5)
+    assert seen["requests"] == {"due": 1, "completed": 1, "failed": 0}
+
+
+def test_tokens_that_came_in_one_event_are_counted_at_its_time():
+    packed = [record(at, 0.5, tpot=0.0) for at in (1.0, 9.8)]
+    seen = summarize(LoadResult(records=packed, elapsed_seconds=12.0), LoadLimits(10.0), LoadObjectives())
+    assert seen["output_tokens_per_second"] == 1.1
+
+
+def test_an_answer_without_a_first_token_misses_its_objective():
+    result = LoadResult(records=[record(1.0, None), record(2.0, 0.1)], elapsed_seconds=12.0)
+    slo = summarize(result, LoadLimits(10.0), LoadObjectives(ttft_seconds=1.0))["slo"]
+    assert (slo["ttft_attained_ratio"], slo["attained_ratio"]) == (0.5, 0.5)
+
+
+def test_a_machine_without_file_descriptors_is_not_believed():
+    result = LoadResult(records=[record(1.0, 0.1), record(2.0, None, outcome=NO_DESCRIPTORS)])
+    assert Trust(max_send_lag_seconds=0.05, max_engine_lag_ratio=0.1).objection(result) == (
+        "1 requests found no free file descriptor: this machine could not send the load; "
+        "raise `ulimit -n` or use a lower --max-in-flight"
+    )
 
 
 @pytest.mark.parametrize(

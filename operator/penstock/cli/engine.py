@@ -12,6 +12,7 @@ from penstock.cli.duration import DURATION
 from penstock.cli.positive_number import PositiveNumber
 from penstock.engine.batch_loop import EngineLimits, StepWork
 from penstock.engine.faults import Faults
+from penstock.engine.open_files import raise_file_limit
 from penstock.engine.process import ProcessSettings, run_engine
 from penstock.engine.server import EngineSettings
 from penstock.model.profiles import profile_named
@@ -100,6 +101,7 @@ def engine(
 
     OpenAI's completions and chat completions, /health, and /metrics with vLLM's names.
     """
+    raise_file_limit()
     faults = Faults(
         fail_ratio=fail_ratio,
         cut_ratio=cut_ratio,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 import random
 import sys
 from pathlib import Path
@@ -29,6 +31,7 @@ from penstock.engine.lag import MAX_LAG_RATIO
 from penstock.engine.load_generator import LoadLimits, LoadResult
 from penstock.engine.load_plot import plot_load
 from penstock.engine.load_report import LoadObjectives, Trust, summarize
+from penstock.engine.open_files import raise_file_limit
 from penstock.engine.openai_api import Endpoint
 from penstock.engine.stream_client import Connections, RequestShape
 from penstock.engine.targets import Balancing, Targets
@@ -69,7 +72,8 @@ JSON keys (times in seconds, ratios in 0..1, null where nothing was measured):
   slo{ttft_objective_seconds,tpot_objective_seconds,ttft_attained_ratio,tpot_attained_ratio,
   attained_ratio}, requests_by_url{URL: count}, send_lag_seconds{mean..max}, engine_lag_ratio
 TTFT and latency count from when a request was due. TPOT is per request, (last - first) / (tokens - 1);
-inter-token times are the single gaps. Attainment is of all requests due: an error misses.
+inter-token times are the single gaps. Attainment is of all requests due: an error misses. Completions
+and tokens a second are what arrived within the period: requests of the warm-up count, the drain does not.
 
 \b
 Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so nothing is reported;
@@ -185,9 +189,10 @@ def load(
         raise click.UsageError("say where to send the load: --url http://127.0.0.1:8000, or --url-file FILE")
     if (rates is None) == (trace is None):
         raise click.UsageError("give either --rate or --trace")
+    if plot is not None:
+        _check_picture(plot)
+    raise_file_limit()
     seconds = duration if duration is not None else _default_duration(rates)
-    if warmup >= seconds:
-        raise click.UsageError("--warmup must be shorter than the load")
     if rates is not None:
         plan = scheduled(
             rates,
@@ -201,6 +206,8 @@ def load(
         requests = _read_trace(trace, seconds)
         plan = iter(requests)
         seconds = min(seconds, requests[-1].at_seconds if requests else 0.0)
+    if warmup and warmup >= seconds:
+        raise click.UsageError(f"--warmup must be shorter than the load, which takes {seconds:g} s")
     limits = LoadLimits(
         duration_seconds=seconds,
         max_in_flight=max_in_flight,
@@ -220,17 +227,18 @@ def load(
     shape = RequestShape(path, model_name, connections=Connections(connections))
     result = run_load(targets, shape, limits, plan, seed=seed)
     objectives = LoadObjectives(slo_ttft, slo_tpot)
-    if plot is not None:
-        _plot(result, objectives, plot)
+    report = summarize(result, limits, objectives)
     objection = Trust(max_send_lag, max_engine_lag).objection(result)
     if objection:
         click.echo(f"Not reported: {objection}.", err=True)
-        sys.exit(NOT_TRUSTED)
-    report = summarize(result, limits, objectives)
-    if output == "json":
+    elif output == "json":
         click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     else:
         print_load_table(report)
+    if plot is not None:
+        _plot(result, objectives, plot)
+    if objection:
+        sys.exit(NOT_TRUSTED)
     if result.interrupted:
         sys.exit(INTERRUPTED)
     if not result.sent and url_file is not None and not url_file.exists():
@@ -268,10 +276,20 @@ def _read_trace(trace: Path, duration_seconds: float) -> list[PlannedRequest]:
         raise click.ClickException(str(fault)) from fault
 
 
+def _check_picture(path: Path) -> None:
+    """Say before the load what would keep its picture from being written."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise click.ClickException("--plot needs matplotlib: pip install 'penstock[plot]'")
+    if not path.parent.is_dir():
+        raise click.ClickException(f"cannot write {path}: {path.parent} is no directory")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.ClickException(f"cannot write {path}: no permission")
+
+
 def _plot(result: LoadResult, objectives: LoadObjectives, path: Path) -> None:
     try:
         plot_load(result.records, objectives, path)
-    except ImportError as error:
-        raise click.ClickException("--plot needs matplotlib: pip install 'penstock[plot]'") from error
     except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
+        raise click.ClickException(f"cannot write {path}: {error.strerror or error}") from error
+    except (ImportError, ValueError) as error:  # matplotlib does not load, or knows no such suffix
+        raise click.ClickException(f"cannot write {path}: {error}") from error

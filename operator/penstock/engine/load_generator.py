@@ -9,6 +9,7 @@ beyond that is not sent and reported as such.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,7 @@ class LoadResult:
     """What a load measured."""
 
     records: list[RequestRecord] = field(default_factory=list)  # due after the warm-up
+    warmup_records: list[RequestRecord] = field(default_factory=list)  # their answers may come after it
     inter_token: LatencySample = field(default_factory=LatencySample)
     send_lag: LatencySample = field(default_factory=LatencySample)
     engine_lag: StepLag = field(default_factory=StepLag)
@@ -75,7 +77,8 @@ class LoadGenerator:
         self._engines = engines or (lambda: targets.urls)
         self._shape = shape
         self._limits = limits
-        self._seed = seed
+        # Prompts of an earlier run are in a real engine's prefix cache: the seed repeats the load, not them.
+        self._salt = secrets.randbits(32) + seed * 1_000_003
         self._start = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -122,13 +125,13 @@ class LoadGenerator:
             elif number % 64 == 0:
                 await asyncio.sleep(0)  # a burst, or catching up: let the answers be read meanwhile
             record = RequestRecord(planned)
-            if planned.at_seconds >= self._limits.warmup_seconds:
-                self.result.records.append(record)
+            reported = planned.at_seconds >= self._limits.warmup_seconds
+            (self.result.records if reported else self.result.warmup_records).append(record)
             if len(self._tasks) >= self._limits.max_in_flight:
                 record.outcome = IN_FLIGHT_LIMIT
                 self._done(record)
                 continue
-            task = asyncio.create_task(self._send(session, record, self._seed * 1_000_003 + number))
+            task = asyncio.create_task(self._send(session, record, self._salt + number))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

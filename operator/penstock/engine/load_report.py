@@ -1,11 +1,14 @@
 """The figures of a load: percentiles, SLO attainment, errors by kind, and whether they may be believed.
 
 Percentiles are over completed requests; attainment is over all requests that were due, so an error
-misses every objective. A figure that nothing was measured for is None, never zero.
+misses every objective. Rates are of what arrived within the period, whenever it was due: what an
+overloaded server answers in the drain is no throughput. A figure that nothing was measured for is
+None, never zero.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ import numpy as np
 
 from penstock.engine.latency_sample import LatencySample
 from penstock.engine.load_generator import LoadLimits, LoadResult
-from penstock.engine.stream_client import OK, RequestRecord
+from penstock.engine.stream_client import NO_DESCRIPTORS, OK, RequestRecord
 
 PERCENTILES = (50, 90, 95, 99)
 UNFINISHED = "unfinished"
@@ -38,6 +41,11 @@ class Trust:
 
     def objection(self, result: LoadResult) -> str:
         """Return why the measurement describes this machine and not the engine; empty if it does not."""
+        if unsent := sum(record.outcome == NO_DESCRIPTORS for record in result.records):
+            return (
+                f"{unsent} requests found no free file descriptor: this machine could not send the load; "
+                f"raise `ulimit -n` or use a lower --max-in-flight"
+            )
         late = result.send_lag.quantile(0.99)
         if late is not None and late > self.max_send_lag_seconds:
             return (
@@ -60,6 +68,8 @@ def summarize(result: LoadResult, limits: LoadLimits, objectives: LoadObjectives
     done = [record for record in records if record.outcome == OK]
     cut_short = min(limits.duration_seconds, result.elapsed_seconds)
     period = max(cut_short - limits.warmup_seconds, 0.0)
+    span = _Span(limits.warmup_seconds, cut_short)
+    answered = [*(record for record in result.warmup_records if record.outcome == OK), *done]
     errors = Counter(record.outcome for record in records if record.outcome != OK)
     if result.interrupted:  # those under way when Ctrl-C came did not fail
         errors.pop(UNFINISHED, None)
@@ -69,9 +79,11 @@ def summarize(result: LoadResult, limits: LoadLimits, objectives: LoadObjectives
         "requests": {"due": len(records), "completed": len(done), "failed": errors.total()},
         "errors": dict(errors),
         "offered_per_second": _rate(len(records), period),
-        "completed_per_second": _rate(len(done), period),
-        "input_tokens_per_second": _rate(sum(r.planned.input_tokens for r in done), period),
-        "output_tokens_per_second": _rate(sum(r.output_tokens for r in done), period),
+        "completed_per_second": _rate(sum(span.has(r.last_token_at) for r in answered), period),
+        "input_tokens_per_second": _rate(
+            sum(r.planned.input_tokens for r in answered if span.has(r.first_token_at)), period
+        ),
+        "output_tokens_per_second": _rate(sum(span.output_tokens(r) for r in answered), period),
         "ttft_seconds": _percentiles(record.ttft_seconds for record in done),
         "inter_token_seconds": _of_sample(result.inter_token),
         "tpot_seconds": _percentiles(record.tpot_seconds for record in done),
@@ -81,6 +93,27 @@ def summarize(result: LoadResult, limits: LoadLimits, objectives: LoadObjectives
         "send_lag_seconds": _of_sample(result.send_lag),
         "engine_lag_ratio": result.engine_lag.ratio,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The period that is reported, in seconds of the load."""
+
+    begin: float
+    end: float
+
+    def has(self, at: float | None) -> bool:
+        return at is not None and self.begin <= at <= self.end
+
+    def output_tokens(self, record: RequestRecord) -> float:
+        """Tokens that came within; those after the first are taken as evenly spaced up to the last."""
+        first, last = record.first_token_at, record.last_token_at
+        if first is None or last is None:
+            return 0.0
+        if first == last:  # one token, or all of them in one event
+            return float(record.output_tokens) if self.has(first) else 0.0
+        within = max(min(last, self.end) - max(first, self.begin), 0.0) / (last - first)
+        return self.has(first) + (record.output_tokens - 1) * within
 
 
 def _rate(count: float, seconds: float) -> float | None:
@@ -105,8 +138,9 @@ def _attainment(
     records: list[RequestRecord], objectives: LoadObjectives, *, interrupted: bool
 ) -> dict[str, float | None]:
     judged = [r for r in records if not (interrupted and r.outcome == UNFINISHED)]
-    ttft = [_within(r, r.ttft_seconds, objectives.ttft_seconds) for r in judged]
-    tpot = [_within(r, r.tpot_seconds, objectives.tpot_seconds) for r in judged]
+    # Without a first token there was none in time; an answer of one token has no TPOT to miss.
+    ttft = [_within(r, r.ttft_seconds, objectives.ttft_seconds, unknown=math.inf) for r in judged]
+    tpot = [_within(r, r.tpot_seconds, objectives.tpot_seconds, unknown=0.0) for r in judged]
     both = [a and b for a, b in zip(ttft, tpot, strict=True)]
     none_given = objectives.ttft_seconds is None and objectives.tpot_seconds is None
     return {
@@ -118,11 +152,10 @@ def _attainment(
     }
 
 
-def _within(record: RequestRecord, seconds: float | None, objective: float | None) -> bool:
+def _within(record: RequestRecord, seconds: float | None, objective: float | None, *, unknown: float) -> bool:
     if record.outcome != OK:
         return False
-    # A one-token answer has no TPOT to miss.
-    return objective is None or seconds is None or seconds <= objective
+    return objective is None or (unknown if seconds is None else seconds) <= objective
 
 
 def _share(flags: list[bool]) -> float | None:

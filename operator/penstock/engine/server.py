@@ -62,6 +62,8 @@ class EngineServer:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.state = State.STARTING
+        self._id = uuid.uuid4().hex
+        self._made_at = asyncio.get_running_loop().time()
         self._ready_at = 0.0
         self._chance = random.Random(settings.seed)  # noqa: S311 - which request fails is no secret
         self._open_requests = 0
@@ -137,7 +139,9 @@ class EngineServer:
             "status": self.state,
             "running": self.replica.batch.running_count,
             "in_flight": self.replica.in_flight,
-            "step_lag": {
+            "step_lag": {  # of this process: behind one URL there may be several
+                "engine": self._id,
+                "age_seconds": asyncio.get_running_loop().time() - self._made_at,
                 "steps": lag.steps,
                 "scheduled_seconds": lag.scheduled_seconds,
                 "lag_seconds": lag.lag_seconds,
@@ -202,6 +206,7 @@ class EngineServer:
                 "max_tokens",
             )
         if settings.faults.fails(self._chance):
+            self._metrics.failed()
             raise ApiError(500, "Injected failure (--fail-ratio).")
         try:
             tokens = self.replica.submit(
@@ -221,10 +226,10 @@ class EngineServer:
             while await tokens.next_tokens():
                 pass
             return web.Response(body=writer.document(), content_type="application/json")
-        except (asyncio.CancelledError, ConnectionError):
-            self.replica.drop(tokens)
-            self._metrics.aborted()
-            raise
+        finally:
+            if not tokens.sequence.finished:  # the client is gone; a finished one is counted, read or not
+                self.replica.drop(tokens)
+                self._metrics.aborted()
 
     async def _stream(
         self, request: web.Request, generation: Generation, tokens: TokenStream, writer: ResponseWriter
@@ -239,7 +244,7 @@ class EngineServer:
             if cut:
                 if request.transport is not None:
                     request.transport.abort()
-                raise ConnectionResetError("injected cut (--cut-ratio)")
+                return response
             count = await tokens.next_tokens()
         await response.write(writer.last_events())
         await response.write_eof()

@@ -7,6 +7,8 @@ event, the usage it reports at the end says how many there were (TPOT uses it, g
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,7 +21,10 @@ from penstock.engine.arrivals import PlannedRequest
 from penstock.engine.openai_api import Endpoint
 
 OK = "ok"
+NO_TOKENS = "no tokens"
+NO_DESCRIPTORS = "no file descriptors"  # on this machine: the server was not asked
 MAX_EVENT_BYTES = 1024 * 1024
+END_SECONDS = 1.0  # from the end mark to the end of the body
 SERVED_BY, REASON = "x-penstock-served-by", "x-penstock-reason"
 
 
@@ -90,7 +95,8 @@ class RequestShape:
             fields["messages"] = [{"role": "user", "content": words}]
             return orjson.dumps(fields)
         # Ids 100..999 are ordinary tokens in every vocabulary in use; 16 of them fill vLLM's first block.
-        first = [100 + (salt >> shift) % 900 for shift in range(16)][: planned.input_tokens]
+        # As digits to the base of 900 no two salts share them; shifts by a bit repeat after 30 million.
+        first = [100 + salt // 900**place % 900 for place in range(16)][: planned.input_tokens]
         ids = first + [100] * (planned.input_tokens - len(first))
         return orjson.dumps(fields | {"prompt": ids})
 
@@ -115,15 +121,15 @@ async def stream_completion(
                 record.outcome = f"http {response.status}"
                 return
             record.outcome = await _read(response.content, record, now, on_gap)
+            if record.outcome == OK:
+                await _read_end(response.content)
     except TimeoutError:
         record.outcome = "timeout"
-    except aiohttp.ClientConnectorError:
-        record.outcome = "connect"
+    except aiohttp.ClientConnectorError as error:
+        exhausted = error.os_error.errno in (errno.EMFILE, errno.ENFILE)
+        record.outcome = NO_DESCRIPTORS if exhausted else "connect"
     except (aiohttp.ClientError, ConnectionError):
         record.outcome = "cut" if record.first_token_at is not None else "reset"
-    except asyncio.CancelledError:
-        record.outcome = "unfinished"
-        raise
 
 
 async def _read(
@@ -144,7 +150,7 @@ async def _read(
             payload = event[5:].strip()
             if payload == b"[DONE]":
                 record.output_tokens = record.output_tokens or record.events
-                return OK
+                return OK if record.events else NO_TOKENS
             try:
                 fields = orjson.loads(payload)
                 if "error" in fields:
@@ -164,8 +170,19 @@ async def _read(
     return "cut"
 
 
+async def _read_end(content: aiohttp.StreamReader) -> None:
+    """Read past the end mark: only a body read to its end leaves its connection to the next request."""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, ConnectionError):
+        async with asyncio.timeout(END_SECONDS):
+            async for _ in content.iter_any():
+                pass
+
+
 def _has_text(fields: dict[str, Any]) -> bool:
     if not fields.get("choices"):
         return False
     choice = fields["choices"][0]
-    return bool(choice.get("text") or (choice.get("delta") or {}).get("content"))
+    delta = choice.get("delta") or {}
+    # vLLM calls the thoughts of a reasoning model `reasoning`, older ones and others `reasoning_content`.
+    texts = (choice.get("text"), *map(delta.get, ("content", "reasoning", "reasoning_content")))
+    return any(texts)

@@ -168,6 +168,10 @@ class VllmMetrics:
         """Count a request whose client went away."""
         self._success["abort"].inc()
 
+    def failed(self) -> None:
+        """Count a request that the engine could not serve."""
+        self._success["error"].inc()
+
     def rejected(self) -> None:
         """Count a request refused because the engine is full."""
         self._rejected.inc()
