@@ -15,7 +15,7 @@ import pytest
 from penstock.dataplane.envoy.ports import FIRST_PORT
 from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster
 from penstock.sandbox.demo.commentary import Kind
-from penstock.sandbox.demo.gateway_process import GatewayProcess, free_address
+from penstock.sandbox.demo.gateway_process import GatewayProcess, claim_address
 from penstock.sandbox.demo.operator_process import OperatorProcess
 from penstock.sandbox.demo.play import Play
 from penstock.sandbox.demo.scene import Phase, Scene, SmallModel
@@ -39,11 +39,34 @@ SCENE = Scene(
 
 
 def test_a_second_demo_on_this_machine_takes_another_address():
-    address = free_address()
-    with socket.create_server((address, FIRST_PORT + 1)):
-        other = free_address()
-    assert address != other
-    assert other.startswith("127.0.0.")
+    first = claim_address()
+    first.hold.close()
+    with socket.create_server((first.address, FIRST_PORT + 1)):
+        second = claim_address()
+    second.hold.close()
+    assert first.address != second.address
+    assert second.address.startswith("127.0.0.")
+
+
+def test_demos_share_no_address_though_envoy_opens_its_ports_later(tmp_path: Path):
+    binary = Path("/bin/true")  # never started
+    first, second = GatewayProcess(tmp_path, binary), GatewayProcess(tmp_path, binary)
+    assert first.url != second.url
+    first.stop()
+    third = GatewayProcess(tmp_path, binary)
+    assert third.url != second.url
+    for each in (second, third):
+        each.stop()
+
+
+def test_an_address_is_claimed_for_every_process_of_the_machine():
+    program = (
+        "from penstock.sandbox.demo.gateway_process import claim_address\nprint(claim_address().address)\n"
+    )
+    mine = claim_address()
+    with mine.hold:
+        theirs = subprocess.check_output([sys.executable, "-c", program], text=True, timeout=60)
+    assert theirs.strip() != mine.address
 
 
 def test_without_envoy_the_demo_says_what_to_install_and_leaves_nothing(tmp_path: Path):

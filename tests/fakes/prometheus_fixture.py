@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.sandbox.loopback import open_loopback
 from penstock.sandbox.prometheus import PrometheusProcess, PrometheusUnavailableError, obtain_prometheus
 
 
@@ -38,7 +38,7 @@ def prometheus(prometheus_binary: Path) -> Iterator[PrometheusProcess]:
 def ask(process: PrometheusProcess, query: str) -> list[Any]:
     """Return the result of an instant query, by other means than the code under test."""
     url = f"{process.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with open_loopback(url, timeout_seconds=10) as answer:
         result: list[Any] = json.load(answer)["data"]["result"]
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -34,6 +35,7 @@ from penstock.sandbox.demo.scene import (
     quick_scene,
     replicas_scene,
 )
+from penstock.sandbox.loopback import exempt_loopback
 from penstock.sandbox.prometheus import PrometheusUnavailableError
 from penstock.sandbox.rest import RestError
 
@@ -98,6 +100,7 @@ def demo(*, scene: str, quick: bool, keep: bool, api: str, verbose: bool, kubeco
     canary = scene == SceneChoice.CANARY
     if canary and (quick or kubeconfig is not None):
         raise click.UsageError("--scene canary has no --quick form, and is played on local processes only")
+    exempt_loopback(os.environ)  # the children's too: all talk to each other on loopback
     terminal = Terminal()
     home = Path(tempfile.mkdtemp(prefix="penstock-demo-"))
     whole = full_scene() if kubeconfig is None else replicas_scene()

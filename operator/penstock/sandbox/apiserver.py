@@ -14,6 +14,7 @@ import secrets
 import shutil
 import ssl
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,7 @@ from typing import Any, Self
 import yaml
 
 from penstock.sandbox.child_process import ChildProcess, free_port
+from penstock.sandbox.loopback import open_loopback
 
 READY_WITHIN_SECONDS = 60.0
 START_ATTEMPTS = 3  # another process may take a free port between looking and binding
@@ -58,6 +60,8 @@ class ApiServer:
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     home: Path = Path()
     _children: list[ChildProcess] = field(default_factory=list, init=False)
+    _stopped: threading.Event = field(default_factory=threading.Event, init=False)
+    _changing: threading.Lock = field(default_factory=threading.Lock, init=False)  # start or stop, not both
 
     def __enter__(self) -> Self:
         self.start()
@@ -74,9 +78,21 @@ class ApiServer:
         return self.home / "certificates" / "apiserver.crt"
 
     def start(self) -> None:
-        """Start both, unless they run, and return when the API server is ready: about 3 s on 2 cores."""
-        if self._children:
-            return
+        """Start both, unless they run, and return when the API server is ready: about 3 s on 2 cores.
+
+        Raises `ApiServerUnavailableError`, also at once when another thread calls `stop` meanwhile.
+        """
+        with self._changing:
+            if not self._children:
+                self._start()
+
+    def stop(self) -> None:
+        """End both for good and remove their data; a `start` that still waits in another thread gives up."""
+        self._stopped.set()
+        with self._changing:
+            self._clear()
+
+    def _start(self) -> None:
         etcd, apiserver = find_binary("etcd"), find_binary("kube-apiserver")
         for attempt in range(START_ATTEMPTS):
             self.home = Path(tempfile.mkdtemp(prefix="penstock-apiserver-"))
@@ -84,17 +100,16 @@ class ApiServer:
                 self._spawn(etcd, apiserver)
                 self._wait_until_ready()
             except ApiServerUnavailableError as error:
-                self.stop()
+                self._clear()
                 if "address already in use" not in str(error) or attempt == START_ATTEMPTS - 1:
                     raise
             except BaseException:
-                self.stop()
+                self._clear()
                 raise
             else:
                 return
 
-    def stop(self) -> None:
-        """End both and remove their data."""
+    def _clear(self) -> None:
         while self._children:
             self._children.pop().stop()
         if self.home != Path():
@@ -123,9 +138,7 @@ class ApiServer:
             },
         )
         try:
-            with urllib.request.urlopen(  # noqa: S310
-                request, timeout=CALL_SECONDS, context=self.tls()
-            ) as answer:
+            with open_loopback(request, timeout_seconds=CALL_SECONDS, tls=self.tls()) as answer:
                 return answer.status, _parsed(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, _parsed(error.read())
@@ -235,7 +248,8 @@ class ApiServer:
                     return
             except OSError:
                 pass
-            time.sleep(0.1)
+            if self._stopped.wait(0.1):
+                raise ApiServerUnavailableError("stopped before it was ready")
         words = self._children[-1].last_words()
         raise ApiServerUnavailableError(f"not ready within {READY_WITHIN_SECONDS:g} s: {words}")
 

@@ -14,9 +14,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Self
 import yaml
 
 from penstock.sandbox.child_process import free_port
+from penstock.sandbox.loopback import open_loopback
 
 READY_WITHIN_SECONDS = 30.0
 STOP_WITHIN_SECONDS = 10.0
@@ -59,9 +59,12 @@ class PrometheusProcess:
     lookback_seconds: float = 300.0
     extra_arguments: tuple[str, ...] = ()
     port: int = 0
+    log_directory: Path | None = None  # default: `directory`
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _tether: int = field(default=-1, init=False)
     _temporary: str = field(default="", init=False)
+    _closed: threading.Event = field(default_factory=threading.Event, init=False)
+    _changing: threading.Lock = field(default_factory=threading.Lock, init=False)  # start or close, not both
 
     @property
     def url(self) -> str:
@@ -76,7 +79,7 @@ class PrometheusProcess:
     @property
     def log(self) -> str:
         """What Prometheus logged so far."""
-        path = self._home() / "prometheus.log"
+        path = self._log_file()
         return path.read_text(errors="replace") if path.exists() else ""
 
     def __enter__(self) -> Self:
@@ -89,22 +92,13 @@ class PrometheusProcess:
         self.close()
 
     def start(self) -> None:
-        """Start, or start again on the same port with the same data; return when queries are answered."""
-        if self.running:
-            return
-        self.binary = self.binary or obtain_prometheus()
-        home = self._home()
-        self._write_configuration(home)
-        for _ in range(START_ATTEMPTS):
-            chosen = self.port or free_port()
-            self._spawn(home, chosen)
-            if self._wait_until_ready(chosen):
-                self.port = chosen
-                return
-            self.stop()
-            if "address already in use" not in self.log or self.port:
-                break
-        raise PrometheusUnavailableError(f"Prometheus did not start: {_last_line(self.log)}")
+        """Start, or start again on the same port with the same data; return when queries are answered.
+
+        Raises `PrometheusUnavailableError`, also at once when another thread calls `close` meanwhile.
+        """
+        with self._changing:
+            if not self.running:
+                self._start()
 
     def stop(self) -> None:
         """End the process and keep its data, so that it can be started again."""
@@ -125,11 +119,13 @@ class PrometheusProcess:
         self._tether = -1
 
     def close(self) -> None:
-        """End the process and remove its temporary directory."""
-        self.stop()
-        if self._temporary:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary, self.directory = "", None
+        """End the process for good and remove its temporary directory."""
+        self._closed.set()
+        with self._changing:
+            self.stop()
+            if self._temporary:
+                shutil.rmtree(self._temporary, ignore_errors=True)
+                self._temporary, self.directory = "", None
 
     def set_targets(self, targets: Iterable[ScrapeTarget]) -> None:
         """Replace what is scraped; takes effect within about 5 s."""
@@ -139,11 +135,29 @@ class PrometheusProcess:
         partial.write_text(json.dumps(groups))
         partial.replace(home / "targets.json")
 
+    def _start(self) -> None:
+        self.binary = self.binary or obtain_prometheus()
+        home = self._home()
+        self._write_configuration(home)
+        for _ in range(START_ATTEMPTS):
+            chosen = self.port or free_port()
+            self._spawn(home, chosen)
+            if self._wait_until_ready(chosen):
+                self.port = chosen
+                return
+            self.stop()
+            if "address already in use" not in self.log or self.port:
+                break
+        raise PrometheusUnavailableError(f"Prometheus did not start: {_last_line(self.log)}")
+
     def _home(self) -> Path:
         if self.directory is None:
             self._temporary = tempfile.mkdtemp(prefix="penstock-prometheus-")
             self.directory = Path(self._temporary)
         return self.directory
+
+    def _log_file(self) -> Path:
+        return (self.log_directory or self._home()) / "prometheus.log"
 
     def _write_configuration(self, home: Path) -> None:
         interval = f"{round(self.scrape_interval_seconds * 1000)}ms"
@@ -173,7 +187,7 @@ class PrometheusProcess:
         ]
         waiting, self._tether = os.pipe()
         try:
-            with (home / "prometheus.log").open("ab") as log:
+            with self._log_file().open("ab") as log:
                 self._process = subprocess.Popen(
                     ["/bin/sh", "-c", TETHER, "prometheus", *command],
                     stdin=waiting,
@@ -186,21 +200,22 @@ class PrometheusProcess:
 
     def _wait_until_ready(self, port: int) -> bool:
         deadline = time.monotonic() + READY_WITHIN_SECONDS
-        while time.monotonic() < deadline and self.running:
+        while time.monotonic() < deadline and self.running and not self._closed.is_set():
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=1) as answer:
+                with open_loopback(f"http://127.0.0.1:{port}/-/ready", timeout_seconds=1) as answer:
                     if answer.status == 200:
                         return self.running
-            except (urllib.error.URLError, OSError):
+            except OSError:  # urllib's errors are too
                 pass
             time.sleep(0.05)
         return False
 
 
-def obtain_prometheus(notify: Notify = lambda _: None) -> Path:
+def obtain_prometheus(notify: Notify = lambda _: None, stop: threading.Event | None = None) -> Path:
     """Return the Prometheus binary: from the PATH, the cache, or the distribution's package.
 
-    `notify` is told of what takes longer than a moment. Raises `PrometheusUnavailableError`.
+    `notify` is told of what takes longer than a moment. Raises `PrometheusUnavailableError`, also after
+    the step during which another thread set `stop`.
     """
     found = shutil.which("prometheus")
     if found:
@@ -217,52 +232,66 @@ def obtain_prometheus(notify: Notify = lambda _: None) -> Path:
     notify("unpacking Prometheus from the distribution's package (20 MB, no service is installed)")
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="unpack-") as temporary:
-        unpacked = _unpack_package(Path(temporary), notify)
+        unpacked = _unpack_package(_Steps(Path(temporary), stop or threading.Event()), notify)
         unpacked.replace(binary)
     return binary
 
 
-def _unpack_package(directory: Path, notify: Notify) -> Path:
+def _unpack_package(steps: _Steps, notify: Notify) -> Path:
     """Download and unpack the package; package lists are fetched only if the download fails."""
     download = ["apt-get", "download", "prometheus"]
-    if _run(download, directory).returncode != 0:
+    if steps.run(download).returncode != 0:
         notify("fetching the distribution's package lists")
-        updated = _run(["apt-get", "update"], directory)
-        fetched = _run(download, directory)
+        updated = steps.run(["apt-get", "update"])
+        fetched = steps.run(download)
         if fetched.returncode != 0:
             reason = _last_line(fetched.stderr) or _last_line(updated.stderr)
-            who = (
-                ""
-                if os.geteuid() == 0
-                else "; package lists can only be fetched by root: run sudo apt-get update"
-            )
+            is_root = os.geteuid() == 0
+            who = "" if is_root else "; package lists can only be fetched by root: run sudo apt-get update"
             raise PrometheusUnavailableError(
                 f"cannot download the prometheus package: {reason}{who}, "
                 "or put the prometheus binary of any release on the PATH"
             )
-    packages = list(directory.glob("prometheus_*.deb"))
-    if not packages or _run(["dpkg-deb", "-x", packages[0].name, "."], directory).returncode != 0:
+    packages = list(steps.directory.glob("prometheus_*.deb"))
+    if not packages or steps.run(["dpkg-deb", "-x", packages[0].name, "."]).returncode != 0:
         raise PrometheusUnavailableError("the prometheus package cannot be unpacked: is the disk full?")
-    unpacked = directory / "usr" / "bin" / "prometheus"
-    works = _run([str(unpacked), "--version"], directory)
+    unpacked = steps.directory / "usr" / "bin" / "prometheus"
+    works = steps.run([str(unpacked), "--version"])
     if works.returncode != 0:
         raise PrometheusUnavailableError(f"the unpacked prometheus does not run: {_last_line(works.stderr)}")
     return unpacked
 
 
-def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command,
-            cwd=directory,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"{command[0]} took more than 180 s")
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Runs one program after another in `directory`."""
+
+    directory: Path
+    stop: threading.Event
+
+    def run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """Run a program; raises `PrometheusUnavailableError` where no other may follow.
+
+        The terminal's Ctrl-C ends our children before it is heard here, so a signal's victim counts too.
+        """
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.directory,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired:
+            done = subprocess.CompletedProcess(command, 124, "", f"{command[0]} took more than 180 s")
+        name = Path(command[0]).name
+        if done.returncode < 0:
+            raise PrometheusUnavailableError(f"{name} was ended by signal {-done.returncode}")
+        if self.stop.is_set():
+            raise PrometheusUnavailableError(f"stopped after {name}")
+        return done
 
 
 def _last_line(text: str) -> str:

@@ -7,6 +7,7 @@ Everything lives in one temporary directory, and everything ends with this proce
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -117,11 +118,16 @@ class DemoCluster:
         def notify(text: str) -> None:
             loop.call_soon_threadsafe(self._say, Kind.SETUP, text)
 
-        binary = await asyncio.to_thread(obtain_prometheus, notify)
+        stop = threading.Event()
+        stack.callback(stop.set)  # a thread cannot be cancelled
+        binary = await asyncio.to_thread(obtain_prometheus, notify, stop)
         directory = self.home / "prometheus"
         directory.mkdir()
         prometheus = PrometheusProcess(
-            scrape_interval_seconds=self._scene.scrape_interval_seconds, binary=binary, directory=directory
+            scrape_interval_seconds=self._scene.scrape_interval_seconds,
+            binary=binary,
+            directory=directory,
+            log_directory=self.logs,
         )
         stack.callback(prometheus.close)
         await asyncio.to_thread(prometheus.start)

@@ -17,12 +17,13 @@ import orjson
 
 from penstock.dataplane.envoy.binary import find_envoy
 from penstock.dataplane.envoy.bootstrap import ARGUMENTS, bootstrap
-from penstock.dataplane.envoy.ports import FIRST_PORT
+from penstock.dataplane.envoy.ports import FIRST_PORT, LAST_PORT
 from penstock.dataplane.envoy.tokens import group_token
 from penstock.sandbox.child_process import ChildProcess, free_port
 
 GROUP = "penstock"  # what `penstock run --gateways=external` calls its only group
 SERVICES = 2  # ports that must be free, from FIRST_PORT on
+CLAIM_PORT = LAST_PORT  # the last one that a service would get
 ASK_SECONDS = 0.25
 
 
@@ -30,16 +31,35 @@ class NoAddressError(Exception):
     """The ports that services get are taken on every address of loopback that was tried."""
 
 
-def free_address(services: int = SERVICES) -> str:
-    """Return an address of loopback where the services' ports are free: 127.0.0.1, else the next.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An address of loopback that no other demo of this machine takes until `hold` is closed."""
+
+    address: str
+    hold: socket.socket
+
+
+def claim_address(services: int = SERVICES) -> Claim:
+    """Claim an address of loopback where the services' ports are free: 127.0.0.1, else the next.
 
     The operator gives out ports from a fixed one on, so a second demo on this machine takes 127.0.0.2.
     """
     for last in range(1, 20):
         address = f"127.0.0.{last}"
+        # The services' ports open some 35 s later, and Envoy shares a port without a word. This one is
+        # ours at once: bound without options it is nobody else's, and none connects where none listens.
+        hold = socket.socket()
+        try:
+            hold.bind((address, CLAIM_PORT))
+        except OSError:
+            hold.close()
+            continue
         if all(_is_free(address, FIRST_PORT + each) for each in range(services)):
-            return address
-    raise NoAddressError(f"port {FIRST_PORT} is taken: end what listens there (ss -ltnp)")
+            return Claim(address, hold)
+        hold.close()
+    raise NoAddressError(
+        f"port {FIRST_PORT} or {CLAIM_PORT} is taken: end what listens there (ss -ltnp) or other demos"
+    )
 
 
 @dataclass(slots=True)
@@ -47,9 +67,9 @@ class GatewayProcess:
     """One Envoy; it ends with this process, however that ends. Raises `EnvoyUnavailableError` at once."""
 
     home: Path
-    address: str = field(default_factory=free_address)
     binary: Path = field(default_factory=find_envoy)
     xds_port: int = field(default_factory=free_port)
+    _claim: Claim = field(default_factory=claim_address, init=False, repr=False)
     _key: bytes = field(default_factory=lambda: secrets.token_hex(16).encode(), init=False, repr=False)
     _child: ChildProcess | None = field(default=None, init=False)
 
@@ -65,6 +85,11 @@ class GatewayProcess:
             f"--gateway-key-file={key_file}",
             "--gateway-endpoint-host=127.0.0.1",  # the sandbox's engines; their pod addresses are made up
         )
+
+    @property
+    def address(self) -> str:
+        """Where its services' ports are; claimed until `stop`."""
+        return self._claim.address
 
     @property
     def url(self) -> str:
@@ -108,9 +133,10 @@ class GatewayProcess:
                 await asyncio.sleep(ASK_SECONDS)
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and give its address up."""
         if self._child is not None:
             self._child.stop()
+        self._claim.hold.close()
 
     async def _serves(self, session: aiohttp.ClientSession, model: str) -> bool:
         try:
