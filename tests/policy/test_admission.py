@@ -449,10 +449,33 @@ def test_replicas_and_admission_agree_on_what_is_shed(replicas: int) -> None:
     assert carried.value.per_replica == FleetLimit(
         table.limits.running, queue_per_endpoint(table.limits.queue)
     )
-    # What the SLO allows, what the law's table may err, and what shorter queues at the endpoints add.
-    assert carried.value.shed_ratio <= 0.005 + 0.002 + 0.004
+    # What the SLO allows, and what the law's table may err.
+    assert carried.value.shed_ratio <= 0.005 + 0.002
     assert carried.reason in (TrafficReason.WITHIN_LIMIT, TrafficReason.ADMISSION_LIMITED)
     assert at(1.3 * replicas * table.saturation_rate_per_second).reason is TrafficReason.ADMISSION_LIMITED
+
+
+@pytest.mark.parametrize("static", [16, 120])
+def test_a_static_limit_sheds_as_its_replicas_were_sized(static: int) -> None:
+    """With c* running and the rest waiting; the gateways themselves tell the two not apart."""
+    table = capacity_table(
+        ReplicaModel(profile_named("llama-3.1-8b-h100"), TrafficShape.lognormal(1155, 211)),
+        CHAT_SLO,
+        balancer=Balancer.LEAST_REQUESTS,
+        max_replicas=4,
+        static_in_flight=static,
+    )
+    admission = AdmissionSpec(policy=AdmissionPolicy.STATIC, static_in_flight_per_replica=static)
+    spec = replace(routed(admission=admission), slo=CHAT_SLO)
+
+    def at(rate: float) -> Decision[Admission]:
+        believing = believed(rate, capacity=table)
+        return decide_admission(spec, seen(START, pool(4)), believing, FRESH, START)[0]
+
+    carried = at(table.max_rate(4))
+    assert carried.value.per_replica == FleetLimit(static, 0)
+    assert carried.value.shed_ratio <= 0.005 + 0.002
+    assert at(1.3 * 4 * table.saturation_rate_per_second).reason is TrafficReason.ADMISSION_LIMITED
 
 
 def test_a_request_response_service_is_limited_by_its_latency_objective() -> None:

@@ -16,6 +16,7 @@ from penstock.model.profiles import profile_named
 from penstock.policy.admission_law import AdmissionLaw, admission_law, queue_per_endpoint
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.replica import ReplicaModel
+from penstock.queueing.service_time_model import RequestModel
 from penstock.queueing.traffic import TrafficShape
 
 COUNTS = (1, 2, 4, 8, 16, 64, 256)
@@ -69,6 +70,28 @@ def test_a_random_split_sheds_more_than_one_queue_and_alike_for_every_count() ->
     random = law(Balancer.RANDOM)
     assert random.shed_ratio(4, 4 * rate) == pytest.approx(random.shed_ratio(40, 40 * rate))
     assert random.shed_ratio(4, 4 * rate) > 3 * law().shed_ratio(4, 4 * rate) > 0
+
+
+@cache
+def few_places() -> AdmissionLaw:
+    model = RequestModel(mean_seconds=0.1, scv=1.0, concurrency=1)
+    return admission_law(model, running=1, queued=1, counts=(1, 2, 4), balancer=Balancer.LEAST_REQUESTS)
+
+
+@pytest.mark.parametrize(("load", "shed"), [(0.1, 0.009), (0.3, 0.0647), (0.5, 1 / 7)])
+def test_a_replica_of_few_places_sheds_at_light_load_too(load: float, shed: float) -> None:
+    assert few_places().shed_ratio(1, load * 10) == pytest.approx(shed, abs=0.0025)
+    assert few_places().shed_ratio(1, 0.0) == 0.0
+
+
+@given(load=st.floats(0.0, 1.2), more=st.floats(1.0, 3.0), replicas=st.integers(1, 3))
+def test_few_places_shed_more_under_more_load_and_less_with_more_replicas(
+    load: float, more: float, replicas: int
+) -> None:
+    small, rate = few_places(), 10 * load * replicas
+    shed = small.shed_ratio(replicas, rate)
+    assert small.shed_ratio(replicas, more * rate) >= shed - 1e-12
+    assert small.shed_ratio(replicas + 1, rate) <= shed + 1e-12
 
 
 def test_the_law_travels_between_processes() -> None:

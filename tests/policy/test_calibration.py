@@ -254,10 +254,29 @@ def test_another_engine_version_is_found_again_from_the_scalar() -> None:
     assert not engines.memory.distrusted
 
 
-def judged(memory: CalibrationMemory, minute: int, tpot_ratio: float) -> CalibrationMemory:
-    """One look at an engine whose TPOT is off by a ratio that neither scalar nor filter may follow."""
+@pytest.mark.parametrize("ratio", [1.4, 0.7])
+def test_a_fit_that_a_queue_hides_gives_way_to_the_scalar_of_another_engine(ratio: float) -> None:
+    engines = Engines(AS_PROFILED).run(60)
+    assert engines.memory.stage is Stage.FITTED
+    engines.factors = StepFactors.even(ratio)
+    engines.run(20, ttft=False)
+    assert engines.memory.stage is Stage.SCALAR
+    assert engines.memory.in_force.compute == pytest.approx(ratio, rel=0.06)
+
+
+def test_a_fit_that_a_queue_hides_stays_where_the_scalar_agrees() -> None:
+    engines = Engines(StepFactors(1.0, 1.5, 0.8)).run(60)
+    fitted = engines.memory.in_force
+    engines.run(120, ttft=False)
+    assert (engines.memory.stage, engines.memory.in_force) == (Stage.FITTED, fitted)
+
+
+def judged(
+    memory: CalibrationMemory, minute: int, tpot_ratio: float, ttft_ratio: float | None = None
+) -> CalibrationMemory:
+    """One look at an engine whose means are off by ratios that neither scalar nor filter may follow."""
     replica, means = pool_means(AS_PROFILED, 0.5)
-    measured = Measured(means.tpot * tpot_ratio)
+    measured = Measured(means.tpot * tpot_ratio, None if ttft_ratio is None else means.ttft * ttft_ratio)
     return observe_engine(memory, SpeedMemory(), measured, predictor(replica), minute * 60.0)
 
 
@@ -290,6 +309,55 @@ def test_one_agreement_in_between_begins_the_quarter_of_an_hour_anew() -> None:
     for minute in range(40):
         memory = judged(memory, minute, 1.0 if minute % 10 == 0 else 12.0)
         assert not memory.distrusted
+
+
+def test_a_queue_now_and_then_does_not_hide_that_ttft_is_contradicted() -> None:
+    """For ten hours, one look in ten behind a queue: each was taken for agreement."""
+    memory = CalibrationMemory()
+    for minute in range(600):
+        memory = judged(memory, minute, 1.0, None if minute % 10 == 9 else 3.0)
+        assert memory.distrusted == (minute >= 15)
+
+
+def test_who_lost_trust_by_ttft_does_not_regain_it_behind_a_queue() -> None:
+    memory = CalibrationMemory()
+    for minute in range(20):
+        memory = judged(memory, minute, 1.0, 3.0)
+    for minute in range(20, 80):
+        memory = judged(memory, minute, 1.0)
+        assert memory.distrusted
+    for minute in range(80, 85):
+        memory = judged(memory, minute, 1.0, 1.0)
+        assert memory.distrusted, "the hour of queue is no agreement"
+    assert not judged(memory, 85, 1.0, 1.0).distrusted
+
+
+def test_two_contradictions_a_night_apart_are_no_quarter_of_an_hour() -> None:
+    memory = judged(CalibrationMemory(), 0, 12.0)
+    memory = judged(memory, 14 * 60, 12.0)
+    assert not memory.distrusted
+    assert memory.contradiction is not None
+    assert memory.contradiction.since == 14 * 3600.0
+
+
+def test_a_slow_loop_distrusts_and_trusts_by_the_looks_it_has() -> None:
+    replica, means = pool_means(AS_PROFILED, 0.5)
+    memory, trusted = CalibrationMemory(), []
+    for look in range(8):
+        measured = Measured(means.tpot * (12.0 if look < 4 else 1.0))
+        memory = observe_engine(
+            memory, SpeedMemory(), measured, predictor(replica), 300.0 * look, every_seconds=300.0
+        )
+        trusted.append(not memory.distrusted)
+    assert trusted == [True, True, True, False, False, True, True, True]
+
+
+def test_two_agreements_a_night_apart_are_no_five_minutes() -> None:
+    memory = CalibrationMemory()
+    for minute in range(16):
+        memory = judged(memory, minute, 12.0)
+    memory = judged(memory, 16, 1.0)
+    assert judged(memory, 14 * 60, 1.0).distrusted
 
 
 @dataclass(frozen=True)
@@ -331,6 +399,54 @@ def test_while_not_trusted_and_without_measurements_the_target_is_held() -> None
     found = beliefs.estimate(service(), Engine(PROFILE), observed, memory, SOLVED, LoopTimes())
     assert found.capacity is None
     assert found.missing == "the model is contradicted (see ModelTrusted), and concurrency is not measured"
+
+
+@pytest.mark.parametrize(
+    ("rate", "idle_ttft", "most"),
+    # An idle latency of a fifth of its objective asked for 77 replicas at 0.1/s, one of 0.66 for 100 at 1/s.
+    [(0.1, 0.1, 1), (0.1, 0.33, 1), (1.0, 0.33, 1), (10.0, 0.1, 4), (10.0, 0.33, 4)],
+)
+def test_while_not_trusted_a_steady_load_asks_for_no_more_at_every_tick(
+    rate: float, idle_ttft: float, most: int
+) -> None:
+    ready, wanted = 3, []
+    for _ in range(20):
+        load = Load(
+            arrival_rate=Reading(rate),
+            waiting=Reading(0.0),
+            running=Reading(3 * rate),
+            ttft={0.95: Reading(idle_ttft)},
+        )
+        observed, memory = contradicted(load)
+        observed = replace(observed, pool=pool(ready))
+        found = beliefs.estimate(service(), Engine(PROFILE), observed, memory, SOLVED, LoopTimes())
+        assert found.capacity is not None
+        ready = found.capacity.replicas_for(1.5 * rate)
+        wanted.append(ready)
+    assert max(wanted) <= most
+
+
+def test_while_not_trusted_silence_scales_down_to_a_fifth_a_look() -> None:
+    silent = Load(arrival_rate=Reading(0.0), waiting=Reading(0.0), running=Reading(0.0))
+    observed, memory = contradicted(silent)
+    memory = replace(memory, demand=replace(memory.demand, at=1000.0, level=0.01))
+    found = [
+        beliefs.estimate(
+            service(), Engine(PROFILE), replace(observed, pool=pool(ready)), memory, SOLVED, LoopTimes()
+        )
+        for ready in (35, 8, 2)
+    ]
+    counts = [each.capacity.replicas_for(each.rate_to_serve) for each in found if each.capacity is not None]
+    assert counts == [7, 2, 1]
+    assert all(each.capacity is not None and each.capacity.max_rate(1) < math.inf for each in found)
+
+
+def test_while_not_trusted_what_waits_and_is_not_served_keeps_the_replicas() -> None:
+    stuck = Load(arrival_rate=Reading(0.0), waiting=Reading(30.0), running=Reading(0.0))
+    observed, memory = contradicted(stuck)
+    found = beliefs.estimate(service(), Engine(PROFILE), observed, memory, SOLVED, LoopTimes())
+    assert found.capacity is not None
+    assert found.capacity.replicas_for(0.0) == 4
 
 
 def test_in_the_loop_a_slower_engine_changes_the_problem_that_is_solved() -> None:

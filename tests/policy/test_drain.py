@@ -121,3 +121,34 @@ def test_before_the_deadline_no_removal_while_a_victim_is_or_may_be_busy(
     if removal is Removal.BY_COST:
         unready = {pod.name for pod in pods if not pod.ready}
         assert len(unready & after.names) == min(len(unready), len(after.names))
+
+
+FOUR_OF_EIGHT = tuple(PodLoad(f"chat-{n}", True, 5.0) for n in range(4))
+
+
+@pytest.mark.parametrize("removal", list(Removal))
+def test_a_target_above_the_pods_there_are_falls_at_once_and_closes_none_that_stays(removal: Removal) -> None:
+    step, memory = decide_drain(8, 4, FOUR_OF_EIGHT, DrainMemory(), 0.0, removal=removal)
+    assert (step, memory) == (DrainStep(remove=True, replicas=4), DrainMemory())
+
+
+@pytest.mark.parametrize("removal", list(Removal))
+def test_of_a_stateful_set_that_still_starts_only_the_pod_that_goes_is_closed(removal: Removal) -> None:
+    pods = (*FOUR_OF_EIGHT, PodLoad("chat-4", False, 0.0))
+    _, memory = decide_drain(8, 4, pods, DrainMemory(), 0.0, removal=removal)
+    assert memory.names == {"chat-4"}
+
+
+@given(pods=PODS, target=st.integers(1, 14), wanted=st.integers(1, 9))
+@pytest.mark.parametrize("removal", list(Removal))
+def test_whatever_the_target_only_pods_that_kubernetes_removes_are_closed(
+    removal: Removal, pods: list[PodLoad], target: int, wanted: int
+) -> None:
+    step, memory = decide_drain(target, wanted, pods, DrainMemory(), 0.0, removal=removal)
+    removed = max(0, len(pods) - wanted) if target > wanted else 0
+    assert len(memory.names) == removed
+    assert len(pods) - len(memory.names) >= min(len(pods), wanted)
+    if target > wanted and not removed:
+        assert step == DrainStep(remove=True, replicas=wanted)
+    if removal is Removal.HIGHEST_ORDINAL:
+        assert memory.names == {pod.name for pod in sorted(pods, key=lambda pod: pod.name)[::-1][:removed]}

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fakes.builders import pool
-from penstock.model.observation import Pool
+from fakes.builders import pool, seen, service
+from penstock.model.observation import Load, Pool
+from penstock.model.reading import Reading
+from penstock.model.spec import EngineSpec, ProfileType
+from penstock.policy import beliefs
+from penstock.policy.beliefs import LoopTimes
+from penstock.policy.capacity_problem import resolve_engine
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
+from penstock.policy.lengths import LengthMemory, LengthMoments, ShapeCell
+from penstock.policy.memory import ServiceMemory
 from penstock.policy.speed import SpeedMemory, is_due, observe_speed
 from penstock.policy.stabilization import WindowMemory, forget, highest, recommend
 
@@ -116,12 +124,43 @@ def test_services_that_began_together_compare_their_speed_a_share_at_each_tick()
     assert due_at == [100] + [25] * 12
 
 
-@pytest.mark.parametrize(
-    ("measured", "expected"), [(0.0, 0.01), (float("nan"), 0.01), (5.0, 0.01), (0.01, 0.0)]
-)
+@pytest.mark.parametrize(("measured", "expected"), [(0.0, 0.01), (float("nan"), 0.01), (0.01, 0.0)])
 def test_nonsense_never_moves_the_speed(measured: float, expected: float) -> None:
     memory = SpeedMemory()
     assert observe_speed(memory, measured_seconds=measured, expected_seconds=expected, at=1.0) is memory
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(12.0, "12"), (0.08, "0.08")])
+def test_a_speed_beyond_what_is_believed_is_never_learned_and_said_so(ratio: float, text: str) -> None:
+    memory, said = SpeedMemory(), []
+    for minute in range(8):
+        memory = observe_speed(memory, measured_seconds=0.01 * ratio, expected_seconds=0.01, at=60.0 * minute)
+        said.append(memory.refusal)
+    assert (memory.believed, memory.log_ratio, memory.in_force) == (False, 0.0, 1.0)
+    message = f"step time is {text} x the reference's, beyond 0.1 to 10: give an inline profile"
+    assert said == [""] * 4 + [message] * 4
+    memory = observe_speed(memory, measured_seconds=0.02, expected_seconds=0.01, at=600.0)
+    assert memory.refusal == ""
+
+
+def test_a_learned_profile_that_cannot_be_learned_says_so_instead_of_learning() -> None:
+    engine, memory = resolve_engine(EngineSpec(profile_type=ProfileType.LEARNED)), ServiceMemory()
+    moments = LengthMoments(1000.0, 1.0)
+    memory = replace(memory, lengths=LengthMemory(moments, moments, cell=ShapeCell(moments, moments)))
+    said = SpeedMemory(refused=5, refused_ratio=12.0)
+    found = [
+        beliefs.estimate(
+            service(),
+            engine,
+            seen(1000.0, pool(2), load=Load(arrival_rate=Reading(5.0), waiting=Reading(3.0))),
+            replace(memory, speed=speed),
+            None,
+            LoopTimes(),
+        )
+        for speed in (SpeedMemory(), said)
+    ]
+    assert [each.learning for each in found] == [True, False]
+    assert found[1].missing == said.refusal
 
 
 def test_the_window_answers_its_highest_recommendation_once_it_is_full() -> None:

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from penstock.model.observation import Histogram
-from penstock.policy.lengths import LengthMemory, histogram_moments, observe_lengths, observe_means
+from penstock.policy.lengths import (
+    LengthMemory,
+    LengthMoments,
+    histogram_moments,
+    observe_lengths,
+    observe_means,
+)
 
 BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, math.inf)
 
@@ -60,6 +66,30 @@ def test_a_steady_shape_keeps_its_cell_and_a_changed_one_moves_it() -> None:
         inputs = histogram(lognormal(4000, 0.92, 600, seed=turn))
         memory = observe_lengths(memory, inputs, outputs, turn * 60.0, window_seconds=60.0)
     assert memory.cell.input.mean == pytest.approx(4000, rel=0.12)
+
+
+def learned(gap_seconds: float) -> LengthMemory:
+    """A shape that thousands of requests were seen of, the last at 0."""
+    moments = LengthMoments(300.0, 1.0)
+    return LengthMemory(moments, moments, 2000.0, 0.0, gap_seconds=gap_seconds)
+
+
+def test_three_requests_after_a_night_of_silence_weigh_as_three() -> None:
+    three = histogram(lognormal(3000, 0.1, 3, seed=9), seconds=300.0)
+    found = observe_lengths(learned(15.0), three, three, 12 * 3600.0, window_seconds=300.0)
+    assert found.output is not None
+    assert found.output.mean == pytest.approx(300 + 3 / 2003 * 2700, rel=0.02)
+
+
+def test_readings_in_turns_weigh_as_the_time_between_them() -> None:
+    thirty = histogram(lognormal(3000, 0.1, 30, seed=9), seconds=300.0)
+    often, seldom = (
+        observe_lengths(learned(gap), thirty, thirty, 3600.0, window_seconds=300.0).output
+        for gap in (15.0, 3600.0)
+    )
+    assert often is not None
+    assert seldom is not None
+    assert (seldom.mean - 300) / (often.mean - 300) == pytest.approx(360 / 2360 * 2030 / 30, rel=0.02)
 
 
 def test_too_few_requests_choose_no_cell() -> None:

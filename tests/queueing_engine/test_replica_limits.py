@@ -9,7 +9,7 @@ import pytest
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.finite_queue import MMcK
-from penstock.queueing.number_in_service import number_in_service
+from penstock.queueing.number_in_service import blocking, number_in_service
 from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.single_server import MM1
 from penstock.queueing.traffic import TrafficShape
@@ -134,6 +134,28 @@ def test_a_finite_chain_blocks_like_mmck() -> None:
     completion = np.arange(5.0)  # four servers of rate 1
     chain = number_in_service(4.5, completion, replicas=1.0, limit=4.0, places=12)
     assert chain.blocking == pytest.approx(MMcK(4.5, 1, 4, capacity=12).blocking_probability, rel=1e-9)
+
+
+@pytest.mark.parametrize("load", [0.01, 0.6, 1.0, 1.7, 40.0])
+@pytest.mark.parametrize(("replicas", "waiting"), [(1, 0), (1, 7), (3, 2), (40, 500)])
+def test_what_finds_no_place_needs_no_states_of_those_that_wait(
+    load: float, replicas: int, waiting: int
+) -> None:
+    completion = np.array([0.0, 3.0, 5.0, 6.5])
+    rate, places = load * 6.5 * replicas, replicas * (3 + waiting)
+    chain = number_in_service(rate, completion, replicas=float(replicas), limit=3.0, places=places)
+    found = blocking(
+        rate, lambda n: np.interp(n, np.arange(4), completion), replicas=replicas, limit=3, places=places
+    )
+    assert found == pytest.approx(chain.blocking, rel=1e-9, abs=1e-200)
+
+
+def test_a_queue_without_end_sheds_what_exceeds_saturation() -> None:
+    def shed(rate: float) -> float:
+        return blocking(rate, np.asarray, replicas=1000, limit=16, places=5.8e10)
+
+    assert shed(0.99 * 16_000) == 0
+    assert shed(1.25 * 16_000) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("replicas", [2, 7, 40])

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,24 @@ def test_availability_sizes_a_pool_only_where_requests_are_refused(
     problem = beliefs.problem(spec, FEW_PLACES, ServiceMemory(lengths=SHORT))
     assert problem is not None
     assert solve(problem).replicas_for(10.0) == replicas
+
+
+@pytest.mark.parametrize(
+    ("routing", "policy", "static"),
+    [
+        (RoutingType.ENVOY, AdmissionPolicy.STATIC, 16),
+        (RoutingType.ENVOY, AdmissionPolicy.AUTO, None),
+        (RoutingType.NONE, AdmissionPolicy.STATIC, None),  # nothing enforces it
+    ],
+)
+def test_a_static_limit_is_part_of_the_question_where_it_is_enforced(
+    routing: RoutingType, policy: AdmissionPolicy, static: int | None
+) -> None:
+    admission = AdmissionSpec(policy=policy, static_in_flight_per_replica=16)
+    spec = replace(service(), routing=RoutingSpec(routing), admission=admission)
+    problem = beliefs.problem(spec, FEW_PLACES, ServiceMemory(lengths=SHORT))
+    assert problem is not None
+    assert problem.static_in_flight == static
 
 
 OUT_OF_REACH = Objective(Metric.TTFT, 0.95, 0.001)
@@ -105,6 +124,32 @@ def test_an_objective_at_the_edge_of_what_is_possible_is_met_or_named(millisecon
     if milliseconds <= 91:
         (said,) = table.unreachable
         assert said.startswith(f"no replica count meets ttft.p95 <= {milliseconds} ms: the best is 9")
+
+
+@pytest.mark.parametrize(
+    ("mean", "concurrency", "latency", "most"),
+    [(0.02, 16, 30.0, 1000), (0.001, 16, 3600.0, 1000), (0.02, 65_536, 30.0, 10_000)],
+)
+def test_no_legal_service_takes_all_memory(mean: float, concurrency: int, latency: float, most: int) -> None:
+    """As chains these were 24 million, 58 thousand million and 10^12 states."""
+    problem = beliefs.problem(
+        replace(
+            service(objectives=(Objective(Metric.LATENCY, 0.95, latency),)),
+            replicas=replace(service().replicas, max=most),
+            routing=RoutingSpec(RoutingType.ENVOY),
+        ),
+        Engine(None, ServiceTime(mean, 1.0, concurrency)),
+        ServiceMemory(),
+    )
+    assert problem is not None
+    tracemalloc.start()
+    try:
+        table = solve(problem)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+    assert table.max_rate(1) == pytest.approx(table.saturation_rate_per_second, rel=0.02)
 
 
 def test_a_service_time_at_the_edge_of_its_objective_is_named_too() -> None:

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from penstock.model.profiles import profile_named
 from penstock.model.spec import Metric, Objective, Slo
+from penstock.policy.admission_law import queue_per_endpoint
+from penstock.policy.capacity_table import capacity_table
 from penstock.policy.sizing import (
+    Limits,
     ObjectiveUnreachable,
     admission_limits,
+    enforced_limits,
     evaluate,
     percentile,
     size,
@@ -37,7 +41,61 @@ def test_admission_and_sizing_share_their_limits() -> None:
     assert limits.running == chat().running_limit(0.03)
     assert limits.queue == chat().queue_limit(limits.running, 0.5)
     sizing = size(chat(), Slo((TTFT_500, TPOT_30)), 20.0, balancer=LEAST)
-    assert (sizing.running_limit, sizing.queue_limit) == (limits.running, limits.queue)
+    assert Limits(sizing.running_limit, sizing.queue_limit) == enforced_limits(limits)
+    assert enforced_limits(limits) == Limits(limits.running, queue_per_endpoint(limits.queue))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "scv", "objective"),
+    [
+        (1155, 211, 1.0, Objective(Metric.LATENCY, 0.95, 15.0)),
+        (1155, 211, 1.0, Objective(Metric.LATENCY, 0.99, 25.0)),
+        (2000, 300, 3.0, Objective(Metric.LATENCY, 0.95, 40.0)),
+    ],
+)
+def test_a_latency_objective_alone_is_kept_in_an_overload(
+    prompt: float, output: float, scv: float, objective: Objective
+) -> None:
+    model = ReplicaModel(profile_named("llama-3.1-8b-h100"), TrafficShape.lognormal(prompt, output, scv))
+    limits = enforced_limits(admission_limits(model, Slo((objective,))))
+    assert limits.running < model.running_limit(None)
+    rate = 1.2 * 4 * model.completion_rate(limits.running)
+    pool = model.pool(4, rate, balancer=LEAST, running_limit=limits.running, queue_limit=limits.queue)
+    assert pool.shed_fraction == pytest.approx(1 - 1 / 1.2, abs=0.01)
+    assert 0.8 * objective.seconds < pool.latency.quantile(objective.percentile) <= objective.seconds
+
+
+def test_the_tightest_of_latency_and_tpot_limits_what_runs() -> None:
+    latency = Objective(Metric.LATENCY, 0.95, 15.0)
+    alone = admission_limits(chat(), Slo((latency,)))
+    assert admission_limits(chat(), Slo((TPOT_30, latency))).running == alone.running
+    assert admission_limits(chat(), Slo((TTFT_500, latency))).queue <= alone.queue
+    loose = Objective(Metric.LATENCY, 0.95, 600.0)
+    assert admission_limits(chat(), Slo((TTFT_500, TPOT_30, loose))) == admission_limits(
+        chat(), Slo((TTFT_500, TPOT_30))
+    )
+
+
+@pytest.mark.parametrize(
+    ("static", "enforced"), [(16, Limits(16, 0)), (92, Limits(92, 0)), (100, Limits(92, 8))]
+)
+def test_a_static_limit_takes_the_place_of_both(static: int, enforced: Limits) -> None:
+    assert enforced_limits(Limits(92, 3), static) == enforced
+
+
+@pytest.mark.parametrize("static", [16, 40])
+def test_a_static_limit_is_sized_for(static: int) -> None:
+    """By the model's own limits two carried 30/s; with 16 in flight each they turned away half."""
+    slo = Slo((TTFT_500, TPOT_30))
+    sizing = size(chat(), slo, 30.0, balancer=LEAST, static_in_flight=static)
+    assert sizing.running_limit + sizing.queue_limit == static
+    assert sizing.replicas > size(chat(), slo, 30.0, balancer=LEAST).replicas
+    assert sizing.binding == "availability"
+    assert sizing.shed_fraction <= 0.005
+    table = capacity_table(chat(), slo, balancer=LEAST, max_replicas=16, static_in_flight=static)
+    assert abs(table.replicas_for(30.0) - sizing.replicas) <= 1
+    assert table.admission.running + table.admission.queued == static
+    assert table.admission.shed_ratio(table.replicas_for(30.0), 30.0) <= 0.005 + 0.002
 
 
 def test_the_tightest_objective_of_a_metric_sets_the_limit() -> None:

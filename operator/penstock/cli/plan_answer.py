@@ -102,6 +102,8 @@ def make_plan(question: Question, replicas: int | None) -> Plan:
             balancer=question.balancer,
             arrivals=traffic.arrivals,
             spare=spec.replicas.spare,
+            turns_away=spec.turns_away,
+            static_in_flight=question.static_in_flight,
         )
         return Plan(question, sizing, None)
     try:
@@ -112,6 +114,8 @@ def make_plan(question: Question, replicas: int | None) -> Plan:
             balancer=question.balancer,
             arrivals=traffic.arrivals,
             spare=spec.replicas.spare,
+            turns_away=spec.turns_away,
+            static_in_flight=question.static_in_flight,
             max_replicas=MOST_REPLICAS,
         )
     except ObjectiveUnreachable as error:

@@ -44,10 +44,14 @@ def limit_lines(plan: Plan) -> list[tuple[str, str]]:
                 f"{room:,.0f} tokens / {held:,.0f} a sequence = {fit} sequences",
             )
         )
-    lines.append(("running limit c*", str(sizing.running_limit)))
-    lines.append(("queue limit q", str(sizing.queue_limit)))
     each, count = sizing.running_limit + sizing.queue_limit, sizing.replicas
-    lines.append(("admission limit", f"{count} x (c* + q) = {count * each:,} in flight"))
+    if question.static_in_flight is None:
+        lines.append(("running limit c*", str(sizing.running_limit)))
+        lines.append(("queue limit q", str(sizing.queue_limit)))
+        product = "(c* + q)"
+    else:
+        product = f"{each} (admission.static)"
+    lines.append(("admission limit", f"{count} x {product} = {count * each:,} in flight"))
     if plan.engine_flags:
         lines.append(("engine flags", " ".join(plan.engine_flags)))
     return lines

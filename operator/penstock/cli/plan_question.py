@@ -11,8 +11,16 @@ from penstock.cli.plan_fault import PlanFault
 from penstock.cli.plan_trace import WINDOW_SECONDS, replayed_part, require_room
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec, Slo
-from penstock.policy.capacity_problem import resolve_engine
-from penstock.policy.sizing import Limits, admission_limits, percentile, sized_slo, worst
+from penstock.policy.capacity_problem import resolve_engine, static_limit
+from penstock.policy.sizing import (
+    Limits,
+    admission_limits,
+    enforced_limits,
+    percentile,
+    shed_by,
+    sized_slo,
+    worst,
+)
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.engine_model import EngineModel, PoolPrediction
 from penstock.queueing.engine_profile import EngineProfile
@@ -75,8 +83,17 @@ class Question:
 
     @property
     def limits(self) -> Limits:
-        """c* and q per replica."""
+        """What gateways enforce per replica: c* and each endpoint's own queue, or the user's number."""
+        return enforced_limits(self._allowed, self.static_in_flight)
+
+    @property
+    def _allowed(self) -> Limits:
         return admission_limits(self.model, self.spec.slo)
+
+    @property
+    def static_in_flight(self) -> int | None:
+        """The user's own limit per replica; None: the model's."""
+        return static_limit(self.spec)
 
     @property
     def output_tokens_mean(self) -> float | None:
@@ -100,15 +117,11 @@ class Question:
         return self._outcome(replicas, rate_per_second, prediction)
 
     def _outcome(self, replicas: int, rate_per_second: float, prediction: PoolPrediction) -> Outcome:
-        limits = self.limits
-        shed = self.model.shed_fraction(
-            replicas,
-            rate_per_second,
-            running_limit=limits.running,
-            queue_limit=limits.queue,
-            balancer=self.balancer,
-        )
-        broken = worst(self.slo, prediction, shed)
+        shed = shed_by(self.limits, self.model, replicas, rate_per_second, self.balancer)
+        judged = shed
+        if not self.spec.turns_away:
+            judged = shed_by(self._allowed, self.model, replicas, rate_per_second, self.balancer)
+        broken = worst(self.slo, prediction, judged)
         return Outcome(replicas, rate_per_second, prediction, shed, broken)
 
     def shown_objective(self, binding: str) -> Objective:

@@ -68,7 +68,7 @@ class ScaleWriter:
             if scale.replicas != pool.target:
                 return False
             if spec.target.kind == "Deployment":
-                if victims is not None:
+                if victims:
                     await self._check_drained(outcome, scale.selector, victims)
                 elif replicas < pool.ready:
                     await self._mark_victims(outcome, scale.selector, pool.target - replicas)

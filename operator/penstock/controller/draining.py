@@ -79,7 +79,8 @@ class Drainer:
         except KubeError as error:
             log.warning("victims cannot be marked", service=str(spec.key), error=error.message)
             return False
-        if not (step.remove and marked and (acknowledged or step.overdue)):
+        # With no victim there is nobody to wait for: the target was above the pods there are.
+        if not (step.remove and marked and (acknowledged or step.overdue or not memory.names)):
             return False
         if step.overdue:
             log.warning("streams outlive the drain deadline", service=str(spec.key), pods=step.overdue)

@@ -20,7 +20,7 @@ from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.capacity_problem import resolve_engine
 from penstock.policy.decisions import ALONE, Surroundings, decide
 from penstock.policy.gateway_load import GatewayRates, gateway_rates, offered_reading
-from penstock.policy.memory import ServiceMemory
+from penstock.policy.memory import NO_CALIBRATION, NO_SPEED, ServiceMemory
 from penstock.policy.request_classes import admission_refusal
 from penstock.queueing.errors import QueueingError
 
@@ -43,7 +43,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
     spec = known.spec
     if spec is None or state.generation == known.generation:
         return
-    state.refusal, state.engine = None, None
+    before, state.refusal, state.engine = state.engine, None, None
     state.solved, state.asked, state.table, state.unsolvable = None, None, None, ""
     state.classes_refused = admission_refusal(spec.admission)
     if state.outcome is not None and state.outcome.spec.routing_type is not spec.routing_type:
@@ -55,6 +55,9 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
         state.refusal = ("ProfileNotFound", str(error))
     except QueueingError as error:
         state.refusal = ("InvalidProfile", str(error))
+    if before is not None and (state.engine is None or state.engine.profile != before.profile):
+        # Factors are of a profile: those of the old one made the right one that replaced it 3 x too slow.
+        state.memory = replace(state.memory, speed=NO_SPEED, calibration=NO_CALIBRATION)
     state.generation = known.generation  # last: what failed half-way is not done
 
 
@@ -100,7 +103,8 @@ def step(
                     state.unsolvable = failure
             else:
                 state.asked = asked
-        believed = beliefs.estimate(spec, engine, seen, memory, state.table, context.times)
+        cell = None if state.solved is None else state.solved.cell
+        believed = beliefs.estimate(spec, engine, seen, memory, state.table, context.times, cell)
     else:
         believed = beliefs.nothing(state.refusal[1] if state.refusal else "the engine is not resolved yet")
     around = _surroundings(context, spec, state, rates, now)

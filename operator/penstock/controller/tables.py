@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import dataclass
 
 import structlog
 
@@ -14,18 +15,37 @@ from penstock.policy.capacity_problem import CapacityProblem, solve
 from penstock.policy.capacity_table import CapacityTable
 
 log = structlog.get_logger(__name__)
+# A problem that kills its solver takes the others' table with it: each time it waits twice as long.
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 60.0, 3600.0
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a problem was not solved, and when it may be tried again (seconds of the clock)."""
+
+    reason: str
+    pause_seconds: float
+    again_at: float
 
 
 class CapacityTables:
     """A bounded cache of solved tables. Least recently used ones go first."""
 
-    def __init__(self, executor: Callable[[], Executor], *, most: int = 4096) -> None:
+    def __init__(
+        self,
+        executor: Callable[[], Executor],
+        *,
+        most: int = 4096,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._new_executor = executor
+        self._clock = clock
         self._executor: Executor | None = None
         self._most = most
         self._tables: OrderedDict[CapacityProblem, CapacityTable] = OrderedDict()
         self._pending: dict[CapacityProblem, asyncio.Task[None]] = {}
-        self._failed: dict[CapacityProblem, str] = {}
+        self._failed: dict[CapacityProblem, _Failure] = {}
 
     @property
     def pending(self) -> int:
@@ -33,15 +53,16 @@ class CapacityTables:
         return len(self._pending)
 
     def failure(self, problem: CapacityProblem) -> str:
-        """Return why a problem cannot be solved; empty when it can."""
-        return self._failed.get(problem, "")
+        """Return why a problem cannot be solved; empty when it can, or was not tried."""
+        failed = self._failed.get(problem)
+        return "" if failed is None else failed.reason
 
     def get(self, problem: CapacityProblem) -> CapacityTable | None:
         """Return the table, or None after having it solved for a later tick."""
         table = self._tables.get(problem)
         if table is not None:
             self._tables.move_to_end(problem)
-        elif problem not in self._pending and problem not in self._failed:
+        elif problem not in self._pending and self._may_try(problem):
             self._pending[problem] = asyncio.get_running_loop().create_task(self._solve(problem))
         return table
 
@@ -50,13 +71,19 @@ class CapacityTables:
         while self._pending:
             await asyncio.gather(*self._pending.values())
 
+    def _may_try(self, problem: CapacityProblem) -> bool:
+        failed = self._failed.get(problem)
+        return failed is None or self._clock() >= failed.again_at
+
     async def _solve(self, problem: CapacityProblem) -> None:
+        began = time.monotonic()
         if self._executor is None:
             self._executor = self._new_executor()
-        began = time.monotonic()
+        executor = self._executor
         try:
             loop = asyncio.get_running_loop()
-            self._tables[problem] = await loop.run_in_executor(self._executor, solve, problem)
+            self._tables[problem] = await loop.run_in_executor(executor, solve, problem)
+            self._failed.pop(problem, None)
             while len(self._tables) > self._most:
                 self._tables.popitem(last=False)
             log.info(
@@ -67,14 +94,29 @@ class CapacityTables:
                 factors=repr(problem.factors),
             )
         except BrokenExecutor:
-            # The solver was killed (out of memory, by hand): a later tick asks again, of a new one.
-            log.warning("the capacity solver died and will be restarted")
-            self._executor = None
+            # Killed (out of memory, by hand). All that were pending hear of it; the next comes once.
+            if self._executor is executor:
+                self._executor = None
+            self._fail(problem, "the process that solved the model died, most likely out of memory")
         except (ValueError, ArithmeticError) as error:
-            log.warning("a capacity table cannot be solved", problem=repr(problem)[:500], error=str(error))
-            self._failed[problem] = str(error)
+            self._fail(problem, str(error), again=False)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the service's condition says it
+            self._fail(problem, f"the model could not be solved: {type(error).__name__}: {error}")
         finally:
             del self._pending[problem]
+
+    def _fail(self, problem: CapacityProblem, reason: str, *, again: bool = True) -> None:
+        failed = self._failed.get(problem)
+        pause = (
+            FIRST_RETRY_SECONDS if failed is None else min(2 * failed.pause_seconds, LONGEST_RETRY_SECONDS)
+        )
+        log.warning(
+            "a capacity table cannot be solved",
+            problem=repr(problem)[:500],
+            error=reason,
+            retry_seconds=pause if again else None,
+        )
+        self._failed[problem] = _Failure(reason, pause, self._clock() + pause if again else NEVER)
 
     def close(self) -> None:
         """Stop the solver; what is being solved is dropped."""

@@ -216,7 +216,8 @@ def _reason(mode: Mode, serving: int, *, routed: bool, limited: bool) -> Traffic
 
 
 def _is_of(law: AdmissionLaw, per_replica: FleetLimit) -> bool:
-    return law.running == per_replica.running and law.queued == per_replica.queued
+    # A static limit is not split into running and waiting, its law is.
+    return law.running + law.queued == per_replica.in_flight
 
 
 def _queue_ratio(trimmed: TrimMemory) -> float:

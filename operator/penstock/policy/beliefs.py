@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from penstock.model.observation import Load, Observation, Pool
-from penstock.model.reading import Reading
-from penstock.model.spec import ServiceSpec
+from penstock.model.reading import Absence, Reading
+from penstock.model.spec import EngineType, ServiceSpec
 from penstock.policy.calibration import CalibrationMemory, Measured, observe_engine
-from penstock.policy.capacity_problem import CapacityProblem, Engine
+from penstock.policy.capacity_problem import CapacityProblem, Engine, static_limit
 from penstock.policy.demand import (
     ClosedAhead,
     begun_demand,
@@ -94,12 +94,14 @@ def observe(
             window_seconds=times.rate_window_seconds,
             cell_seconds=times.cell_seconds,
             tokens_per_request=measured_work(load, engine.output_weight) if engine.profile else None,
+            usual_tokens=None if demand.reference_tokens else _mean_work(engine, lengths),
             ahead=ahead,
         )
         every, turn = min(SPEED_EVERY_SECONDS, 4 * times.tick_seconds), demand.offset_seconds
         due = is_due(memory.speed, seen.at, every_seconds=every, turn_seconds=turn)
         if due and pool is not None and pool.ready and lengths.cell is not None:
-            speed, calibration = _calibrated(spec, engine, seen, pool, lengths.cell, memory)
+            between = max(every, times.tick_seconds)
+            speed, calibration = _calibrated(spec, engine, seen, pool, lengths.cell, memory, between)
     partial_since = None
     if pool is not None and _silent_pods(load, pool):
         partial_since = seen.at if memory.partial_since is None else memory.partial_since
@@ -148,6 +150,7 @@ def problem_of(
         balancer=spec.balancer,
         max_replicas=spec.replicas.max,
         turns_away=spec.turns_away,
+        static_in_flight=static_limit(spec),
     )
 
 
@@ -168,14 +171,19 @@ def estimate(
     memory: ServiceMemory,
     capacity: Capacity | None,
     times: LoopTimes,
+    solved_cell: ShapeCell | None = None,
 ) -> Estimate:
-    """Put together what the decision may believe now."""
+    """Put together what the decision may believe now.
+
+    `solved_cell` is what `capacity` was solved for, None: the cell in force. Until the table of a new one is
+    there the old one answers, and has to be asked in requests of its own.
+    """
     load, pool = seen.load, seen.pool
     calibration = None if engine.profile is None else memory.calibration
     if load.arrival_rate.value is None:
         return Estimate(None, None, missing=load.arrival_rate.detail, calibration=calibration)
     ahead = _lead(spec, memory.lead, seen.at, times)
-    tokens, ratio = _work(engine, memory.lengths)
+    tokens, ratio = _work(engine, memory.lengths, solved_cell or memory.lengths.cell)
     demand = expected_demand(
         memory.demand,
         lead_seconds=ahead,
@@ -187,7 +195,8 @@ def estimate(
         capacity = NothingToCarry()
     if capacity is None:
         missing = _still_learning(engine, memory)
-        return Estimate(demand, None, missing=missing, learning=True, calibration=calibration)
+        learning = missing != memory.speed.refusal
+        return Estimate(demand, None, missing=missing, learning=learning, calibration=calibration)
     if calibration is not None and calibration.distrusted:
         capacity = _without_model(spec, engine, load, pool, memory, capacity)
         if capacity is None:
@@ -200,7 +209,7 @@ def estimate(
         speed_ratio=memory.speed.in_force,
         unreachable=capacity.unreachable,
         calibration=calibration,
-        partial=_partial(load, pool),
+        partial=_partial(spec, load, pool),
         partial_seconds=0.0 if memory.partial_since is None else seen.at - memory.partial_since,
     )
 
@@ -227,7 +236,13 @@ def _lead(spec: ServiceSpec, memory: LeadTimeMemory, now: float, times: LoopTime
 
 
 def _calibrated(
-    spec: ServiceSpec, engine: Engine, seen: Observation, pool: Pool, cell: ShapeCell, memory: ServiceMemory
+    spec: ServiceSpec,
+    engine: Engine,
+    seen: Observation,
+    pool: Pool,
+    cell: ShapeCell,
+    memory: ServiceMemory,
+    every_seconds: float,
 ) -> tuple[SpeedMemory, CalibrationMemory]:
     """Compare the measured means with the profile's at the same batch; what is missing teaches nothing."""
     load, profile, tpot = seen.load, engine.profile, seen.load.tpot_mean.value
@@ -245,7 +260,10 @@ def _calibrated(
     if ttft is not None and (waiting is None or waiting > MOST_WAITING * pool.ready):
         ttft = None  # it holds the queue, which is no property of the engine
     measured = Measured(tpot, None if ttft is None else ttft - profile.frontend_seconds)
-    return speed, observe_engine(memory.calibration, speed, measured, predict, seen.at)
+    calibration = observe_engine(
+        memory.calibration, speed, measured, predict, seen.at, every_seconds=every_seconds
+    )
+    return speed, calibration
 
 
 def _without_model(
@@ -267,20 +285,23 @@ def _without_model(
         spec.slo,
         engine.profile,
         memory.lengths.cell,
-        admission=solved.admission,
-        queue_limit=solved.queue_limit,
+        solved=solved,
     )
 
 
-def _work(engine: Engine, memory: LengthMemory) -> tuple[float | None, float]:
-    """Return the work of a request of the cell in force, and that of a real one over it."""
-    if engine.profile is None or memory.cell is None:
+def _work(engine: Engine, memory: LengthMemory, cell: ShapeCell | None) -> tuple[float | None, float]:
+    """Return the work of a request of the cell that capacity is known for, and that of a real one over it."""
+    if engine.profile is None or cell is None:
         return None, 1.0
-    weight = engine.output_weight
-    tokens = cell_work(memory.cell, weight)
-    if memory.input is None or memory.output is None:
-        return tokens, 1.0
-    return tokens, (memory.input.mean + weight * memory.output.mean) / tokens
+    tokens, mean = cell_work(cell, engine.output_weight), _mean_work(engine, memory)
+    return tokens, 1.0 if mean is None else mean / tokens
+
+
+def _mean_work(engine: Engine, memory: LengthMemory) -> float | None:
+    """Return the long-run mean work of a request; None while its lengths are not known."""
+    if engine.profile is None or memory.input is None or memory.output is None:
+        return None
+    return memory.input.mean + engine.output_weight * memory.output.mean
 
 
 def _means(memory: LengthMemory, load: Load, arrival: float, times: LoopTimes) -> LengthMemory:
@@ -301,7 +322,8 @@ def _still_learning(engine: Engine, memory: ServiceMemory) -> str:
     if engine.service_time is None and memory.lengths.cell is None:
         return "learning the lengths of prompts and outputs: fewer than 30 requests have been seen"
     if engine.is_reference and not memory.speed.believed:
-        return "learning the engine's speed: name a profile in engine.profile to skip this"
+        learning = "learning the engine's speed: name a profile in engine.profile to skip this"
+        return memory.speed.refusal or learning
     return "solving the model for this traffic"
 
 
@@ -323,10 +345,13 @@ def _silent_pods(load: Load, pool: Pool) -> bool:
     return reporting is not None and reporting < pool.ready
 
 
-def _partial(load: Load, pool: Pool | None) -> str:
+def _partial(spec: ServiceSpec, load: Load, pool: Pool | None) -> str:
     """Say why the load may be under-counted; empty when it is not."""
+    growth = load.queue_growth
     if pool is not None and _silent_pods(load, pool):
         return f"{load.reporting_pods.value:.0f} of {pool.ready} ready pods report"
-    if load.queue_growth.value is None and load.offered_rate.value is None:
-        return f"the growth of the queue is not known: {load.queue_growth.detail}"
-    return ""
+    if growth.value is not None or load.offered_rate.value is not None:
+        return ""
+    if spec.engine.type is EngineType.CUSTOM and growth.absence is Absence.NOT_EXPOSED:
+        return ""  # no query for QueueDepth: ArrivalRate counts at the door, so what waits is in it
+    return f"the growth of the queue is not known: {growth.detail}"

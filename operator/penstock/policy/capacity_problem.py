@@ -10,7 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from penstock.model.profiles import inline_profile, profile_named
-from penstock.model.spec import Balancer, EngineSpec, ProfileType, ServiceTime, Slo
+from penstock.model.spec import (
+    AdmissionPolicy,
+    Balancer,
+    EngineSpec,
+    ProfileType,
+    ServiceSpec,
+    ServiceTime,
+    Slo,
+)
 from penstock.policy.capacity_table import CapacityTable, capacity_table
 from penstock.policy.lengths import ShapeCell
 from penstock.policy.sizing import ObjectiveUnreachable, sized_slo
@@ -52,7 +60,14 @@ class CapacityProblem:
     slo: Slo
     balancer: Balancer
     max_replicas: int
-    turns_away: bool  # whether requests beyond c* + q are refused, see `ServiceSpec.turns_away`
+    turns_away: bool  # whether requests beyond a limit are refused, see `ServiceSpec.turns_away`
+    static_in_flight: int | None = None  # that limit per replica; None: the model's c* + q
+
+
+def static_limit(spec: ServiceSpec) -> int | None:
+    """Return the user's own limit of requests in flight per replica where gateways enforce it."""
+    static = spec.turns_away and spec.admission.policy is AdmissionPolicy.STATIC
+    return spec.admission.static_in_flight_per_replica if static else None
 
 
 def resolve_engine(spec: EngineSpec) -> Engine:
@@ -99,6 +114,8 @@ def solve(problem: CapacityProblem) -> CapacityTable:
                 sized_slo(slo, turns_away=problem.turns_away),
                 balancer=problem.balancer,
                 max_replicas=problem.max_replicas,
+                turns_away=problem.turns_away,
+                static_in_flight=problem.static_in_flight,
             )
         except ObjectiveUnreachable as error:
             unreachable.append(str(error))

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from penstock.model.spec import Objective, Slo
-from penstock.policy.admission_law import AdmissionLaw, admission_law, queue_per_endpoint
+from penstock.policy.admission_law import AdmissionLaw, admission_law
 from penstock.policy.sizing import (
     AVAILABILITY,
     MINIMUM,
@@ -24,8 +24,10 @@ from penstock.policy.sizing import (
     Limits,
     ObjectiveUnreachable,
     admission_limits,
+    enforced_limits,
     percentile,
     require_reachable,
+    shed_by,
 )
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.domain import FloatArray
@@ -77,7 +79,7 @@ class CapacityTable:
 
     slo: Slo
     limits: Limits
-    admission: AdmissionLaw  # of the same c*: replicas and admission are one answer
+    admission: AdmissionLaw  # of what gateways enforce, as `admitted` where they do
     saturation_rate_per_second: float  # of one replica
     max_replicas: int
     curves: Curves
@@ -166,26 +168,33 @@ class CapacityTable:
         return self.curves.at(objective, replicas, utilization)
 
 
-def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_replicas: int) -> CapacityTable:
+def capacity_table(
+    model: EngineModel,
+    slo: Slo,
+    *,
+    balancer: Balancer,
+    max_replicas: int,
+    turns_away: bool = True,
+    static_in_flight: int | None = None,
+) -> CapacityTable:
     """Solve the table for 1..`max_replicas`; about a second of one core for 64.
 
-    Raises ObjectiveUnreachable for an objective that no count meets.
+    `turns_away`: whether gateways refuse what exceeds a limit; `static_in_flight` is the user's own per
+    replica, None: the model's. Raises ObjectiveUnreachable for an objective that no count meets.
     """
     require_reachable(model, slo)
     limits = admission_limits(model, slo)
+    enforced = enforced_limits(limits, static_in_flight)
+    kept = enforced if turns_away else limits  # where nothing is enforced, c* and q bound the wait
     saturation = model.saturation_rate_per_second
     counts = _up_to(_STORED, max_replicas)
     allowed = max(1 - slo.availability_ratio, 1e-9)
 
     def admits(count: int, utilization: float) -> bool:
-        shed = model.shed_fraction(
-            count,
-            utilization * count * saturation,
-            running_limit=limits.running,
-            queue_limit=limits.queue,
-            balancer=balancer,
+        # Where any share may be shed there is nothing to ask; batching services would replay it.
+        return (
+            allowed >= 1 or shed_by(kept, model, count, utilization * count * saturation, balancer) <= allowed
         )
-        return shed <= allowed
 
     # The highest utilization changes smoothly: solved on the curves' grid, interpolated between.
     solved = _up_to(_SOLVED, max_replicas)
@@ -195,8 +204,8 @@ def capacity_table(model: EngineModel, slo: Slo, *, balancer: Balancer, max_repl
         limits=limits,
         admission=admission_law(
             model,
-            running=limits.running,
-            queued=queue_per_endpoint(limits.queue),
+            running=enforced.running,
+            queued=enforced.queue,
             counts=solved,
             balancer=balancer,
         ),

@@ -3,7 +3,8 @@
 Offered load is what users send: requests that got their first token plus the growth of the queues. The
 bound of the highest rate over [now, now + lead] comes from ``policy/forecast.py`` once a minute; what is
 measured since then can only raise it. Until enough outcomes are known the level and the margin of
-``policy/young_margin.py`` stand in. The level is an EWMA that believes a jump, up or down, at once.
+``policy/young_margin.py`` stand in, and they are the least while rates are far above the history kept. The
+level is an EWMA that believes a jump, up or down, at once.
 The rate of tokens is forecast beside that of requests: heavier requests need capacity as more requests do.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from penstock.model.value import value
-from penstock.policy.forecast import Cell, ForecastMemory, Grid, close_cell
+from penstock.policy.forecast import Cell, ForecastMemory, Grid, close_cell, judged_anew
 
 LEVEL_HALF_LIFE_WINDOWS = 1.0  # of the window that rates are counted over, 60 s by default
 NORMAL_95 = 1.645
@@ -48,7 +49,8 @@ class DemandMemory:
     """What the estimate remembers; O(1) per service. Rates in requests per second.
 
     `reference_tokens` is what one request weighed when tokens were first counted: the series of tokens is
-    kept as requests of that weight. `heaviness` is what one weighs now, relative to it.
+    kept as requests of that weight. `heaviness` is what one weighs now, relative to it. What was seen before
+    tokens were counted is kept as if all had been of that weight.
     """
 
     at: float = -math.inf
@@ -93,18 +95,22 @@ def observe_rate(
     window_seconds: float,
     cell_seconds: float,
     tokens_per_request: float | None = None,
+    usual_tokens: float | None = None,
     ahead: ClosedAhead | None = None,
 ) -> DemandMemory:
     """Take in one measured offered rate. Times in seconds; `window_seconds` is what it was counted over.
 
-    `tokens_per_request` is the mean work of a request in that window (None: not known, taken as before);
-    `ahead` what `close_ahead` made of the open cell, which saves the time to close it, and nothing else.
+    `tokens_per_request` is the mean work of a request in that window (None: not known, taken as before),
+    `usual_tokens` that of many more, where known; `ahead` what `close_ahead` made of the open cell, which
+    saves the time to close it, and nothing else.
     """
     if at <= memory.at:
         return memory
-    heaviness, reference = memory.heaviness, memory.reference_tokens
+    heaviness, reference, forecast = memory.heaviness, memory.reference_tokens, memory.forecast
     if tokens_per_request is not None and tokens_per_request > 0:
-        reference = reference or tokens_per_request
+        if not reference:
+            # A restart reads past rates without tokens: their outcomes know nothing of how work varies.
+            reference, forecast = usual_tokens or tokens_per_request, judged_anew(forecast)
         heaviness = tokens_per_request / reference
     heavy_rate = rate_per_second * heaviness
     offset = memory.offset_seconds
@@ -118,7 +124,7 @@ def observe_rate(
             heavy_rate,
             heaviness,
             reference,
-            memory.forecast,
+            forecast,
         )
     level = _level(memory, rate_per_second, at - memory.at, window_seconds)
     if not cell_ends_before(memory, at, cell_seconds):
@@ -131,13 +137,13 @@ def observe_rate(
             max(memory.heavy_peak, heavy_rate),
             heaviness,
             reference,
-            memory.forecast,
+            forecast,
         )
     cell, grid = _open_cell(memory, cell_seconds), Grid(cell_seconds, lead_seconds, window_seconds)
-    if ahead is not None and ahead.answers(memory.forecast, cell, grid):
+    if ahead is not None and ahead.answers(forecast, cell, grid):
         forecast = ahead.closed
     else:
-        forecast = close_cell(memory.forecast, cell, grid)
+        forecast = close_cell(forecast, cell, grid)
     return DemandMemory(
         at,
         level,
@@ -180,16 +186,14 @@ def expected_demand(
     """
     level, forecast = memory.level, memory.forecast
     lowest = level + NORMAL_95 * math.sqrt(level / window_seconds)
-    if forecast.bounds is None:
+    requests, heavy = forecast.bounds or (0.0, 0.0)
+    if forecast.bounds is None or forecast.is_far_above:
         light, heavier = forecast.spread
         weight = heavier.recent / light.recent if light.recent > 0 else memory.heaviness
-        requests, heavy = (
-            rate + spread.margin(rate, lead_seconds=lead_seconds, window_seconds=window_seconds)
-            for rate, spread in ((level, light), (level * weight, heavier))
-        )
-        method = ""
-    else:
-        (requests, heavy), method = forecast.bounds, forecast.methods[0]
+        times = {"lead_seconds": lead_seconds, "window_seconds": window_seconds}
+        requests = max(requests, level + light.margin(level, **times))
+        heavy = max(heavy, level * weight + heavier.margin(level * weight, **times))
+    method = "" if forecast.bounds is None else forecast.methods[0]
     if capacity_tokens is not None and memory.reference_tokens > 0:
         if method:
             method = forecast.methods[1]

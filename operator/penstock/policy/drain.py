@@ -70,12 +70,14 @@ def decide_drain(
 ) -> tuple[DrainStep, DrainMemory]:
     """Return the step towards `wanted` replicas and the victims to keep closed.
 
-    `pods` are those that exist and are not terminating. `target` is the count in force.
+    `pods` are those that exist and are not terminating. `target` is the count in force; pods may be
+    fewer than it, and then the target alone falls, at once.
     """
-    excess = target - wanted
-    if excess <= 0:
+    if target <= wanted:
         return DrainStep(remove=False, replicas=target), DrainMemory()
-    memory = _victims(excess, pods, memory, now, removal)
+    # Of the pods, not of the target: at a quota of 4, or while a StatefulSet starts one by one, a target
+    # of 8 lowered to 4 removes nothing, and four victims would be all that serve.
+    memory = _victims(max(0, len(pods) - wanted), pods, memory, now, removal)
     load = {pod.name: pod for pod in pods}
     busy: dict[str, float] = {}
     for name, _since in memory.victims:

@@ -33,6 +33,8 @@ SERIES = 2  # requests, tokens
 HORIZONS = (1, 2, 3, 4, 6, 8, 12, 16)
 LONGEST_GAP_CELLS = 10
 REFIT_CELLS = 30
+# Times the mean of the history: what was learned of a night says too little of the morning.
+FAR_ABOVE = 2.0
 SETTLING_CELLS = 2  # the first windows of an engine, or of Prometheus, are half empty
 
 
@@ -85,6 +87,8 @@ class ForecastMemory:
     followed: tuple[int, int] = (0, 0)
     bounds: tuple[float, float] | None = None  # that hold until the next cell closes, 1/s; None: none yet
     spread: tuple[Spread, ...] = (UNKNOWN, UNKNOWN)  # what stands in for bounds
+    is_far_above: bool = False  # the history: bounds are at least what would stand in for them
+    judged_from: int = 0  # the cell from which on forecasts are judged
 
     @property
     def methods(self) -> tuple[str, str]:
@@ -107,6 +111,21 @@ def close_cell(memory: ForecastMemory, cell: Cell, grid: Grid) -> ForecastMemory
     return _advanced(memory, cell, grid, horizon, (season, ratio))
 
 
+def judged_anew(memory: ForecastMemory) -> ForecastMemory:
+    """Return the memory whose margins are learned of forecasts from the next cell on; the history stays."""
+    history = memory.history
+    if history is None:
+        return memory
+    return replace(
+        memory,
+        history=replace(history, bounds_since=None),
+        margins=None,
+        bounds=None,
+        spread=spreads(memory.spread, history.rates, seen=history.seen, horizon=memory.horizon),
+        judged_from=memory.cell + 1,
+    )
+
+
 @lru_cache(maxsize=4096)
 def _horizon(cells: float) -> int:
     whole = ceil(cells - 0.01)
@@ -123,27 +142,39 @@ def _advanced(
     seen = 0 if before is None or number - memory.cell > LONGEST_GAP_CELLS else before.seen
     if before is None or seen < SETTLING_CELLS:
         history = replace(_begun(cell, horizon), seen=seen + 1)
-        spread = spreads(memory.spread, history.rates, seen=history.seen, horizon=horizon)
+        young = spreads(memory.spread, history.rates, seen=history.seen, horizon=horizon)
         return ForecastMemory(
-            number, horizon, history, margins, season, ratio, memory.followed, spread=spread
+            number,
+            horizon,
+            history,
+            margins,
+            season,
+            ratio,
+            memory.followed,
+            spread=young,
+            judged_from=memory.judged_from,
         )
     rates, peaks, seen = _extended(before, cell, number - memory.cell)
     lags = before.lags
     if number % REFIT_CELLS == 0:
         lags = fit_lags(rates, peaks, known=seen, cell_seconds=grid.cell_seconds, horizon=horizon)
-    forecasts, mean = point_forecasts(
+    forecasts, means = point_forecasts(
         rates, peaks, lags, cell_seconds=grid.cell_seconds, horizon=horizon, season_ratio=ratio or 1.0
     )
-    lowest = np.maximum(0.25 * mean, 1 / grid.window_seconds)
+    lowest = np.maximum(0.25 * means[:, :1], 1 / grid.window_seconds)
 
     # Outcomes that overlap would count one jump several times: a step up would widen margins for hours.
-    if seen - horizon > SETTLING_CELLS and number % min(max(2, horizon), 3) == 0:
+    made_at = number - horizon
+    is_turn = number % min(max(2, horizon), 3) == 0
+    if is_turn and seen - horizon > SETTLING_CELLS and made_at >= memory.judged_from:
         then = before.issued[number % horizon]  # of one horizon ago: the ring's oldest
-        made = then[:, :METHODS]
+        made, highest = then[:, :METHODS], peaks[:, -horizon:].max(axis=1)
         since = before.bounds_since
-        bounds_then = then[:, METHODS:] if since is not None and number - horizon >= since else None
+        bounds_then = then[:, METHODS:] if since is not None and made_at >= since else None
         error = np.sqrt(np.maximum(made, lowest) / grid.window_seconds)
-        margins = observe_outcome(margins, peaks[:, -horizon:].max(axis=1), made, bounds_then, error)
+        if any(cell.peaks) or highest.any() or made.any():
+            # That nothing came where nothing was forecast is no skill: five hours of it left no margin.
+            margins = observe_outcome(margins, highest, made, bounds_then, error)
 
     issued = before.issued.copy()
     now = issued[number % horizon]
@@ -156,11 +187,27 @@ def _advanced(
         followed = first, second
         error = np.sqrt(np.maximum(forecasts, lowest) / grid.window_seconds)
         each = np.add(forecasts, margins.quantiles * error, out=now[:, METHODS:-1])
-        bounds = max(0.0, float(each[0, first])), max(0.0, float(each[1, second]))
+        # Nothing all the time that is remembered: a margin would keep who has no model at its count for ever.
+        silent = means.item(0, 1) == 0
+        bounds = (0.0, 0.0) if silent else (max(0.0, float(each[0, first])), max(0.0, float(each[1, second])))
         now[:, -1] = bounds
-    spread = memory.spread if bounds else spreads(memory.spread, rates, seen=seen, horizon=horizon)
-    history = History(rates, peaks, lags, issued, since, seen)
-    return ForecastMemory(number, horizon, history, margins, season, ratio, followed, bounds, spread)
+    (light, heavy), spread = cell.rates, memory.spread
+    is_far_above = light > FAR_ABOVE * means.item(0, 1) or heavy > FAR_ABOVE * means.item(1, 1)
+    if is_far_above or bounds is None:
+        spread = spreads(spread, rates, seen=seen, horizon=horizon)
+    return ForecastMemory(
+        number,
+        horizon,
+        History(rates, peaks, lags, issued, since, seen),
+        margins,
+        season,
+        ratio,
+        followed,
+        bounds,
+        spread,
+        is_far_above,
+        memory.judged_from,
+    )
 
 
 def _replayed(memory: ForecastMemory, history: History, grid: Grid, horizon: int) -> ForecastMemory:

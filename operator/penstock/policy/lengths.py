@@ -38,13 +38,17 @@ class ShapeCell:
 
 @dataclass(frozen=True, slots=True)
 class LengthMemory:
-    """Smoothed moments, the requests they rest on, and the cell in force."""
+    """Smoothed moments, the requests they rest on, and the cell in force.
+
+    `gap_seconds` lay between the last two readings: in a large fleet lengths are read in turns.
+    """
 
     input: LengthMoments | None = None
     output: LengthMoments | None = None
     requests: float = 0.0
     at: float = -math.inf
     cell: ShapeCell | None = None
+    gap_seconds: float = 0.0
 
 
 def histogram_moments(histogram: Histogram) -> tuple[LengthMoments, float] | None:
@@ -83,9 +87,11 @@ def observe_lengths(
     seen_in, seen_out = histogram_moments(inputs), histogram_moments(outputs)
     if seen_in is None or seen_out is None:
         return memory
-    # Readings further apart than the window miss the requests in between; they still count as
-    # evidence of that period, so weight by the time since the last one.
-    requests, in_window = seen_out[1] * (at - memory.at), seen_out[1] * window_seconds
+    # Readings in turns further apart than the window miss the requests in between; they still count as
+    # evidence of that period. Silence does not: after 12 h of it 3 requests weighed as 432.
+    gap = at - memory.at
+    elapsed = min(gap, max(window_seconds, memory.gap_seconds))
+    requests, in_window = seen_out[1] * elapsed, seen_out[1] * window_seconds
     if memory.input is None or memory.requests < min(in_window, HALF_LIFE_REQUESTS):
         # Of a young service the window holds all that was ever seen. Adding up its rate instead, which
         # is over the whole window, took 80 s to find 30 requests where 200 had been.
@@ -101,6 +107,7 @@ def observe_lengths(
         output=_blend(memory.output, seen_out[0], gain),
         requests=weight,
         at=at,
+        gap_seconds=gap if memory.input is not None else 0.0,
     )
     return _settle(updated)
 

@@ -33,7 +33,7 @@ _RIDGE = 0.05
 def point_forecasts(
     rates: Rates, peaks: Rates, lags: Rates, *, cell_seconds: float, horizon: int, season_ratio: float
 ) -> tuple[Rates, Rates]:
-    """Return the forecasts, (series, METHODS), and the long mean of the rates, (series, 1).
+    """Return the forecasts, (series, METHODS), and the means of the rates, (series, 2): of late, of all.
 
     `peaks` are the highest readings of each cell, `lags` the coefficients of `fit_lags`, `horizon` counts
     cells, `season_ratio` is how the rate changes over it at this time of day (1.0 where not known).
@@ -82,7 +82,7 @@ def fit_lags(rates: Rates, peaks: Rates, *, known: int, cell_seconds: float, hor
 
 @lru_cache(maxsize=64)
 def _weights(cell_seconds: float, horizon: int) -> Rates:
-    """Return the weights of the linear forecasts and of the long mean: (CELLS, 6), in the order of NAMES."""
+    """Return the weights of the linear forecasts and of the means: (CELLS, 7), in the order of NAMES."""
     age = np.arange(CELLS)[::-1]  # of each column of `rates`, in cells
     long = max(1, round(LONG_SECONDS / cell_seconds))
     columns = [
@@ -91,8 +91,8 @@ def _weights(cell_seconds: float, horizon: int) -> Rates:
         np.exp2(-age * cell_seconds / 60.0),
         np.exp2(-age * cell_seconds / LONG_SECONDS),
     ]
-    mean = (age < MEAN_CELLS) / MEAN_CELLS
-    weights = np.column_stack([*(each / each.sum() for each in columns), _holt(horizon), mean])
+    means = (age < MEAN_CELLS) / MEAN_CELLS, np.full(CELLS, 1 / CELLS)
+    weights = np.column_stack([*(each / each.sum() for each in columns), _holt(horizon), *means])
     weights = weights.astype(np.float32)
     weights.setflags(write=False)
     return weights

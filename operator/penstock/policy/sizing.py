@@ -1,8 +1,9 @@
 """How many replicas keep every objective: one model, one concurrency limit, one answer.
 
 A count is feasible when every latency percentile holds *and* the chain that admits c* running and q
-waiting requests per replica sheds no more than 1 - availability. Admission uses the same c* and q.
-Where nothing enforces them nobody is shed: who waits shows in the latencies (`sized_slo`).
+waiting requests per replica sheds no more than 1 - availability. Admission uses the same c*, and the q
+that queues of single endpoints keep (`enforced_limits`). Where nothing enforces them nobody is shed:
+who waits shows in the latencies (`sized_slo`).
 What binds is what one replica fewer would break.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from penstock.model.spec import Metric, Objective, Slo
+from penstock.policy.admission_law import queue_per_endpoint
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.distribution import Distribution
 from penstock.queueing.domain import FloatArray
@@ -49,7 +51,7 @@ class ObjectiveUnreachable(QueueingError):  # noqa: N818 - named for what it say
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What admission allows per replica: c* running and q waiting requests."""
+    """Requests per replica: c* (or fewer) running, and how many wait beyond those."""
 
     running: int
     queue: int
@@ -82,12 +84,29 @@ def sized_slo(slo: Slo, *, turns_away: bool) -> Slo:
 
 
 def admission_limits(model: EngineModel, slo: Slo) -> Limits:
-    """Return c* and q per replica from the tightest TPOT and TTFT objectives of `slo`."""
-    running = model.running_limit(_tightest(slo, Metric.TPOT))
-    first = _tightest(slo, Metric.TTFT)
-    if first is None and model.kv_concurrency is None:
-        first = _tightest(slo, Metric.LATENCY)
-    return Limits(running, model.queue_limit(running, first))
+    """Return c* and q per replica from the tightest objectives of `slo`.
+
+    A latency bounds both: the TPOT at which the longest requests that count decode within it, and the wait
+    that this leaves. With TTFT and TPOT alone a service of 15 s had c* = 256, and 42 s in an overload.
+    """
+    whole = [each for each in slo.objectives if each.metric is Metric.LATENCY]
+    tpots = [model.tpot_within(each.seconds, each.percentile) for each in whole]
+    running = model.running_limit(min((*_seconds(slo, Metric.TPOT), *tpots), default=None))
+    waits = [model.wait_within(each.seconds, each.percentile, running) for each in whole]
+    return Limits(
+        running, model.queue_limit(running, min((*_seconds(slo, Metric.TTFT), *waits), default=None))
+    )
+
+
+def enforced_limits(allowed: Limits, static_in_flight: int | None = None) -> Limits:
+    """Return what gateways let in per replica: c* and each endpoint's own queue, or the user's number.
+
+    Sized with q where the gateways kept q' = 1 of q = 3, a pool shed 4.2 % of the 0.5 % that were allowed.
+    """
+    if static_in_flight is None:
+        return Limits(allowed.running, queue_per_endpoint(allowed.queue))
+    running = min(allowed.running, static_in_flight)
+    return Limits(running, static_in_flight - running)
 
 
 def size(
@@ -99,13 +118,20 @@ def size(
     arrivals: Arrivals = Arrivals.POISSON,
     spare: int = 0,
     max_replicas: int = 10_000,
+    turns_away: bool = True,
+    static_in_flight: int | None = None,
 ) -> Sizing:
     """Return the fewest replicas that keep `slo` at `arrival_rate` (1/s): 1 to 3 s.
 
-    Raises ObjectiveUnreachable for the objective that no count up to `max_replicas` meets.
+    `turns_away`: whether gateways refuse what exceeds a limit; `static_in_flight` is the user's own per
+    replica, None: the model's. Raises ObjectiveUnreachable for the objective that no count up to
+    `max_replicas` meets.
     """
     require_reachable(model, slo, arrivals=arrivals)
-    pools = _Pools(model, slo, arrival_rate, balancer, arrivals)
+    allowed = admission_limits(model, slo)
+    enforced = enforced_limits(allowed, static_in_flight)
+    kept = enforced if turns_away else allowed
+    pools = _Pools(model, slo, arrival_rate, balancer, arrivals, kept, enforced)
     fewest = math.ceil(arrival_rate / model.saturation_rate_per_second)
     if fewest <= max_replicas:
         guess = _fewest(pools.quickly_hold, max(1, fewest), max_replicas) or max_replicas
@@ -126,12 +152,17 @@ def evaluate(
     balancer: Balancer,
     arrivals: Arrivals = Arrivals.POISSON,
     spare: int = 0,
+    turns_away: bool = True,
+    static_in_flight: int | None = None,
 ) -> Sizing:
     """Return what `replicas` replicas give at `arrival_rate` (1/s), feasible or not.
 
     `binding` is what this count breaks; if nothing, what one fewer would break.
     """
-    return _sizing(_Pools(model, slo, arrival_rate, balancer, arrivals), replicas, spare)
+    allowed = admission_limits(model, slo)
+    enforced = enforced_limits(allowed, static_in_flight)
+    kept = enforced if turns_away else allowed
+    return _sizing(_Pools(model, slo, arrival_rate, balancer, arrivals, kept, enforced), replicas, spare)
 
 
 def size_trace(
@@ -192,6 +223,13 @@ def excess(slo: Slo, prediction: PoolPrediction) -> float:
     return max(((percentile(prediction, each) or 0.0) / each.seconds for each in slo.objectives), default=0.0)
 
 
+def shed_by(limits: Limits, model: EngineModel, replicas: int, rate: float, balancer: Balancer) -> float:
+    """Return the share (0..1) of `rate` (1/s) that `replicas` with these limits each turn away."""
+    return model.shed_fraction(
+        replicas, rate, running_limit=limits.running, queue_limit=limits.queue, balancer=balancer
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Pools:
     """Pools of any size at one rate: each is looked at once."""
@@ -201,11 +239,9 @@ class _Pools:
     rate: float
     balancer: Balancer
     arrivals: Arrivals
+    kept: Limits  # what availability is judged by: where nothing is enforced, c* and q bound the wait
+    enforced: Limits
     _exact: dict[int, tuple[PoolPrediction, float]] = field(default_factory=dict)
-
-    @property
-    def limits(self) -> Limits:
-        return admission_limits(self.model, self.slo)
 
     def at(self, replicas: int) -> tuple[PoolPrediction, float]:
         """Return latencies of a pool that turns nobody away, and what admission would turn away."""
@@ -215,14 +251,7 @@ class _Pools:
         return self._exact[replicas]
 
     def shed(self, replicas: int, rate: float) -> float:
-        limits = self.limits
-        return self.model.shed_fraction(
-            replicas,
-            rate,
-            running_limit=limits.running,
-            queue_limit=limits.queue,
-            balancer=self.balancer,
-        )
+        return shed_by(self.kept, self.model, replicas, rate, self.balancer)
 
     def broken(self, replicas: int) -> str | None:
         return worst(self.slo, *self.at(replicas))
@@ -264,8 +293,8 @@ class _Pools:
 
 
 def _sizing(pools: _Pools, replicas: int, spare: int) -> Sizing:
-    model, limits = pools.model, pools.limits
-    prediction, shed = pools.at(replicas)
+    model, limits = pools.model, pools.enforced
+    prediction, _ = pools.at(replicas)
     fails = pools.broken(replicas)
     binding = fails
     if fails is None and replicas > 1:
@@ -281,7 +310,7 @@ def _sizing(pools: _Pools, replicas: int, spare: int) -> Sizing:
         running_limit=limits.running,
         queue_limit=limits.queue,
         kv_concurrency=model.kv_concurrency,
-        shed_fraction=shed,
+        shed_fraction=shed_by(limits, model, replicas, pools.rate, pools.balancer),
     )
 
 
@@ -315,5 +344,5 @@ def _fewest_downwards(holds: Callable[[int], bool], least: int, holding: int, gr
     return holding
 
 
-def _tightest(slo: Slo, metric: Metric) -> float | None:
-    return min((each.seconds for each in slo.objectives if each.metric is metric), default=None)
+def _seconds(slo: Slo, metric: Metric) -> list[float]:
+    return [each.seconds for each in slo.objectives if each.metric is metric]

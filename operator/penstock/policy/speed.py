@@ -20,6 +20,7 @@ from penstock.model.value import value
 SPEED_EVERY_SECONDS = 60.0
 HALF_LIFE_SECONDS = 120.0
 SMALLEST, LARGEST = 0.1, 10.0
+MOST_REFUSED = 5  # beyond those, in a row: no accident but an engine that the profile says nothing of
 # The ratio in force moves only when the estimate has left it by 5 %: a table solved for a
 # neighbouring ratio is as good, and every change costs a solve.
 GRID = math.log(1.05)
@@ -33,6 +34,8 @@ class SpeedMemory:
     seen_seconds: float = 0.0
     at: float = -math.inf
     in_force: float = 1.0
+    refused: int = 0  # ratios in a row, beyond those that are believed
+    refused_ratio: float = 1.0
 
     @classmethod
     def restored(cls, ratio: float) -> SpeedMemory:
@@ -43,6 +46,14 @@ class SpeedMemory:
     def believed(self) -> bool:
         """Whether enough was seen to believe the ratio: the first windows of a cold engine are warm-up."""
         return self.seen_seconds >= HALF_LIFE_SECONDS / 2
+
+    @property
+    def refusal(self) -> str:
+        """Say why the ratio will never be learned; empty while it may be."""
+        if self.refused < MOST_REFUSED:
+            return ""
+        ratio = f"{self.refused_ratio:.2g} x the reference's, beyond {SMALLEST:g} to {LARGEST:g}"
+        return f"step time is {ratio}: give an inline profile"
 
 
 def is_due(memory: SpeedMemory, at: float, *, every_seconds: float, turn_seconds: float) -> bool:
@@ -58,12 +69,15 @@ def is_due(memory: SpeedMemory, at: float, *, every_seconds: float, turn_seconds
 def observe_speed(
     memory: SpeedMemory, *, measured_seconds: float, expected_seconds: float, at: float
 ) -> SpeedMemory:
-    """Take in one pair of measured and expected mean step times; nonsense is refused, not clipped."""
+    """Take in one pair of measured and expected mean step times; nonsense is refused, not clipped.
+
+    What is beyond SMALLEST to LARGEST is counted, because it may be so for ever.
+    """
     if not (measured_seconds > 0 and expected_seconds > 0) or at <= memory.at:
         return memory
     ratio = measured_seconds / expected_seconds
     if not SMALLEST <= ratio <= LARGEST:
-        return memory
+        return replace(memory, at=at, refused=memory.refused + 1, refused_ratio=ratio)
     elapsed = min(at - memory.at, HALF_LIFE_SECONDS) if memory.seen_seconds else 0.0
     gain = -math.expm1(-elapsed * math.log(2) / HALF_LIFE_SECONDS) if memory.seen_seconds else 1.0
     estimate = memory.log_ratio + gain * (math.log(ratio) - memory.log_ratio)

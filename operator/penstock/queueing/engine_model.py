@@ -39,6 +39,15 @@ class EngineModel(Protocol):
     def completion_rate(self, running: float) -> float:
         """Return the completions per second of one replica that serves `running` requests."""
 
+    def tpot_within(self, latency_seconds: float, percentile: float) -> float:
+        """Return the TPOT (s) at which this percentile (0..1) of the requests decode within the latency.
+
+        inf where no tokens follow the first.
+        """
+
+    def wait_within(self, latency_seconds: float, percentile: float, running: int) -> float:
+        """Return what of a latency is left to wait (s) for this percentile of requests beside `running`."""
+
     def running_limit(self, tpot_p95_seconds: float | None) -> int:
         """Return c*: how many requests a replica may serve at once within the TPOT objective."""
 

@@ -10,6 +10,8 @@ Source: Kelly 1979 (symmetric queues); Baskett, Chandy, Muntz & Palacios 1975.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ from penstock.queueing.domain import FloatArray
 
 _TAIL = 1e-9  # of the geometric tail beyond the limit, where it has one
 _SHORTEST_TAIL = 2000  # states: at 99 % of saturation all but 2e-9 lies within
+# Running in one chain: the spread of so many is 0.1 %; 1,000 replicas of 65,536 slots would be 67 million.
+_LARGEST_CHAIN = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +82,27 @@ def number_in_service(
     weights = np.concatenate([[0.0], np.cumsum(log_ratio)])
     weights = np.exp(weights - weights.max())
     return NumberInService(weights / weights.sum(), replicas, limit)
+
+
+def blocking(
+    rate: float, completion: Callable[[FloatArray], FloatArray], *, replicas: float, limit: int, places: float
+) -> float:
+    """Return the share (0..1) of arrivals at `rate` (1/s, all m replicas) that find all `places` taken.
+
+    `completion` is mu(n) of one replica, 1/s. Beyond `limit` it is constant and p(n) geometric: those that
+    wait need no states, and an hour's queue of 1 ms requests (a chain of 215 GiB) costs what one place does.
+    """
+    # Fewer replicas that share alike shed no less.
+    fewer = min(1.0, _LARGEST_CHAIN / (replicas * limit))
+    rate, replicas, places = rate * fewer, replicas * fewer, round(places * fewer)
+    top = max(1, min(math.floor(replicas * limit), places))
+    log_ratios = math.log(max(rate, 1e-300)) - np.log(replicas * completion(np.arange(1, top + 1) / replicas))
+    weights = np.concatenate([[0.0], np.cumsum(log_ratios)])
+    # All relative to p(top), as logarithms: neither a light load nor a hopeless one overflows.
+    running = weights.max() - weights[-1] + math.log(np.exp(weights - weights.max()).sum())
+    ratio, waiting = float(log_ratios[-1]), max(0, places - top)
+    series = -math.inf
+    if waiting:
+        terms = math.expm1(-waiting * abs(ratio)) / math.expm1(-abs(ratio)) if ratio else float(waiting)
+        series = max(ratio, waiting * ratio) + math.log(terms)
+    return math.exp(waiting * ratio - float(np.logaddexp(running, series)))

@@ -60,6 +60,11 @@ def replay_requests(
     return latency[~np.isnan(latency)]
 
 
+def measured_requests(requests: int) -> int:
+    """Return how many of `requests` are counted, answered or not: those after the warm-up."""
+    return requests - int(_WARM_UP * requests)
+
+
 class _Pool:
     """Queues and free servers of the replicas, and the balancer's view of them."""
 

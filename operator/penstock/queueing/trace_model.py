@@ -94,6 +94,14 @@ class TraceModel:
         """Return mu(n) with the window's lengths."""
         return self.base.completion_rate(running)
 
+    def tpot_within(self, latency_seconds: float, percentile: float) -> float:
+        """Return the TPOT within a latency with the window's lengths."""
+        return self.base.tpot_within(latency_seconds, percentile)
+
+    def wait_within(self, latency_seconds: float, percentile: float, running: int) -> float:
+        """Return what of a latency is left to wait with the window's lengths."""
+        return self.base.wait_within(latency_seconds, percentile, running)
+
     def running_limit(self, tpot_p95_seconds: float | None) -> int:
         """Return c* with the window's lengths."""
         return self.base.running_limit(tpot_p95_seconds)

@@ -44,7 +44,9 @@ class ServiceReplay:
         self._begin(recorded)
         memory = beliefs.observe(self._spec, self._engine, seen, self._memory, self._times)
         self._table = self._at_hand(recorded, memory)
-        believed = beliefs.estimate(self._spec, self._engine, seen, memory, self._table, self._times)
+        solved = recorded.solved
+        cell = None if isinstance(solved, Unsaid) or solved is None else solved.cell
+        believed = beliefs.estimate(self._spec, self._engine, seen, memory, self._table, self._times, cell)
         decided = decide(self._spec, seen, believed, memory, recorded.around)
         self._memory, self._decided = decided.memory, decided.replicas.value
         self._at, self._pool = seen.at, seen.pool
