@@ -11,14 +11,14 @@ import pytest
 from fakes.sim_scenarios import TENTH, FourEach, scenario, solved_as
 from penstock.cli.simulate_policies import build, policies_of
 from penstock.model.decision import TrafficReason
-from penstock.model.spec import AdmissionPolicy, AdmissionSpec, ServiceSpec
+from penstock.model.spec import AdmissionPolicy, AdmissionSpec, Metric, Objective, ServiceSpec, Slo
 from penstock.policy.admission_law import AdmissionLaw
 from penstock.sim.gate import SteersTraffic
 from penstock.sim.policies.penstock import Penstock, Settings, service_of
 from penstock.sim.policies.penstock_gateway import GatewaySettings, PenstockWithGateway
 from penstock.sim.policies.sizing import slo_of
 from penstock.sim.run import RequestStatus, Run
-from penstock.sim.scenario import Admission, Fallback, Scenario
+from penstock.sim.scenario import Admission, Fallback, Scenario, StartUp
 from penstock.sim.simulate import simulate
 
 LAW = AdmissionLaw(
@@ -119,6 +119,23 @@ def test_simulate_lets_ours_decide_the_limit_where_the_file_has_one():
     assert isinstance(made, PenstockWithGateway)
     assert isinstance(made, SteersTraffic)
     assert made.spec.admission == file_of(limited).admission
+
+
+def test_simulate_lets_ours_decide_with_what_the_file_says():
+    load = burst(start_up=StartUp(240.0))
+    replicas = replace(file_of(load).replicas, initial_startup_seconds=60.0, max_added_per_minute=1)
+    objectives = (
+        Objective(Metric.TTFT, 0.5, 0.2),
+        Objective(Metric.TTFT, 0.99, 1.0),
+        Objective(Metric.TPOT, 0.9, 0.05),
+    )
+    file = replace(file_of(load), replicas=replicas, slo=Slo(objectives))
+    (plain, strict) = (build(each, file, load) for each in policies_of("penstock,penstock:percentile=0.99"))
+    assert isinstance(plain, Penstock)
+    assert isinstance(strict, Penstock)
+    assert plain.spec.slo == Slo(objectives)
+    assert plain.spec.replicas == replicas
+    assert {each.percentile for each in strict.spec.slo.objectives} == {0.99}
 
 
 @pytest.mark.parametrize("admission", [None, Admission(4, 1)], ids=["no gateway", "a gateway"])

@@ -37,9 +37,10 @@ Examples:
   penstock simulate -f service.yaml --trace t.csv --speed-up 2 --profile llama-3.1-8b-h100
 
 \b
-All policies get the same requests, the same luck with balancing and start-ups for a seed, and see only
-what Prometheus would show. Policies: docs/simulation.md; a setting is written name:setting=value.
-`penstock` runs the operator's own deciders with the file's objectives, spare and scaleDownWindow.
+All policies get the same requests and the same luck with balancing for a seed (start-ups are drawn as each
+asks for them), and see only what Prometheus would show. Policies: docs/simulation.md; a setting is written
+name:setting=value. `penstock` runs the operator's own deciders with the file's objectives and replicas:
+what it expects of a start-up is initialStartup, what happens is --startup.
 Where the file has routing.type Envoy and admission enforced, `penstock` decides the limit at every tick;
 the one of the trace's mean request holds under all other policies. Not simulated of the file: classes,
 fallback (docs/bursts.md has a command that does), canary.

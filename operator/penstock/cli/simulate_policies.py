@@ -66,6 +66,10 @@ def build(asked: Asked, spec: ServiceSpec, scenario: Scenario) -> ScalingPolicy:
         percentile=max(judged(spec, each).percentile for each in (Metric.TTFT, Metric.TPOT)),
         spare=spec.replicas.spare,
         scale_down_window_seconds=spec.replicas.scale_down_window_seconds,
+        initial_startup_seconds=spec.replicas.initial_startup_seconds,
+        max_added_per_minute=spec.replicas.max_added_per_minute,
+        # A percentile that is tried takes the place of those in the file.
+        slo=None if "percentile" in asked.tuning else spec.slo,
     )
     tuned: Mapping[str, Any] = asked.tuning  # check_settings knows their names
     settings = replace(written, **tuned)

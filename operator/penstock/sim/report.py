@@ -137,18 +137,20 @@ def _section(
     scenario: Scenario, each: Figures, end: float, counts: Axes, decades: tuple[Decades, Decades]
 ) -> list[str]:
     timeline, series, slo = each.run.timeline, each.series, scenario.slo
-    at = np.append(timeline.at, end)
+    shown = timeline.at <= end  # drains end later
+    paid, ready = timeline.paid[shown].astype(float), timeline.ready[shown].astype(float)
+    at = np.append(timeline.at[shown], end)
     middles = np.minimum((series.edges[:-1] + series.edges[1:]) / 2, end)
     replicas = [
         Line(
             at,
-            np.append(timeline.paid, timeline.paid[-1]).astype(float),
+            np.append(paid, paid[-1]),
             SOFT,
             "paid",
             stepped=True,
             filled=True,
         ),
-        Line(at, np.append(timeline.ready, timeline.ready[-1]).astype(float), INK, "ready", stepped=True),
+        Line(at, np.append(ready, ready[-1]), INK, "ready", stepped=True),
     ]
     percent = 100.0 * series.attainment_ratio
     ttft = Axes(end, *decades[0], "TTFT, ms", 150, "log")

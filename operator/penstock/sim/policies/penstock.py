@@ -52,12 +52,14 @@ class Settings:
     initial_startup_seconds: float | None = None  # None: the scenario's median
     profile: EngineProfile | None = None  # that the user believes in; None: the true one
     balancer: Balancer | None = None  # None: the true one
+    max_added_per_minute: int | None = None
+    slo: Slo | None = None  # None: the scenario's objectives at `percentile`
 
 
 def service_of(scenario: Scenario, settings: Settings) -> ServiceSpec:
     """Return the InferenceService a user would write for this scenario."""
     start_up = settings.initial_startup_seconds
-    slo = slo_of(scenario.slo, settings.percentile)
+    slo = settings.slo or slo_of(scenario.slo, settings.percentile)
     scaled = tuple(replace(each, seconds=each.seconds * settings.objective_ratio) for each in slo.objectives)
     return ServiceSpec(
         key=ServiceKey("simulation", "service"),
@@ -75,6 +77,7 @@ def service_of(scenario: Scenario, settings: Settings) -> ServiceSpec:
             spare=settings.spare,
             initial_startup_seconds=scenario.start_up.median_seconds if start_up is None else start_up,
             scale_down_window_seconds=settings.scale_down_window_seconds,
+            max_added_per_minute=settings.max_added_per_minute,
         ),
         balancer=settings.balancer or balancer_of(scenario.routing),
     )
