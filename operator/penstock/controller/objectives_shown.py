@@ -6,8 +6,8 @@ from penstock.controller.service_state import Outcome, ServiceState
 from penstock.model.objective_counts import total
 from penstock.model.resource_status import ObjectiveProgress, availability_progress, latency_progress
 from penstock.policy.availability import measured_availability
-from penstock.policy.conditions import measured
 from penstock.policy.error_budget import BudgetMemory, availability_budget, budgets_of, latency_budget
+from penstock.policy.objectives_condition import measured
 
 
 def objectives_shown(outcome: Outcome, state: ServiceState) -> tuple[ObjectiveProgress, ...]:

@@ -7,8 +7,8 @@ from penstock.controller.decision_counts import reasons_of
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.shown_numbers import utilization
 from penstock.model.traffic import GatewayReading
-from penstock.policy.conditions import measured
 from penstock.policy.error_budget import budgets_of
+from penstock.policy.objectives_condition import measured
 from penstock.telemetry.fleet_metrics import ServiceSample
 
 

@@ -7,9 +7,9 @@ from penstock.controller.objectives_shown import budget_numbers
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
 from penstock.model.status_change import MOVED_RATIO
-from penstock.policy.conditions import measured
 from penstock.policy.error_budget import NO_BUDGET
 from penstock.policy.memory import NO_ADMISSION
+from penstock.policy.objectives_condition import measured
 
 
 def utilization(outcome: Outcome) -> float | None:

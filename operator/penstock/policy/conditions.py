@@ -16,8 +16,7 @@ from penstock.model.spec import Mode, ServiceSpec, WorkloadType
 from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
 from penstock.policy.model_condition import MODEL_TRUSTED, NO_MODEL, model_finding
-from penstock.policy.objectives_condition import FEWEST_REQUESTS
-from penstock.policy.objectives_condition import measured as measured
+from penstock.policy.objectives_condition import FEWEST_REQUESTS, measured
 from penstock.policy.traffic_conditions import ADMISSION_LIMITED, FALLBACK_ACTIVE
 
 _AVAILABLE = Finding("MetricsAvailable", Status.TRUE, "Available", "every signal was read")

@@ -18,10 +18,11 @@ import math
 from dataclasses import dataclass
 
 from penstock.model.observation import Load, Pool
-from penstock.model.spec import Metric, Objective, Slo
+from penstock.model.spec import Objective, Slo
 from penstock.policy.admission_law import AdmissionLaw
 from penstock.policy.estimate import Capacity
 from penstock.policy.lengths import ShapeCell
+from penstock.policy.objectives_condition import measured
 from penstock.queueing.engine_profile import EngineProfile
 
 FULL = 0.8
@@ -84,8 +85,7 @@ def saturation_rule(
     most = min(float(profile.max_sequences), profile.kv_capacity_tokens / context)
     usage = running / ready / (FULL * most)
     for objective in slo.objectives:
-        family = {Metric.TTFT: load.ttft, Metric.TPOT: load.tpot, Metric.LATENCY: load.latency}
-        reading = family[objective.metric].get(objective.percentile)
+        reading = measured(load, objective)
         if reading is not None and reading.value is not None and reading.value > objective.seconds:
             usage = max(usage, reading.value / objective.seconds)
     in_use = arrival > 0 and usage > 0

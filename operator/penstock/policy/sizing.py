@@ -128,10 +128,8 @@ def size(
     `max_replicas` meets.
     """
     require_reachable(model, slo, arrivals=arrivals)
-    allowed = admission_limits(model, slo)
-    enforced = enforced_limits(allowed, static_in_flight)
-    kept = enforced if turns_away else allowed
-    pools = _Pools(model, slo, arrival_rate, balancer, arrivals, kept, enforced)
+    limits = _judged_and_enforced(model, slo, turns_away=turns_away, static_in_flight=static_in_flight)
+    pools = _Pools(model, slo, arrival_rate, balancer, arrivals, *limits)
     fewest = math.ceil(arrival_rate / model.saturation_rate_per_second)
     if fewest <= max_replicas:
         guess = _fewest(pools.quickly_hold, max(1, fewest), max_replicas) or max_replicas
@@ -159,10 +157,8 @@ def evaluate(
 
     `binding` is what this count breaks; if nothing, what one fewer would break.
     """
-    allowed = admission_limits(model, slo)
-    enforced = enforced_limits(allowed, static_in_flight)
-    kept = enforced if turns_away else allowed
-    return _sizing(_Pools(model, slo, arrival_rate, balancer, arrivals, kept, enforced), replicas, spare)
+    limits = _judged_and_enforced(model, slo, turns_away=turns_away, static_in_flight=static_in_flight)
+    return _sizing(_Pools(model, slo, arrival_rate, balancer, arrivals, *limits), replicas, spare)
 
 
 def size_trace(
@@ -223,6 +219,18 @@ def excess(slo: Slo, prediction: PoolPrediction) -> float:
     return max(((percentile(prediction, each) or 0.0) / each.seconds for each in slo.objectives), default=0.0)
 
 
+def _judged_and_enforced(
+    model: EngineModel, slo: Slo, *, turns_away: bool, static_in_flight: int | None
+) -> tuple[Limits, Limits]:
+    """Return the limits that availability is judged by, and those that gateways would enforce.
+
+    Where nothing is enforced (not `turns_away`), c* and q bound the wait.
+    """
+    allowed = admission_limits(model, slo)
+    enforced = enforced_limits(allowed, static_in_flight)
+    return (enforced if turns_away else allowed), enforced
+
+
 def shed_by(limits: Limits, model: EngineModel, replicas: int, rate: float, balancer: Balancer) -> float:
     """Return the share (0..1) of `rate` (1/s) that `replicas` with these limits each turn away."""
     return model.shed_fraction(
@@ -239,7 +247,7 @@ class _Pools:
     rate: float
     balancer: Balancer
     arrivals: Arrivals
-    kept: Limits  # what availability is judged by: where nothing is enforced, c* and q bound the wait
+    kept: Limits  # what availability is judged by, see `_judged_and_enforced`
     enforced: Limits
     _exact: dict[int, tuple[PoolPrediction, float]] = field(default_factory=dict)
 
