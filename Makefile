@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# For what has no clock beside what has one: it takes only what others leave.
+IDLE := $(if $(shell command -v chrt),chrt --idle 0)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kind-from-source
 export PATH := $(PATH):$(CACHE)/bin
 
@@ -33,19 +35,23 @@ else
 endif
 
 test: venv ## All tests this machine can run; what was skipped is listed at the end of each of the three parts
-	@$(MAKE) --no-print-directory --keep-going test-core test-timed test-on-kind
+	@log=$$(mktemp) core= failed=0; trap 'kill $$core 2>/dev/null || true; rm -f $$log' EXIT; \
+	echo "== the core tests run beside those that go by the clock, which mostly wait; what they say follows"; \
+	$(IDLE) $(MAKE) --no-print-directory test-core >$$log 2>&1 & core=$$!; \
+	$(MAKE) --no-print-directory --keep-going test-timed test-on-kind || failed=$$?; \
+	echo "== the core tests"; wait $$core || failed=$$?; cat $$log; exit $$failed
 
 test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node image and the images
 	@testbed/prepare kind
 	@PENSTOCK_REQUIRE=kind $(MAKE) --no-print-directory test-on-kind
 
 # Arguments such as -k may leave a part without a test: pytest says so by 5. Much of the core waits for processes:
-# four at a time also on two cores.
+# four at a time also on two cores. A cache of its own: the others ask theirs what failed.
 .PHONY: test-core test-timed test-on-kind
 test-core: venv
 	@PENSTOCK_REQUIRE=$(findstring api,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus)' --numprocesses 4 --dist loadfile \
-	$(PYTEST_ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus or timed)' --numprocesses 4 --dist loadfile \
+	-o cache_dir=.pytest_cache/core $(PYTEST_ARGS) || [ $$? = 5 ]
 
 # Engines, clients and demos that go by the clock: what failed beside other tests runs once more with the machine
 # to itself; what fails there fails.
@@ -56,15 +62,15 @@ echo "== what failed beside other tests runs again alone (docs/adr/0014-timed-te
 $(BIN)/python -m pytest -m $(1) --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS)
 endef
 
-# Mostly waiting: three at a time. Demos, which time themselves, come one after the other.
+# Mostly waiting: four at a time. Demos, which time themselves, come one after the other.
 test-timed: export PENSTOCK_REQUIRE := $(subst kind,,$(PENSTOCK_REQUIRE))
 test-timed: venv
-	$(call by_the_clock,'(slow or prometheus) and not kind',--numprocesses 3 --dist loadgroup)
+	$(call by_the_clock,'(slow or prometheus or timed) and not kind',--numprocesses 4 --dist loadgroup)
 
 # Mostly waiting: three clusters at a time, each takes the next test.
 test-on-kind: export PENSTOCK_REQUIRE := $(findstring kind,$(PENSTOCK_REQUIRE))
 test-on-kind: venv
-	$(call by_the_clock,kind,--numprocesses 3 --dist worksteal)
+	$(call by_the_clock,kind,--numprocesses 3 --dist load --maxschedchunk 1)
 
 LINTS := 'ruff check --quiet' 'ruff format --check --quiet' 'mypy' 'lint-imports' 'charts/render --check' 'testbed/lint'
 lint: venv ## Style, types, layers, chart, scripts, and that generated files are current

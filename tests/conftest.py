@@ -21,7 +21,7 @@ structlog.configure(
     ]
 )
 
-pytest_plugins = ["fakes.requirements_plugin", "fakes.api_servers_plugin"]
+pytest_plugins = ["fakes.requirements_plugin", "fakes.api_servers_plugin", "fakes.longest_first_plugin"]
 
 # Two busy cores stall any example for 200 ms, Hypothesis's deadline, now and then.
 settings.register_profile("penstock", deadline=None)

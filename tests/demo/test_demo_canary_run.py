@@ -34,6 +34,7 @@ SCENE = replace(
 @pytest.mark.slow
 @pytest.mark.prometheus
 @pytest.mark.xdist_group("demo")
+@pytest.mark.seconds(50)
 async def test_a_slow_revision_is_taken_back_on_evidence_and_no_request_fails(tmp_path: Path):
     try:
         obtain_prometheus()

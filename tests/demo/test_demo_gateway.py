@@ -96,6 +96,7 @@ def test_without_envoy_the_demo_says_what_to_install_and_leaves_nothing(tmp_path
 @pytest.mark.slow
 @pytest.mark.prometheus
 @pytest.mark.xdist_group("demo")
+@pytest.mark.seconds(70)
 async def test_what_one_replica_cannot_take_goes_to_the_small_model_or_gets_a_429(tmp_path: Path):
     try:
         obtain_prometheus()

@@ -58,6 +58,7 @@ def none_left(mark: str) -> bool:
     return not descendants(mark)
 
 
+@pytest.mark.seconds(90)
 def test_the_quick_demo_scales_tells_why_and_leaves_nothing(
     demo: tuple[subprocess.Popen[str], str], tmp_path: Path
 ):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fakes.kind_cluster import SYSTEM, Cluster, deployment, service
-from fakes.kind_load import loaded, report
+from fakes.kind_load import loaded, report, stop
 
 pytestmark = [pytest.mark.kind, pytest.mark.slow]
 PLACES = 32
@@ -93,6 +93,7 @@ def under_test(cluster: Cluster, namespace: str) -> None:
     )
 
 
+@pytest.mark.seconds(130)
 def test_a_good_revision_is_promoted_and_no_request_fails(cluster: Cluster) -> None:
     with cluster.namespace("good") as namespace:
         cluster.apply(owned(namespace))
@@ -113,10 +114,12 @@ def test_a_good_revision_is_promoted_and_no_request_fails(cluster: Cluster) -> N
         selector = cluster.get("service", "chat", namespace)["spec"]["selector"]
         assert selector["serving.penstock.dev/revision"] == new
         assert cluster.condition(namespace, "CanaryHealthy")["reason"] == "Promoted"
+        stop(cluster, namespace)
         measured = report(cluster, namespace, seconds=120)
     assert measured["errors"] == {}, measured
 
 
+@pytest.mark.seconds(130)
 def test_a_slow_revision_is_taken_back_and_no_request_fails(cluster: Cluster) -> None:
     with cluster.namespace("slow") as namespace:
         cluster.apply(owned(namespace))
@@ -136,10 +139,12 @@ def test_a_slow_revision_is_taken_back_and_no_request_fails(cluster: Cluster) ->
             namespace=namespace,
         )
         assert replicas_of(cluster, namespace, old) == 1
+        stop(cluster, namespace)
         measured = report(cluster, namespace, seconds=120)
     assert measured["errors"] == {}, measured
 
 
+@pytest.mark.seconds(60)
 def test_a_crashing_revision_never_gets_a_request(cluster: Cluster) -> None:
     with cluster.namespace("crash") as namespace:
         cluster.apply(owned(namespace))
@@ -159,10 +164,12 @@ def test_a_crashing_revision_never_gets_a_request(cluster: Cluster) -> None:
             namespace=namespace,
             seconds=15,
         )
+        stop(cluster, namespace)
         measured = report(cluster, namespace, seconds=90)
     assert measured["errors"] == {}, measured
 
 
+@pytest.mark.seconds(100)
 def test_a_restarted_operator_continues_in_the_middle_of_a_step(cluster: Cluster) -> None:
     with cluster.namespace("resumed") as namespace:
         cluster.apply(owned(namespace))
@@ -190,10 +197,12 @@ def test_a_restarted_operator_continues_in_the_middle_of_a_step(cluster: Cluster
             seconds=15,
         )
         assert canary(cluster, namespace)["revision"] == before["revision"]
+        stop(cluster, namespace)
         measured = report(cluster, namespace, seconds=120)
     assert measured["errors"] == {}, measured
 
 
+@pytest.mark.seconds(80)
 def test_a_service_deleted_in_the_middle_leaves_its_stable_arm_serving(cluster: Cluster) -> None:
     with cluster.namespace("deleted") as namespace:
         own = deployment(namespace, replicas=1)

@@ -42,6 +42,7 @@ def engine_url(tmp_path: Path) -> Iterator[str]:
         assert process.wait(30) == 0
 
 
+@pytest.mark.timed
 def test_a_load_is_reported_as_json_and_as_a_picture(engine_url: str, tmp_path: Path):
     picture = tmp_path / "load.png"
     command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "5:1,20:1", "--output-tokens", "8"]
@@ -59,7 +60,11 @@ def test_a_load_is_reported_as_json_and_as_a_picture(engine_url: str, tmp_path: 
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_ctrl_c_prints_what_was_measured_and_exits_130(engine_url: str):
+@pytest.mark.timed
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_a_signal_prints_what_was_measured(engine_url: str, number: signal.Signals, status: int):
     command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "20", "--output-tokens", "3"]
     process = subprocess.Popen(
         [*command, *BELIEVE],
@@ -68,15 +73,16 @@ def test_ctrl_c_prints_what_was_measured_and_exits_130(engine_url: str):
     )
     try:
         time.sleep(4)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         output, _ = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert output.startswith("Interrupted: what was measured so far.\n")
     assert "0 failed" in output
 
 
+@pytest.mark.timed
 def test_a_bottleneck_is_refused_with_its_figure_and_status_4(engine_url: str):
     command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "20", "--duration", "1s"]
     done = subprocess.run(

@@ -243,6 +243,43 @@ async def test_cancelled_it_keeps_what_was_measured():
     assert report["slo"]["ttft_attained_ratio"] == 1  # those under way did not miss
 
 
+async def test_stopped_it_sends_no_more_and_waits_for_the_answers():
+    async with running_engine(step_seconds=steps_of(0.02)) as (_, client):
+        targets = Targets((url_of(client),), file=None, balancing=Balancing.RANDOM, chance=random.Random(0))
+        limits = LoadLimits(60, drain_seconds=20)
+        generator = LoadGenerator(targets, RequestShape(), limits)
+        running = asyncio.create_task(generator.run(plan(2000, gap=0.02, tokens=25)))
+        await asyncio.sleep(1.0)
+        assert generator.result.in_flight > 0
+        generator.stop()
+        result = await running
+    report = summarize(result, limits, NOTHING)
+    assert report["interrupted"] is True
+    assert 0.9 < report["period_seconds"] < 2  # without the time that the last answers took
+    assert report["requests"]["due"] == report["requests"]["completed"] == result.sent > 10
+
+
+async def test_stopped_an_answer_that_does_not_come_is_one_that_failed():
+    async with running_engine(step_seconds=steps_of(5.0)) as (_, client):
+        targets = Targets((url_of(client),), file=None, balancing=Balancing.RANDOM, chance=random.Random(0))
+        limits = LoadLimits(60, drain_seconds=0.1)
+        generator = LoadGenerator(targets, RequestShape(), limits)
+        running = asyncio.create_task(generator.run(plan(1)))
+        await asyncio.sleep(0.3)
+        generator.stop()
+        report = summarize(await running, limits, NOTHING)
+    assert report["errors"] == {"unfinished": 1}
+
+
+async def test_stopped_before_it_began_it_sends_nothing():
+    async with running_engine() as (_, client):
+        targets = Targets((url_of(client),), file=None, balancing=Balancing.RANDOM, chance=random.Random(0))
+        generator = LoadGenerator(targets, RequestShape(), LoadLimits(60))
+        generator.stop()
+        result = await generator.run(plan(5))
+    assert (result.sent, summarize(result, LoadLimits(60), NOTHING)["interrupted"]) == (0, True)
+
+
 async def test_a_second_run_with_the_same_seed_sends_other_prompts_of_the_same_lengths():
     prompts: list[list[int]] = []
 

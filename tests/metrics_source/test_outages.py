@@ -61,6 +61,7 @@ async def test_an_exporter_that_ends_is_stale_then_without_series(prometheus: Pr
     assert NOBODY in ended.arrival_rate.detail
 
 
+@pytest.mark.seconds(25)
 async def test_prometheus_down_makes_all_missing_and_back_up_it_waits_for_a_full_window(
     prometheus: PrometheusProcess,
 ) -> None:

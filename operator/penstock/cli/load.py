@@ -40,6 +40,7 @@ from penstock.traces.fault import TraceFault
 DEFAULT_DURATION_SECONDS = 60.0
 NOT_TRUSTED = 4
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def _rates(_: click.Context, __: click.Parameter, value: str | None) -> tuple[RateStep, ...] | None:
@@ -77,7 +78,8 @@ and tokens a second are what arrived within the period: requests of the warm-up 
 
 \b
 Exit status: 0 measured; 4 measured, but the machine was the bottleneck, so nothing is reported;
-130 Ctrl-C, after a report of what was measured so far."""
+130 Ctrl-C, after a report of what was measured so far; 143 SIGTERM, which sends no more and reports after
+the last answers."""
 )
 @click.option("--url", "urls", multiple=True, callback=_urls, help="Base URL of a server; may be repeated.")
 @click.option(
@@ -241,6 +243,8 @@ def load(
         sys.exit(NOT_TRUSTED)
     if result.interrupted:
         sys.exit(INTERRUPTED)
+    if result.stopped_seconds is not None:
+        sys.exit(TERMINATED)
     if not result.sent and url_file is not None and not url_file.exists():
         raise click.ClickException(
             f"{url_file} does not exist: no request had a target\nFix: write one URL a line into it"

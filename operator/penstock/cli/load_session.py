@@ -24,7 +24,7 @@ LOG_INTERVAL_SECONDS = 10.0  # where stderr is a file
 def run_load(
     targets: Targets, shape: RequestShape, limits: LoadLimits, plan: Iterable[PlannedRequest], *, seed: int
 ) -> LoadResult:
-    """Run a load to its end, or until SIGINT or SIGTERM; the result says which."""
+    """Run a load to its end, or until SIGINT, or SIGTERM and the last answers; the result says which."""
     return asyncio.run(_run(targets, shape, limits, plan, seed))
 
 
@@ -37,8 +37,8 @@ async def _run(
     generator = LoadGenerator(targets, shape, limits, seed=seed)
     running = asyncio.create_task(generator.run(plan))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, running.cancel)
+    loop.add_signal_handler(signal.SIGINT, running.cancel)
+    loop.add_signal_handler(signal.SIGTERM, generator.stop)
     progress = asyncio.create_task(_progress(generator, limits))
     try:
         await running
@@ -76,7 +76,7 @@ async def _progress(generator: LoadGenerator, limits: LoadLimits) -> None:
         failed = sum(record.outcome not in (OK, "unfinished") for record in result.records[-500:])
         elapsed = asyncio.get_running_loop().time() - start
         position = f"{elapsed:.0f}/{limits.duration_seconds:.0f} s"
-        if elapsed > limits.duration_seconds:
+        if elapsed > limits.duration_seconds or result.stopped_seconds is not None:
             position = "waiting for the last answers"
         line = (
             f"{position}: {result.sent} sent, {result.in_flight} in flight, "

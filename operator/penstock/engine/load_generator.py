@@ -52,7 +52,8 @@ class LoadResult:
     sent: int = 0  # warm-up included
     in_flight: int = 0
     elapsed_seconds: float = 0.0
-    interrupted: bool = False
+    stopped_seconds: float | None = None  # when it was told to send no more
+    interrupted: bool = False  # without waiting for answers
 
 
 class LoadGenerator:
@@ -81,6 +82,14 @@ class LoadGenerator:
         self._salt = secrets.randbits(32) + seed * 1_000_003
         self._start = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Send no more: `run` waits for the answers to what was sent, as after the whole plan."""
+        if self.result.stopped_seconds is None:
+            self.result.stopped_seconds = self._now() if self._sending else 0.0
+        if self._sending is not None:
+            self._sending.cancel()
 
     async def run(self, plan: Iterable[PlannedRequest]) -> LoadResult:
         """Send `plan` and wait for the answers; when cancelled, keep what was measured so far."""
@@ -100,7 +109,8 @@ class LoadGenerator:
                 asyncio.create_task(self._watch_engines(watch)),
             ]
             try:
-                await self._send_all(session, plan)
+                if result.stopped_seconds is None:
+                    await self._send_until_stopped(session, plan)
                 await self._wait_for_answers()
                 await watch.poll(self._engines())
             except asyncio.CancelledError:
@@ -116,6 +126,18 @@ class LoadGenerator:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._start
+
+    async def _send_until_stopped(
+        self, session: aiohttp.ClientSession, plan: Iterable[PlannedRequest]
+    ) -> None:
+        self._sending = asyncio.create_task(self._send_all(session, plan))
+        try:
+            await self._sending
+        except asyncio.CancelledError:
+            if self.result.stopped_seconds is None:  # it is this task that was cancelled
+                raise
+        finally:
+            self._sending.cancel()
 
     async def _send_all(self, session: aiohttp.ClientSession, plan: Iterable[PlannedRequest]) -> None:
         for number, planned in enumerate(plan):
@@ -134,6 +156,8 @@ class LoadGenerator:
             task = asyncio.create_task(self._send(session, record, self._salt + number))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        # To the end of the period even if its last requests are long answered: rates are per period.
+        await asyncio.sleep(self._limits.duration_seconds - self._now())
 
     async def _send(self, session: aiohttp.ClientSession, record: RequestRecord, salt: int) -> None:
         url = self._targets.take()
@@ -168,8 +192,6 @@ class LoadGenerator:
             self.on_record(record)
 
     async def _wait_for_answers(self) -> None:
-        # To the end of the period even if its last requests are long answered: rates are per period.
-        await asyncio.sleep(self._limits.duration_seconds - self._now())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._limits.drain_seconds)
 

@@ -66,16 +66,17 @@ def summarize(result: LoadResult, limits: LoadLimits, objectives: LoadObjectives
     """Return the report under the keys of ``penstock load -o json``."""
     records = result.records
     done = [record for record in records if record.outcome == OK]
-    cut_short = min(limits.duration_seconds, result.elapsed_seconds)
-    period = max(cut_short - limits.warmup_seconds, 0.0)
-    span = _Span(limits.warmup_seconds, cut_short)
+    stopped = result.stopped_seconds
+    end = min(limits.duration_seconds, result.elapsed_seconds if stopped is None else stopped)
+    period = max(end - limits.warmup_seconds, 0.0)
+    span = _Span(limits.warmup_seconds, end)
     answered = [*(record for record in result.warmup_records if record.outcome == OK), *done]
     errors = Counter(record.outcome for record in records if record.outcome != OK)
     if result.interrupted:  # those under way when Ctrl-C came did not fail
         errors.pop(UNFINISHED, None)
     return {
         "period_seconds": period,
-        "interrupted": result.interrupted,
+        "interrupted": result.interrupted or stopped is not None,
         "requests": {"due": len(records), "completed": len(done), "failed": errors.total()},
         "errors": dict(errors),
         "offered_per_second": _rate(len(records), period),
