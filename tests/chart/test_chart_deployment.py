@@ -115,6 +115,10 @@ def test_the_chart_changes_no_default_of_the_command(render: Render) -> None:
             ["prometheus.headers.X-Scope-OrgID=team-a", "prometheus.headers.X-Other=a b"],
             {"headers": (("X-Other", "a b"), ("X-Scope-OrgID", "team-a"))},
         ),
+        (
+            ["prometheus.matchers.cluster=prod-1", 'prometheus.matchers.a=b: "c"'],
+            {"matchers": (("a", 'b: "c"'), ("cluster", "prod-1"))},
+        ),
         (["prometheus.bearerTokenFile=/t/token"], {"prometheus_bearer_token_file": "/t/token"}),
         (["prometheus.tls.insecureSkipVerify=true"], {"prometheus_insecure_skip_verify": True}),
         (["prometheus.timeoutSeconds=10"], {"prometheus_timeout": 10.0}),
@@ -156,6 +160,26 @@ def test_a_token_and_a_ca_are_mounted_where_the_flags_say(render: Render) -> Non
         "prometheus-token": "/var/run/secrets/prometheus",
         "prometheus-ca": "/etc/prometheus-ca",
     }
+
+
+def test_a_recording_goes_to_a_volume_that_its_files_do_not_fill(render: Render) -> None:
+    assert "record" not in yaml.safe_dump(pod(render()))
+    for limit, size in ((16, "20Mi"), (2_000_000, "2500000Mi")):
+        objects = render("recording.enabled=true", f"recording.limitMiB={limit}", "gateway.enabled=false")
+        given, spec = parsed(objects), pod(objects)
+        assert (given["record_directory"], given["record_limit"]) == ("/var/lib/penstock", limit)
+        assert spec["containers"][0]["volumeMounts"] == [
+            {"name": "records", "mountPath": "/var/lib/penstock"}
+        ]
+        assert spec["volumes"] == [{"name": "records", "emptyDir": {"sizeLimit": size}}]
+
+
+def test_a_recording_may_go_to_a_volume_of_the_users(render: Render) -> None:
+    claim = "recording.volume.persistentVolumeClaim.claimName=kept"
+    assert {"name": "records", "persistentVolumeClaim": {"claimName": "kept"}} in pod(
+        render("recording.enabled=true", claim)
+    )["volumes"]
+    assert "records" not in {each["name"] for each in pod(render(claim))["volumes"]}
 
 
 def test_a_second_replica_gets_a_disruption_budget_and_another_node(render: Render) -> None:

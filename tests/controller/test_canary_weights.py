@@ -56,6 +56,9 @@ class Written:
         self.primary = primary
         return self.problem
 
+    async def wrote_last(self, key: ServiceKey, ref: HttpRouteRef) -> bool:
+        return False
+
     def forget(self, key: ServiceKey) -> None:
         pass
 
@@ -95,7 +98,9 @@ class Steered:
         if weight is not None:
             plan = CanaryPlan(CanaryPhase.TESTING, weight_percent=weight, routed=True)
         outcome = SimpleNamespace(
-            fallback=Decision(share, TrafficReason.IDLE, ""), canary=Decision(plan, RolloutReason.TESTING, "")
+            spec=self.spec,
+            fallback=Decision(share, TrafficReason.LEARNING, ""),
+            canary=Decision(plan, RolloutReason.TESTING, ""),
         )
         self.state.outcome = cast(Any, outcome)
         self.routes.weights.clear()

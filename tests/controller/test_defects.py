@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
+from fakes.canary_specs import inference_service, owned
+from fakes.canary_world import CanaryWorld
 from fakes.world import World, _merged, chat
-from penstock.controller import loop
+from penstock.controller import loop, revisions
 from penstock.controller import step as controller_step
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.canaries import Canaries
@@ -67,7 +70,7 @@ async def test_a_defect_at_one_service_stops_no_other_and_is_a_condition_until_i
     mended = False
     monkeypatch.setattr(loop, "step", unlucky)
     await world.run(600)
-    assert world.accepted[0] == "Accepted"
+    assert world.accepted[0] == "OtherAutoscaler", "it only looks at what the other one scales"
     assert world.unlucky["replicas"]["desired"] >= 2
     await world.run(300)
     assert world.target > 2, "the other one is scaled all the same"
@@ -80,7 +83,7 @@ async def test_a_defect_at_one_service_stops_no_other_and_is_a_condition_until_i
     assert world.metrics.registry.get_sample_value("penstock_failed_steps_total") == 20
     mended = True
     await world.run(120)
-    assert world.accepted[0] == "Accepted"
+    assert world.accepted[0] == "OtherAutoscaler"
 
 
 @pytest.mark.parametrize("where", ["its series", "its revisions"])
@@ -116,6 +119,42 @@ async def test_a_defect_before_the_decision_stops_no_other_either(
     assert world.target > 2, "the other one is scaled all the same"
     assert world.accepted[0] == "InternalError"
     assert world.metrics.registry.get_sample_value("penstock_failed_steps_total") == 20
+
+
+async def test_a_defect_where_a_revision_is_made_stops_no_tick_and_is_said_of_the_canary(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = revisions.revision_deployment
+
+    def unlucky(spec: ServiceSpec, *others: Any) -> dict[str, Any]:
+        if spec.key == UNLUCKY:
+            raise KeyError("containerPort")
+        return made(spec, *others)
+
+    def healthy() -> tuple[str, str, str]:
+        status = world.cluster.objects["InferenceService", UNLUCKY.name]["status"]
+        found = next(each for each in status["conditions"] if each["type"] == "CanaryHealthy")
+        return found["status"], found["reason"], found["message"]
+
+    world, other = CanaryWorld(owned()), inference_service(owned())
+    world.cluster.put(other | {"metadata": other["metadata"] | {"name": UNLUCKY.name, "uid": "psvc-2"}})
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(revisions, "revision_deployment", unlucky)
+        await world.until(lambda: world.healthy[1] == "NothingToTry", within=120)
+        await world.seconds(60)
+        assert healthy() == (
+            "False",
+            "InternalError",
+            "a defect of Penstock met its revisions: KeyError: 'containerPort'; report it with the "
+            "operator's log",
+        )
+    told = [each for each in logs if each["event"] == "a canary could not be acted upon"]
+    assert [each["service"] for each in told] == [str(UNLUCKY)], "once, not at every tick"
+    failed = world.loop._parts.metrics.registry.get_sample_value("penstock_failed_steps_total")
+    assert failed is not None
+    assert failed > 4
+    await world.seconds(120)
+    assert healthy()[:2] == ("True", "NothingToTry")
 
 
 async def test_a_status_that_cannot_be_read_is_learned_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from fakes.gateway_world import CHAT, GatewayWorld, routed_chat
+from penstock.controller.departed_routes import DepartedRoutes
+from penstock.controller.endpoints import EndpointCache
+from penstock.model.traffic import Backend, CanaryRoute, FallbackPlan, RoutePlan
 
 
 async def a_world() -> GatewayWorld:
@@ -94,3 +97,24 @@ async def test_the_limit_of_a_frozen_route_follows_the_pods() -> None:
     after = world.gateways.route.plan.limit
     assert after is not None
     assert after.running == before.limit.running // 2
+
+
+def test_a_lasting_route_sends_nothing_to_its_fallback_and_canary_about_which_nobody_decides() -> None:
+    chat, small = Backend("prod", "chat", 8000, "llama"), Backend("prod", "small", 8000, "tiny")
+    plan = RoutePlan(
+        CHAT,
+        "u",
+        chat,
+        10_000,
+        fallback=FallbackPlan(small, planned_ratio=0.4, in_flight_limit=7),
+        canary=CanaryRoute(small, weight_percent=20),
+        tls_secret="chat-tls",
+    )
+    departed = DepartedRoutes(EndpointCache())
+    departed.recall({"prod": [plan]}, 0.0)
+    for now in (100.0, 10_000.0):
+        kept = departed.beside({}, served=(), unreadable=(), lasting=[CHAT], now=now)
+        (route,) = kept["prod"]
+        assert route.plan.fallback == FallbackPlan(small), "its clusters stay"
+        assert route.plan.canary == CanaryRoute(small, weight_percent=0)
+    assert departed.beside({}, served=(), unreadable=(), now=10_061.0) == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from penstock.controller.feed import Feed
 from penstock.kube.api import SERVICES, Object
@@ -76,6 +77,23 @@ def test_after_a_restored_backup_the_listing_is_right_though_its_versions_are_ol
     seen.feed.begin_listing()
     assert seen.feed.see_listed(body(200))
     assert (seen.feed.end_listing(), seen.objects) == (1, {"chat": 200})
+
+
+def test_an_object_that_cannot_be_read_is_counted_and_logged_once_and_stops_no_other() -> None:
+    seen, broken = Seen(), {"metadata": {"namespace": "prod", "name": "odd", "resourceVersion": "4th"}}
+    with capture_logs() as logs:
+        seen.feed.see(broken)
+        seen.feed.see(broken)
+    seen.feed.see(body(5))
+    assert (seen.objects, seen.feed.known, seen.feed.unread) == ({"chat": 5}, 2, 1)
+    assert [(each["event"], each["type"], each["name"]) for each in logs] == [
+        ("an object cannot be read", "services", "prod/odd")
+    ]
+    seen.feed.see(body(6, "odd"))
+    assert seen.feed.unread == 0, "it was corrected"
+    seen.feed.see(broken)
+    seen.feed.forget(body(7, "odd"))
+    assert seen.feed.unread == 0, "or is gone"
 
 
 NAMES = ("a", "b", "c")

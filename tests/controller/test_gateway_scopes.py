@@ -162,6 +162,24 @@ async def test_a_service_deleted_between_two_scopes_is_handed_back(served: Serve
     assert await ours_in(served, served.namespace) == {"Service"}
 
 
+async def test_a_service_with_tls_deleted_between_two_scopes_stays_at_the_old_gateways(
+    served: Served, home: str
+) -> None:
+    await create_backend(served)
+    plan = replace(a_plan(served.namespace), tls_secret="chat-tls")
+    await Operator(served).round(plan)
+    before = await front(served)
+    after = Operator(served, home)
+    await after.round()
+    await after.round(seconds=600.0)
+    assert await front(served) == before
+    assert (await group_in(served, served.namespace), await group_in(served, home)) == (served.namespace, "")
+    await served.kube.delete(SERVICES, served.namespace, "chat-penstock")
+    await after.round(seconds=61.0)
+    await after.round(seconds=61.0)
+    assert await group_in(served, served.namespace) == ""
+
+
 @pytest.mark.parametrize("scopes", [(False, True), (True, False)], ids=["to cluster", "to namespace"])
 async def test_in_the_namespace_of_the_release_the_new_gateways_follow_the_old(
     served: Served, scopes: tuple[bool, bool]

@@ -163,17 +163,20 @@ def a_spec(namespace: str, share: FallbackShare | None) -> tuple[FleetCache, dic
     )
     cache = FleetCache()
     cache.services[key] = KnownService(key, "u", 1, spec, None, b"{}")
-    outcome = SimpleNamespace(
-        fallback=Decision(share, TrafficReason.FALLBACK_ACTIVE, "said"), canary=NONE_SET
-    )
+    decision = Decision(share, TrafficReason.FALLBACK_ACTIVE, "said")
+    outcome = SimpleNamespace(spec=spec, fallback=decision, canary=NONE_SET)
     return cache, {key: ServiceState("u", outcome=cast(Any, outcome))}
 
 
-def decide(states: dict[ServiceKey, ServiceState], share: FallbackShare | None) -> None:
+def decide(
+    states: dict[ServiceKey, ServiceState],
+    share: FallbackShare | None,
+    reason: TrafficReason = TrafficReason.LEARNING,
+) -> None:
     (state,) = states.values()
-    state.outcome = cast(
-        Any, SimpleNamespace(fallback=Decision(share, TrafficReason.IDLE, "said"), canary=NONE_SET)
-    )
+    assert state.outcome is not None
+    spec, decision = state.outcome.spec, Decision(share, reason, "said")
+    state.outcome = cast(Any, SimpleNamespace(spec=spec, fallback=decision, canary=NONE_SET))
 
 
 async def test_a_planned_share_becomes_weights_and_observe_gives_all_back(real: Served) -> None:
@@ -189,6 +192,32 @@ async def test_a_planned_share_becomes_weights_and_observe_gives_all_back(real: 
     await task.once(30.0)
     assert await weights(real) == [100, 0]
     assert states[key(real)].gateway.problem is None
+
+
+async def test_a_refused_fallback_gives_its_share_back_also_one_of_before_a_restart(real: Served) -> None:
+    await real.kube.create(ROUTES, real.namespace, a_route(BOTH))
+    cache, states = a_spec(real.namespace, FallbackShare(0.4, 10, enforced=True))
+    await RouteWeights(HttpRoutes(real.kube), cache, states).once(0.0)
+    assert await weights(real) == [60, 40]
+    restarted = RouteWeights(HttpRoutes(real.kube), cache, states)
+    decide(states, None)
+    await restarted.once(15.0)
+    assert await weights(real) == [60, 40], "not known yet: held"
+    decide(states, None, TrafficReason.MODEL_NOT_SERVED)
+    await restarted.once(30.0)
+    assert await weights(real) == [100, 0]
+
+
+async def test_weights_that_a_user_set_last_are_left_to_him_by_a_restarted_operator(real: Served) -> None:
+    await real.kube.create(ROUTES, real.namespace, a_route(BOTH))
+    path = f"{ROUTES.path(real.namespace, 'chat')}?fieldManager=kubectl-edit"
+    change = [{"op": "replace", "path": "/spec/rules/0/backendRefs/1/weight", "value": 1}]
+    status, _ = await real.request("PATCH", path, change, PatchType.JSON.value)
+    assert status == 200
+    cache, states = a_spec(real.namespace, None)
+    decide(states, None, TrafficReason.MODEL_NOT_SERVED)
+    await RouteWeights(HttpRoutes(real.kube), cache, states).once(0.0)
+    assert await weights(real) == [1, 1]
 
 
 async def test_a_service_that_only_observes_never_touches_its_route(real: Served) -> None:

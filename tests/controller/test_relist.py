@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from penstock.controller import cache
 from penstock.controller.between_ticks import BetweenTicks
 from penstock.controller.cache import FleetCache
 from penstock.controller.handlers import feeds
 from penstock.controller.relist import Relister
 from penstock.kube.api import INFERENCE_SERVICES, Forbidden, KubeError, NotFound, Object, Resource
+from penstock.model.parse import parse_service
 from penstock.model.spec import ServiceKey
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -177,3 +180,54 @@ async def test_a_change_of_another_type_that_is_on_its_way_is_no_drift(another: 
     watching.api.others[another] = [listed("chat", 4), listed("new", 5)]
     await watching.relister.pass_over()
     assert watching.missed == 0
+
+
+async def test_a_service_that_cannot_be_read_is_shown_as_invalid_and_ends_no_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unlucky(body: Object) -> Any:
+        if body["metadata"]["name"] == "b":
+            raise RecursionError("maximum recursion depth exceeded")
+        return parse_service(body)
+
+    monkeypatch.setattr(cache, "parse_service", unlucky)
+    watching = Watching(listed("a", 1), listed("b", 2), listed("c", 3))
+    running = asyncio.create_task(watching.relister.run(600.0))
+    try:
+        await asyncio.wait_for(watching.relister.complete.wait(), 10.0)
+        assert not running.done()
+    finally:
+        running.cancel()
+    assert watching.names() == {"a", "b", "c"}
+    assert str(watching.cache.services[ServiceKey("prod", "b")].invalid) == (
+        "spec: a defect of Penstock met it: RecursionError: maximum recursion depth exceeded: report it with "
+        "the operator's log"
+    )
+
+    def unread() -> float | None:
+        return watching.metrics.registry.get_sample_value(
+            "penstock_unread_objects", {"kind": "inferenceservices"}
+        )
+
+    assert unread() == 1
+    watching.feeds["inferenceservices"].see(listed("b", 4) | {"status": {"conditions": []}})
+    await watching.relister.pass_over()
+    assert unread() == 1, "a new status mends no spec"
+    monkeypatch.undo()
+    watching.feeds["inferenceservices"].see(listed("b", 5))
+    await watching.relister.pass_over()
+    assert unread() == 0
+
+
+async def test_a_template_that_no_pod_can_have_is_refused_at_a_start_like_any_other_mistake() -> None:
+    inner: Any = {}
+    for _ in range(700):
+        inner = {"in": inner}
+    deep = listed("deep", 2)
+    template = {"spec": {"containers": [{"name": "engine"}], "other": inner}}
+    deep["spec"] = {"workload": {"type": "Template", "template": template}, "slo": {"ttft": {"p95": "1s"}}}
+    watching = Watching(listed("a", 1), deep)
+    await watching.relister.pass_over()
+    invalid = watching.cache.services[ServiceKey("prod", "deep")].invalid
+    assert invalid is not None
+    assert invalid.path == "spec.workload.template"

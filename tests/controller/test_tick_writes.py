@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fakes.world import World, chat
+from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.tick_writes import TickWrites, Writers
 from penstock.kube.api import EVENTS, Object, Resource, Scale
 from penstock.model.spec import ServiceKey
@@ -92,7 +93,7 @@ async def test_events_wait_until_the_last_target_of_the_tick_is_set() -> None:
     outcome = replace(state.outcome, decision=replace(state.outcome.decision, value=4))
     parts = Recorded()
     writes = TickWrites(
-        Writers(parts, parts, world.metrics, drains=False, dry_run=False),  # type: ignore[arg-type]
+        Writers(parts, ScalingNews(parts, world.metrics), drains=False, dry_run=False),  # type: ignore[arg-type]
         world.now,
     )
     writes.begin(state, outcome, 4, "1")

@@ -9,14 +9,18 @@ import pytest
 from fakes.builders import pool, seen
 from fakes.gateway_world import GatewayWorld, routed_chat
 from fakes.traffic import believed, measured, routed, to
+from fakes.world import World, chat
 from penstock.controller.service_state import Outcome
-from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
+from penstock.controller.traffic_shown import admission_shown, fallback_shown, load_source, offered_shown
 from penstock.model.decision import Decision, Reason, TrafficReason
-from penstock.model.resource_status import AdmissionShown, FallbackShown
+from penstock.model.observation import Load
+from penstock.model.reading import Absence, Reading
+from penstock.model.resource_status import AdmissionShown, FallbackShown, LoadSource
 from penstock.model.spec import AdmissionPolicy, AdmissionSpec, RoutingSpec, RoutingType
 from penstock.model.traffic import FleetLimit
 from penstock.policy.admission import Admission, AdmissionMemory
 from penstock.policy.decisions import Surroundings
+from penstock.policy.estimate import Estimate
 from penstock.policy.fallback import FallbackShare
 from penstock.policy.gateway_load import GatewayRates
 
@@ -106,9 +110,43 @@ def test_a_fallback_that_may_not_be_used_is_absent() -> None:
     assert fallback_shown(outcome(share=None)) is None
 
 
-def test_offered_load_includes_what_was_shed_and_spilled() -> None:
-    assert offered_shown(outcome(rates=measured(70.0, shed=7.0, spilled=14.0))) == 70.0
-    assert offered_shown(outcome(rates=None)) is None
+GATEWAY, ENGINE = LoadSource.GATEWAY, LoadSource.ENGINE
+COUNTED = Load(arrival_rate=Reading(49.0), offered_rate=Reading(70.0))
+
+
+@pytest.mark.parametrize(
+    ("rates", "load", "demand", "shown"),
+    [
+        (measured(70.0, shed=7.0, spilled=14.0), COUNTED, 70.0, (70.0, GATEWAY)),
+        (
+            measured(70.0),
+            replace(COUNTED, arrival_rate=Reading.missing(Absence.STALE)),
+            None,
+            (70.0, GATEWAY),
+        ),
+        # Gateways that are not read for half a window yet decide nothing.
+        (measured(70.0), Load(arrival_rate=Reading(49.0)), 52.0, (52.0, ENGINE)),
+        # An overload without gateways: 49 are served, the queue takes the rest.
+        (None, Load(arrival_rate=Reading(49.0), queue_growth=Reading(21.0)), 70.0, (70.0, ENGINE)),
+        # A canary without gateways: its share is added to what the stable arm's engines count.
+        (None, COUNTED, 70.0, (70.0, ENGINE)),
+        (None, Load(), None, (None, ENGINE)),
+    ],
+)
+def test_offered_load_is_what_decisions_go_by(
+    rates: GatewayRates | None, load: Load, demand: float | None, shown: tuple[float | None, LoadSource]
+) -> None:
+    believes = Estimate(None, None) if demand is None else believed(demand)
+    found = replace(outcome(rates=rates), seen=seen(0.0, pool(4), load=load), estimate=believes)
+    assert (offered_shown(found), load_source(found)) == shown
+
+
+async def test_status_shows_the_rate_that_an_overload_is_decided_at() -> None:
+    world = World(rate=lambda at: 20.0 if at < 600 else 100.0, spec=chat(min=2, max=2), target=2)
+    await world.run(900)
+    served, offered = 2 * world.capacity_per_replica, 100.0
+    assert served < 0.5 * offered
+    assert float(world.status["load"]["arrivalRate"]) == pytest.approx(offered, rel=0.1)
 
 
 async def test_an_overload_is_one_event_and_status_says_how_much() -> None:

@@ -324,10 +324,10 @@ async def test_a_defect_in_one_route_keeps_it_as_it_was_and_lets_the_others_foll
     assert set(before) == {CHAT, UNLUCKY}
     route_of = world.traffic._route
 
-    def unlucky(group: str, spec: ServiceSpec, state: ServiceState, now: float) -> RouteState | None:
+    def unlucky(group: str, spec: ServiceSpec, state: ServiceState, *rest: Any) -> RouteState | None:
         if spec.key == UNLUCKY:
             raise ZeroDivisionError("float division by zero")
-        return route_of(group, spec, state, now)
+        return route_of(group, spec, state, *rest)
 
     monkeypatch.setattr(world.traffic, "_route", unlucky)
     world.unready.add("chat-0")
@@ -372,6 +372,11 @@ class NotedPorts(ExternalGateways):
 
     plans: Mapping[str, Sequence[RoutePlan]] = field(default_factory=dict)
     reached: Collection[ServiceKey] = ()
+    existing: Collection[ServiceKey] = ()
+    with_tls: Collection[ServiceKey] = ()
+
+    def tls_services(self) -> Collection[ServiceKey]:
+        return self.with_tls
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -384,7 +389,7 @@ class NotedPorts(ExternalGateways):
         reached: Collection[ServiceKey],
         now: float,
     ) -> Mapping[ServiceKey, tuple[str, str]]:
-        self.plans, self.reached = routes, reached
+        self.plans, self.reached, self.existing = routes, reached, existing
         return {}
 
 
@@ -460,6 +465,40 @@ async def test_objects_are_kept_up_for_a_frozen_route_while_its_service_exists(w
     assert CHAT in world.by_key(), "published as it was"
     found = [plan for plan in ports.plans.get("penstock", ()) if plan.key == CHAT]
     assert [plan.tls_secret for plan in found] == ([] if why == "deleted" else ["chat-tls"])
+
+
+@pytest.mark.parametrize("change", ["deleted", "routed otherwise"])
+async def test_the_route_of_a_service_with_tls_lasts_as_long_as_its_service_leads_to_the_gateways(
+    change: str,
+) -> None:
+    spec = routed_chat(min=2, max=2)
+    spec["routing"] |= {"envoy": {"tls": {"secretName": "chat-tls"}}}
+    world = GatewayWorld(rate=lambda _: 20.0, spec=spec, target=2)
+    ports = noted_ports(world)
+    await world.seconds(60)
+    assert world.gateways.route.plan.limit is not None
+    ports.with_tls = {CHAT}
+
+    async def second() -> None:
+        world._watch()
+        if change == "deleted":
+            world.cache.forget_service(CHAT.namespace, CHAT.name)
+        await world.traffic.once(world.now)
+        world.now += 1.0
+
+    if change != "deleted":
+        world.spec["routing"] = {"type": "None"}
+        world.spec_generation += 1
+    for _ in range(200):
+        await second()
+    plan = world.gateways.route.plan
+    assert (plan.key, plan.limit, plan.per_replica) == (CHAT, None, None)
+    assert [each.tls_secret for each in ports.plans["penstock"]] == ["chat-tls"], "its pods keep the Secret"
+    assert CHAT not in ports.existing
+    ports.with_tls = set()  # somebody has deleted its Service
+    for _ in range(62):
+        await second()
+    assert world.gateways.published == {"penstock": []}
 
 
 async def test_a_service_that_gets_no_port_says_so() -> None:

@@ -176,16 +176,16 @@ def test_a_conflict_names_the_object_that_the_user_knows() -> None:
     }
     scaled = {"metadata": {"namespace": "prod", "name": "chat"}, "spec": {"scaleTargetRef": {"name": "chat"}}}
     cache.see_autoscaler("HorizontalPodAutoscaler", hpa)
-    assert cache.conflict("prod", CHAT) == "HorizontalPodAutoscaler/keda-hpa-chat"
+    assert cache.conflict(ServiceKey("prod", "chat"), CHAT) == "HorizontalPodAutoscaler/keda-hpa-chat"
     cache.see_autoscaler("ScaledObject", scaled)
-    assert cache.conflict("prod", CHAT) == "ScaledObject/chat"
+    assert cache.conflict(ServiceKey("prod", "chat"), CHAT) == "ScaledObject/chat"
     paused = scaled | {
         "metadata": scaled["metadata"] | {"annotations": {"autoscaling.keda.sh/paused": "true"}}
     }
     cache.see_autoscaler("ScaledObject", paused)
     cache.forget_autoscaler("HorizontalPodAutoscaler", "prod", "keda-hpa-chat")
-    assert cache.conflict("prod", CHAT) == ""
-    assert cache.conflict("test", CHAT) == ""
+    assert cache.conflict(ServiceKey("prod", "chat"), CHAT) == ""
+    assert cache.conflict(ServiceKey("test", "chat"), CHAT) == ""
 
 
 def test_the_default_service_is_the_only_one_that_selects_the_pods() -> None:

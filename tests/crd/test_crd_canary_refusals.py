@@ -155,6 +155,27 @@ def test_both_refuse_a_pod_without_proper_containers(apiserver: ApiServer, conta
     assert bad.by_parser()
 
 
+@pytest.mark.parametrize("words", [["app"], "app=chat", 7, {"replicas": 2}, {"app": True}, {"app": {}}])
+@pytest.mark.parametrize("kind", ["labels", "annotations"])
+def test_both_refuse_words_of_a_pod_that_are_no_strings(
+    apiserver: ApiServer, kind: str, words: object
+) -> None:
+    template = TEMPLATE | {"metadata": {kind: words}}
+    bad = Refusal(owned({"type": "Template", "template": template}), "", "", "", "")
+    assert f"spec.workload.template.metadata.{kind}" in bad.by_api_server(apiserver)
+    assert bad.by_parser().startswith(f"spec.workload.template.metadata.{kind}")
+
+
+@pytest.mark.parametrize("metadata", [{"labels": None}, {"labels": {}}, {"annotations": {"at": None}}])
+def test_words_of_a_pod_that_are_null_mean_the_same_to_both(
+    apiserver: ApiServer, metadata: dict[str, Any]
+) -> None:
+    body = owned({"type": "Template", "template": TEMPLATE | {"metadata": metadata}})
+    status, stored = apiserver.request("POST", f"{SERVICES}?dryRun=All", body)
+    assert status == 201, stored
+    assert parse_service(stored).template == parse_service(body).template
+
+
 @pytest.mark.parametrize("name", ["named", "inline"])
 def test_a_canary_is_stored_as_it_was_written(apiserver: ApiServer, name: str) -> None:
     body = sample(name)

@@ -14,6 +14,8 @@ from fakes.streaming_upstream import StreamingUpstream, at_once
 from penstock.dataplane.envoy import names
 from penstock.model.traffic import ClassShare
 
+pytestmark = pytest.mark.timed
+
 
 async def test_a_cold_burst_is_split_into_limit_fallback_cap_and_shed(tmp_path: Path) -> None:
     chat, small = StreamingUpstream("chat-0"), StreamingUpstream("small-0")

@@ -18,6 +18,8 @@ from penstock.dataplane.envoy.lua_canary import sticky_part
 from penstock.dataplane.envoy.snapshot import Snapshot, render
 from penstock.model.traffic import RouteState
 
+pytestmark = pytest.mark.timed
+
 STABLE, CANARY = (200, "chat", "primary"), (200, "chat@canary", "canary")
 
 

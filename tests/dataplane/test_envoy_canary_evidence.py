@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,11 @@ from fakes.streaming_upstream import (
 )
 from penstock.dataplane.envoy.arm_counts import ArmCounters, arms
 from penstock.dataplane.envoy.bootstrap import ARM_STATS_PATH
+from penstock.dataplane.envoy.names import SERVED_BY
+from penstock.dataplane.envoy.proxy_limits import KEPT_BODY_BYTES
 from penstock.model.traffic import ArmCount
+
+pytestmark = pytest.mark.timed
 
 STABLE, CANARY = (200, "chat", "primary"), (200, "chat@canary", "canary")
 CLUSTERS = ("prod_chat", "prod_chat_canary")
@@ -82,6 +87,41 @@ async def test_what_a_canary_fails_is_answered_by_the_stable_arm_and_counted_as_
         assert found == (ArmCount(*map(float, stable)), ArmCount(*map(float, canary)))
 
 
+async def chunks(count: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"prompt"
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "tried"),
+    [
+        ("POST", lambda: b"x" * KEPT_BODY_BYTES, True),
+        ("POST", lambda: b"x" * (KEPT_BODY_BYTES + 1), False),
+        ("POST", lambda: chunks(2), False),
+        ("GET", lambda: None, True),
+    ],
+    ids=["kept whole", "longer", "chunked", "without a body"],
+)
+async def test_what_could_not_be_sent_again_is_not_sent_to_a_canary_that_may_fail_it(
+    tmp_path: Path, method: str, body: Callable[[], object], tried: bool
+) -> None:
+    chat = StreamingUpstream("chat-0", behaviour=at_once)
+    broken = StreamingUpstream("canary-0", behaviour=refused(500))
+    served = plan(canary=to_canary(100))
+    async with gateway(tmp_path, [(served, UNLIMITED, [chat], [])], canary=[broken]) as gate:
+        address = f"http://127.0.0.1:{served.listen_port}/v1/models"
+        async with gate.client.request(method, address, data=body()) as reply:
+            assert (reply.status, reply.headers[SERVED_BY]) == (200, "chat")
+        assert bool(broken.seen) == tried
+
+
+async def test_a_canary_that_alone_has_pods_gets_long_requests_as_well(tmp_path: Path) -> None:
+    tried = StreamingUpstream("canary-0", behaviour=at_once)
+    served = (plan(canary=to_canary(5)), UNLIMITED, [], [])
+    async with gateway(tmp_path, [served], canary=[tried]) as gate:
+        assert (await gate.post(body=b"x" * (KEPT_BODY_BYTES + 1))).told == CANARY
+
+
 async def test_what_both_arms_fail_is_an_error_of_both(tmp_path: Path) -> None:
     chat = StreamingUpstream("chat-0", behaviour=refused(500))
     tried = StreamingUpstream("canary-0", behaviour=refused(500))
@@ -115,7 +155,12 @@ async def test_what_a_canary_fails_waits_for_the_stable_arm_instead_of_overrunni
     served = (plan(canary=to_canary(100)), replace(share(4, 8), canary_in_flight=8), [chat], [])
     async with gateway(tmp_path, [served], canary=[tried]) as gate:
         await gate.send_apart(10)
-        assert (chat.most_running, await gate.in_flight("prod_chat")) == (4, (4, 6))
+
+        async def all_there() -> bool:  # the last may still be on its way from the canary
+            return await gate.in_flight("prod_chat") == (4, 6)
+
+        await gate.until(all_there)
+        assert chat.most_running == 4
         chat.released.set()
         chat.behaviour = at_once
         assert {(await task).told for task in gate.sent} == {STABLE}

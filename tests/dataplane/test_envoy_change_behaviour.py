@@ -11,6 +11,8 @@ import pytest
 from fakes.envoy_gateway import Gateway, gateway, plan, share, to_small
 from fakes.streaming_upstream import StreamingUpstream, at_once
 
+pytestmark = pytest.mark.timed
+
 
 async def _route_has(gate: Gateway, constant: str) -> None:
     async def shown() -> bool:
@@ -20,7 +22,6 @@ async def _route_has(gate: Gateway, constant: str) -> None:
     await gate.until(shown)
 
 
-@pytest.mark.timed  # an upstream that gets no processor counts streams that are gone
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_while_a_limit_falls_in_flight_never_exceeds_the_larger(tmp_path: Path, workers: int) -> None:
     chat = StreamingUpstream("chat-0")

@@ -12,6 +12,8 @@ from fakes.envoy_gateway import gateway, plan, share, to_small
 from fakes.streaming_upstream import StreamingUpstream, at_once
 from penstock.dataplane.envoy import names
 
+pytestmark = pytest.mark.timed
+
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),

@@ -11,6 +11,8 @@ from fakes.envoy_gateway import CHAT, SMALL, TWO_CLASSES, UNLIMITED, gateway, pl
 from fakes.streaming_upstream import Behaviour, StreamingUpstream, at_once, cut, held, refused
 from penstock.dataplane.envoy import names
 
+pytestmark = pytest.mark.timed
+
 
 async def test_a_client_that_refuses_the_fallback_gets_429_instead(tmp_path: Path) -> None:
     chat, small = StreamingUpstream("chat-0"), StreamingUpstream("small-0")

@@ -10,6 +10,8 @@ import pytest
 from fakes.envoy_gateway import gateway, plan, share, to_small
 from fakes.streaming_upstream import StreamingUpstream, at_once, refused
 
+pytestmark = pytest.mark.timed
+
 STEERING = {
     "x-envoy-retry-on": "5xx,retriable-status-codes",
     "x-envoy-retriable-status-codes": "503",

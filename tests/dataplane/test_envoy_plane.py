@@ -17,6 +17,8 @@ from penstock.dataplane.envoy.stats import Stats
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import FleetLimit, RouteState
 
+pytestmark = pytest.mark.timed
+
 SHOWN = {"cluster.prod_chat.upstream_rq_active": 3}
 
 

@@ -81,7 +81,14 @@ def test_resources_are_the_golden_ones(scenario: str) -> None:
 
 
 def test_the_bootstrap_is_the_golden_one() -> None:
-    made = bootstrap(group="prod", token="t", xds_host="penstock-xds", xds_port=18000, agent_port=18001)
+    made = bootstrap(
+        group="prod",
+        token="t",
+        xds_host="penstock-xds",
+        xds_port=18000,
+        agent_port=18001,
+        memory_limit_bytes=512 * 2**20,
+    )
     assert_golden(GOLDEN / "bootstrap.json", made)
 
 
@@ -90,7 +97,8 @@ def test_envoy_accepts_the_resources(scenario: str, tmp_path: Path) -> None:
     _validate(static_configuration(_rendered(scenario)), tmp_path)
 
 
-def test_envoy_accepts_the_bootstrap(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory_limit_bytes", [None, 512 * 2**20], ids=["no memory limit", "512 MiB"])
+def test_envoy_accepts_the_bootstrap(tmp_path: Path, memory_limit_bytes: int | None) -> None:
     made = bootstrap(
         group="prod",
         token="t",
@@ -98,6 +106,7 @@ def test_envoy_accepts_the_bootstrap(tmp_path: Path) -> None:
         xds_port=18000,
         agent_port=18001,
         node_id="gateway-0",
+        memory_limit_bytes=memory_limit_bytes,
     )
     _validate(made, tmp_path)
 

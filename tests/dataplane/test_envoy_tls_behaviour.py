@@ -13,6 +13,8 @@ from fakes.envoy_gateway import CHAT, gateway, plan, share
 from fakes.streaming_upstream import StreamingUpstream, at_once
 from penstock.dataplane.envoy.certificates import secret_directory
 
+pytestmark = pytest.mark.timed
+
 
 def _issue(directory: Path, name: str) -> None:
     """Write a Secret's files as a kubelet does: a new directory, then one link moved to it."""

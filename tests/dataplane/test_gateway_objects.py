@@ -61,6 +61,12 @@ def objects(group: GatewayGroupPlan) -> dict[str, dict[str, Any]]:
     return {each["kind"]: each for each in group_objects(group)}
 
 
+def static(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What its proxies start with."""
+    body: dict[str, Any] = json.loads(base64.b64decode(found["Secret"]["data"]["bootstrap.json"]))
+    return body
+
+
 def pod(group: GatewayGroupPlan) -> dict[str, Any]:
     spec: dict[str, Any] = objects(group)["Deployment"]["spec"]["template"]["spec"]
     return spec
@@ -151,8 +157,7 @@ def test_selectors_of_two_groups_never_meet() -> None:
 
 def test_the_secret_holds_the_token_and_another_token_rolls_the_pods() -> None:
     before, after = objects(a_group()), objects(a_group(token="another"))
-    text = base64.b64decode(before["Secret"]["data"]["bootstrap.json"])
-    node = json.loads(text)["node"]
+    node = static(before)["node"]
     assert (node["cluster"], node["metadata"]["token"]) == ("prod", group_token(KEY, "prod"))
     assert "id" not in node, "pods share the file: each says its name on the command line"
     assert group_token(KEY, "prod") not in json.dumps([before["Deployment"], before["ConfigMap"]])
@@ -255,7 +260,8 @@ def test_a_cluster_wide_group_is_reached_by_an_alias_in_the_users_namespace() ->
 @given(st.sampled_from(["", "tls"]), st.integers(FIRST_PORT, LAST_PORT))
 def test_a_service_can_be_read_back_after_a_restart(tls: str, port: int) -> None:
     (service,) = gateway_services(a_plan(port=port, tls_secret=tls), group="prod", namespace="prod")
-    assert read_service(service) == FoundService(CHAT, "prod", port, "chat", 8000, direct=False)
+    found = FoundService(CHAT, "prod", port, "chat", 8000, direct=False, tls=bool(tls))
+    assert read_service(service) == found
 
 
 @pytest.mark.parametrize(
@@ -347,6 +353,35 @@ def test_a_template_is_the_charts_values() -> None:
     assert pod(a_group(template=template))["nodeSelector"] == {"a": "b"}
 
 
+def limited(memory: object) -> dict[str, object]:
+    return {"image": "i", "resources": {"limits": {"memory": memory}}}
+
+
+@pytest.mark.parametrize(
+    ("written", "limit_bytes"),
+    [
+        ("512Mi", 2**29),
+        ("0.5Gi", 2**29),
+        (".5Gi", 2**29),
+        ("1G", 10**9),
+        ("1e9", 10**9),
+        ("128974848000m", 128_974_848),
+        (536_870_912, 2**29),
+    ],
+)
+def test_a_memory_limit_is_read_as_kubernetes_does(written: object, limit_bytes: int) -> None:
+    assert read_template(limited(written)).memory_limit_bytes == limit_bytes
+
+
+@pytest.mark.parametrize("memory", ["1Gi", None])
+def test_a_proxy_is_told_of_its_containers_memory_limit(memory: str | None) -> None:
+    limits = {"memory": memory} if memory else None
+    found = objects(a_group(template=GatewayTemplate("i", resources={"limits": limits})))
+    monitors = static(found)["overload_manager"]["resource_monitors"]
+    heaps = [each["typed_config"]["max_heap_size_bytes"] for each in monitors if "fixed_heap" in each["name"]]
+    assert heaps == ([2**30] if memory else [])
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
@@ -357,6 +392,9 @@ def test_a_template_is_the_charts_values() -> None:
         ({"image": "i", "replicas": "2"}, "replicas: '2' is no int"),
         ({"image": "i", "concurrency": True}, "concurrency: True is no int"),
         ({"image": "i", "resources": []}, r"resources: \[\] is no Mapping"),
+        (limited("512MB"), "resources.limits.memory: '512MB' is no quantity: write for example 512Mi"),
+        (limited("512m"), "resources.limits.memory: '512m' is below 64Mi, with which Envoy starts"),
+        ({"image": "i", "resources": {"limits": "a"}}, "resources.limits.memory: 'a' is no mapping"),
         ({"image": "i", "networkPolicy": {"enabled": True}}, "networkPolicy: give enabled and from"),
         ({"image": "i", "pod": {"containers": []}}, "pod.containers: set by the gateway itself"),
     ],

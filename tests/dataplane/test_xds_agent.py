@@ -36,6 +36,8 @@ from penstock.model.traffic import FleetLimit, RoutePlan, RouteState
 from penstock.sandbox.child_process import free_port
 from penstock.sandbox.fake_api import FakeApi
 
+pytestmark = pytest.mark.timed
+
 SETTINGS = AgentSettings(Path("plans.json"), "prod", "gateway-0")
 
 

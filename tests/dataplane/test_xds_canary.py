@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
+import pytest
 
 from fakes.envoy_gateway import CHAT, SMALL, plan, to_canary
 from fakes.streaming_upstream import StreamingUpstream, at_once
@@ -19,6 +20,8 @@ from fakes.xds_gateways import GROUP, PlaneServer, proxies
 from penstock.dataplane.envoy.names import SERVED_BY
 from penstock.dataplane.envoy.versions import STAY_SECONDS
 from penstock.model.traffic import ArmCount, CanaryRoute, FleetLimit, GatewayGroup, RouteState
+
+pytestmark = pytest.mark.timed
 
 SECONDS = 10.0
 

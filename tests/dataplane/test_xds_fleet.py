@@ -17,6 +17,8 @@ from fakes.streaming_upstream import StreamingUpstream
 from fakes.xds_gateways import EnvoyProcess, PlaneServer
 from penstock.model.traffic import FleetLimit, RoutePlan, RouteState
 
+pytestmark = pytest.mark.timed
+
 # Connections outlive a share that fell; they last 5 s.
 SETTLE_SECONDS = 9.0
 

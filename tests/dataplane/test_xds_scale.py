@@ -17,6 +17,8 @@ from fakes.xds_gateways import PlaneServer, proxies
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import FallbackPlan, FleetLimit, RouteState
 
+pytestmark = pytest.mark.timed
+
 SERVICES = 200
 FIRST_PORT = 21_000  # below the ports that the proxy's own 1,003 questions are sent from
 

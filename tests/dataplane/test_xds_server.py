@@ -19,6 +19,8 @@ from penstock.dataplane.envoy.backend import EnvoyDataPlane
 from penstock.dataplane.envoy.server import Caller
 from penstock.model.traffic import FleetLimit, GatewayGroup, RoutePlan, RouteState
 
+pytestmark = pytest.mark.timed
+
 SECONDS = 10.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from penstock.dataplane.envoy.shares import Use, divide, part_of, settle
 from penstock.model.traffic import FleetLimit
+
+pytestmark = pytest.mark.timed
 
 LIMITS = st.integers(1, 3000)
 LOADS = st.lists(st.tuples(st.integers(0, 3000), st.booleans()), min_size=1, max_size=8)
@@ -79,6 +82,38 @@ def test_shares_follow_what_is_in_flight(
     limit: int, loads: tuple[float | None, ...], pressed: tuple[int, ...], shares: tuple[int, ...]
 ) -> None:
     assert tuple(divide(limit, uses(*loads, pressed=pressed)).values()) == shares
+
+
+def lost(*loads: float | None, lost: Sequence[int]) -> dict[str, Use]:
+    return {name: replace(use, lost=int(name[1:]) in lost) for name, use in uses(*loads).items()}
+
+
+@pytest.mark.parametrize(
+    ("loads", "gone", "shares"),
+    [
+        ((50, None), (1,), (100, 50)),
+        ((60, 0, None), (2,), (90, 30, 33)),  # those who live share as two would
+        ((60, 0, None), (), (61, 4, 34)),  # its part is kept for one that is only late
+        ((60, None, None), (1, 2), (33, 33, 33)),  # most are: it may be us who are
+        ((None, None), (0, 1), (50, 50)),
+    ],
+)
+def test_who_is_lost_takes_nothing_from_the_others_and_has_an_equal_part_should_it_serve_on(
+    loads: tuple[float | None, ...], gone: tuple[int, ...], shares: tuple[int, ...]
+) -> None:
+    assert tuple(divide(100, lost(*loads, lost=gone)).values()) == shares
+
+
+@given(LIMITS, LOADS, st.integers(0, 7))
+def test_the_lost_add_at_most_half_of_the_limit_and_one_each(
+    limit: int, loads: list[tuple[int, bool]], gone: int
+) -> None:
+    given_all = {f"p{i}": Use(load, pressed) for i, (load, pressed) in enumerate(loads)}
+    here = dict(list(given_all.items())[gone:])
+    found = divide(limit, given_all | {name: Use(None, lost=True) for name in given_all.keys() - here.keys()})
+    if 0 < gone <= len(here):
+        assert {name: found[name] for name in here} == divide(limit, here)
+        assert sum(found[name] for name in found.keys() - here.keys()) <= limit / 2 + gone
 
 
 class Fleet:

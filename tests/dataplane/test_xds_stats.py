@@ -12,6 +12,8 @@ from penstock.dataplane.envoy.snapshot import clusters_by_pool
 from penstock.dataplane.envoy.stats import Counters, parse_stats, reading, tells_of, wanted_counters
 from penstock.model.traffic import ClassCount, Endpoint, RouteState
 
+pytestmark = pytest.mark.timed
+
 PODS = (Endpoint("chat-0", "10.0.0.1", 8000), Endpoint("chat-1", "fd00::1", 8000))
 
 

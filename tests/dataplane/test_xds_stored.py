@@ -12,6 +12,8 @@ from penstock.dataplane.envoy.stored import LARGEST_BYTES, StoredPlansError, rea
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import Backend, CanaryRoute, ClassShare, FallbackPlan, FleetLimit, RoutePlan
 
+pytestmark = pytest.mark.timed
+
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
 COUNTS = st.integers(0, 10_000)
 RATIOS = st.floats(0, 1)

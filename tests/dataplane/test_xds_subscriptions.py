@@ -13,6 +13,8 @@ from penstock.dataplane.envoy.snapshot import Snapshot
 from penstock.dataplane.envoy.subscriptions import LONGEST_PAUSE_SECONDS
 from penstock.dataplane.envoy.versions import STAY_SECONDS
 
+pytestmark = pytest.mark.timed
+
 CLUSTERS, LISTENERS = (CDS, ""), (LDS, "")
 
 

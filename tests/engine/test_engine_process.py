@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+pytestmark = pytest.mark.timed
+
 COMMAND = [sys.executable, "-m", "penstock", "engine", "--profile", "llama-3.1-8b-h100", "--port", "0"]
 BODY = {"prompt": "a b", "max_tokens": 1000, "stream": True}
 

@@ -17,6 +17,8 @@ from fakes.engine_server import running_engine, steps_of
 from penstock.engine.batch_loop import EngineLimits
 from penstock.engine.faults import Faults
 
+pytestmark = pytest.mark.timed
+
 SHORT = {"prompt": "a b c", "max_tokens": 4}
 LONG = {"prompt": "a b c", "max_tokens": 1000, "stream": True}
 

@@ -7,17 +7,19 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from fakes.explained import STATUS, explained
-from fakes.scripted_source import Samples, ScriptedSource
-from penstock.cli.explain_read import live_of, read_measured
+from fakes.scripted_source import Samples, Script, ScriptedSource
+from penstock.cli.explain_read import Measured, live_of, read_measured
 from penstock.cli.main import main
-from penstock.kube.aio_client import connect
-from penstock.kube.api import DEPLOYMENTS, INFERENCE_SERVICES, PODS
+from penstock.kube.aio_client import AioKubeApi, connect
+from penstock.kube.api import DEPLOYMENTS, INFERENCE_SERVICES, PODS, Scale
+from penstock.metrics_source.base import ErrorKind, QueryError
 from penstock.metrics_source.identity import SeriesSettings
 from penstock.sandbox.fake_api import FakeApi
 from penstock.sandbox.fake_faults import Fault
@@ -142,40 +144,95 @@ def lengths(pod: str, factor: float) -> Samples:
     return [({**where, "le": "100"}, 0.5 * factor), ({**where, "le": "+Inf"}, 1.0 * factor)]
 
 
-async def test_rate_and_lengths_are_those_of_the_targets_pods(api: FakeApi, tmp_path: Path) -> None:
-    deployed(api)
+def engines(query: str) -> Samples:
+    """Answer for two pods of the target, with 12 requests served a second each, and a stranger's."""
+    if "request_prompt_tokens" in query or "request_generation_tokens" in query:
+        return [*lengths("chat-1", 1.0), *lengths("other-1", 9.0)]
+    if "running" in query:
+        pods = [{"namespace": "prod", "pod": pod} for pod in ("chat-1", "chat-2")]
+        gauges = [({**each, "part": "running"}, 3.0) for each in pods]
+        return [*gauges, *(({**each, "part": "age"}, 1.0) for each in pods), ({"part": "before"}, 1.0)]
+    if "first_token_seconds_count" in query:
+        return [({"namespace": "prod", "pod": pod}, 12.0) for pod in ("chat-1", "chat-2", "other-1")]
+    if "deriv(" in query:
+        return [({"namespace": "prod", "pod": pod}, 14.0) for pod in ("chat-1", "chat-2", "other-1")]
+    return []
 
-    def script(query: str) -> Samples:
-        if "request_prompt_tokens" in query or "request_generation_tokens" in query:
-            return [*lengths("chat-1", 1.0), *lengths("other-1", 9.0)]
-        if "running" in query:
-            pods = [{"namespace": "prod", "pod": pod} for pod in ("chat-1", "chat-2")]
-            gauges = [({**each, "part": "running"}, 3.0) for each in pods]
-            return [*gauges, *(({**each, "part": "age"}, 1.0) for each in pods), ({"part": "before"}, 1.0)]
-        if "first_token_seconds_count" in query:
-            return [({"namespace": "prod", "pod": pod}, 12.0) for pod in ("chat-1", "chat-2", "other-1")]
-        return []
 
+async def measured(api: FakeApi, tmp_path: Path, script: Script, **status: Any) -> Measured:
+    """Return what is read for the service; `status` replaces sections of its status."""
     kube = await connect(kubeconfig=str(api.kubeconfig(tmp_path / "kubeconfig")))
+    body = api.get(INFERENCE_SERVICES, "prod", "chat")
+    live = live_of(body | {"status": body["status"] | status})
     try:
-        body = api.get(INFERENCE_SERVICES, "prod", "chat")
-        found = await read_measured(kube, ScriptedSource(script), live_of(body), SeriesSettings())
+        return await read_measured(kube, ScriptedSource(script), live, SeriesSettings())
     finally:
         await kube.close()
-    assert found.rate_per_second == 24.0
+
+
+BY_ENGINES: dict[str, Any] = {"load": {"arrivalRate": "52", "source": "Engine"}, "canary": {}}
+
+
+async def test_rate_and_lengths_are_those_of_the_targets_pods_with_what_their_queues_grow_by(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    deployed(api)
+    found = await measured(api, tmp_path, engines, **BY_ENGINES)
+    assert found.rate_per_second == 24.0 + 28.0
     assert found.lengths is not None
     assert found.lengths.source == "Prometheus, the last 5 minutes"
     assert 50 < found.lengths.input.mean < 250
+    assert (found.why_no_rate, found.why_no_lengths) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (
+            {"load": {"arrivalRate": "100", "source": "Gateway"}, "canary": {}},
+            "the engines serve 24 req/s, what is offered is counted at the gateways",
+        ),
+        (
+            {"load": {"arrivalRate": "30", "source": "Engine"}, "canary": {"weightPercent": 20}},
+            "the stable arm's engines serve 24 req/s, the canary has 20 % of the requests",
+        ),
+    ],
+)
+async def test_what_engines_serve_is_no_rate_where_more_is_offered_than_they_see(
+    api: FakeApi, tmp_path: Path, status: dict[str, Any], why: str
+) -> None:
+    deployed(api)
+    found = await measured(api, tmp_path, engines, **status)
+    assert (found.rate_per_second, found.why_no_rate) == (None, why)
+    assert found.lengths is not None
+
+
+async def test_a_prometheus_that_fails_is_the_reason_why_nothing_is_measured(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    deployed(api)
+    refused = QueryError(ErrorKind.UNAVAILABLE, "up", "connection refused")
+    found = await measured(api, tmp_path, lambda _: refused, **BY_ENGINES)
+    assert (found.rate_per_second, found.lengths) == (None, None)
+    assert "connection refused" in found.why_no_rate
+    assert found.why_no_lengths == found.why_no_rate
+
+
+async def test_pods_that_no_selector_names_are_not_all_pods_of_the_namespace(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(api)
+    nameless = AsyncMock(return_value=Scale(2, 2, "", "7"))
+    monkeypatch.setattr(AioKubeApi, "get_scale", nameless)
+    found = await measured(api, tmp_path, engines, **BY_ENGINES)
+    why = "the /scale of Deployment/chat names no selector: its pods are not known"
+    assert found == Measured(why_no_rate=why, why_no_lengths=why)
 
 
 async def test_a_target_that_is_not_there_is_the_reason_why_nothing_is_measured(
     api: FakeApi, tmp_path: Path
 ) -> None:
-    kube = await connect(kubeconfig=str(api.kubeconfig(tmp_path / "kubeconfig")))
-    try:
-        live = live_of(api.get(INFERENCE_SERVICES, "prod", "chat"))
-        found = await read_measured(kube, ScriptedSource(lambda _: []), live, SeriesSettings())
-    finally:
-        await kube.close()
+    found = await measured(api, tmp_path, lambda _: [])
     assert found.rate_per_second is None
-    assert found.why.startswith("the pods of Deployment/chat cannot be listed: ")
+    assert found.why_no_rate.startswith("the pods of Deployment/chat cannot be listed: ")
+    assert found.why_no_lengths == found.why_no_rate

@@ -14,7 +14,10 @@ from penstock.cli.explain_json import explained_json
 from penstock.cli.explain_output import print_explained
 from penstock.cli.explain_read import Lengths, Measured, live_of
 from penstock.cli.explain_what_if import Asked, WhatIf, what_if, what_to_ask
-from penstock.policy.lengths import LengthMoments
+from penstock.policy.beliefs import problem_of
+from penstock.policy.capacity_problem import engine_model, resolve_engine
+from penstock.policy.lengths import LengthMoments, ShapeCell
+from penstock.policy.step_factors import StepFactors
 
 LENGTHS = Lengths(LengthMoments(1155.0, 1.0), LengthMoments(211.0, 1.0), "as given")
 CLASSIFIER = {"serviceTime": {"mean": "5ms", "scv": "0.1", "concurrency": 1}}
@@ -75,7 +78,8 @@ def answer() -> WhatIf:
 
 def test_one_replica_more_or_less_is_the_models_answer_at_the_rate_of_status(answer: WhatIf) -> None:
     asked = answer.asked
-    assert (asked.rate_per_second, asked.rate_source, asked.speed_ratio) == (57.2, "status", 1.08)
+    assert (asked.rate_per_second, asked.rate_source) == (57.2, "status")
+    assert asked.factors == StepFactors.even(1.08)
     assert [each.replicas for each in answer.outcomes] == [4, 5, 6]
     slowest = [each.prediction.utilization for each in answer.outcomes]
     assert slowest == sorted(slowest, reverse=True)
@@ -148,12 +152,23 @@ def without(*path: str) -> dict[str, Any]:
         ),
         (
             without("learned"),
-            Measured(why="Deployment/chat has no pods"),
+            Measured.nothing("Deployment/chat has no pods"),
             "the lengths of requests have not been learned yet; Deployment/chat has no pods: give "
             "--input-tokens and --output-tokens",
         ),
         (without("replicas"), None, "status has no replica count: nothing has been decided yet"),
         (without("load", "arrivalRate"), None, "status has no rate of requests: give --rate"),
+        (
+            without("load", "arrivalRate"),
+            Measured(why_no_rate="connection refused"),
+            "status has no rate of requests; connection refused: give --rate",
+        ),
+        (explained(), Measured(rate_per_second=0.0), "no requests now: give --rate"),
+        (
+            explained() | {"status": STATUS | {"load": {"arrivalRate": "0", "source": "Engine"}}},
+            None,
+            "no requests now: give --rate",
+        ),
         (
             {**without("learned"), "spec": explained(engine={"profile": {"type": "Learned"}})["spec"]},
             None,
@@ -203,3 +218,82 @@ def test_observe_says_that_the_count_is_not_set() -> None:
 
 def test_a_metric_over_its_threshold_is_worse_whatever_else_it_is() -> None:
     assert verdict({**ROWS[0], "againstPercent": 100, "forPercent": 100}) == "worse"
+
+
+NO_LENGTHS = "no request of the last 5 minutes has lengths"
+REFUSED = "connection refused"
+
+
+@pytest.mark.parametrize(
+    ("measured", "rate", "lengths", "said"),
+    [
+        (Measured.nothing(REFUSED), None, None, REFUSED),
+        (Measured.nothing(REFUSED), 30.0, None, REFUSED),
+        (Measured.nothing(REFUSED), 30.0, LENGTHS, ""),
+        (Measured(30.0, None, why_no_lengths=NO_LENGTHS), None, None, NO_LENGTHS),
+        (Measured(None, LENGTHS, why_no_rate=REFUSED), None, None, REFUSED),
+        (Measured(None, None, REFUSED, NO_LENGTHS), None, None, f"{REFUSED}; {NO_LENGTHS}"),
+        (Measured(30.0, LENGTHS), None, None, ""),
+        (None, None, None, ""),
+    ],
+)
+def test_a_prometheus_that_was_asked_and_is_not_the_source_says_why(
+    measured: Measured | None, rate: float | None, lengths: Lengths | None, said: str
+) -> None:
+    asked = what_to_ask(live_of(explained()), rate=rate, lengths=lengths, measured=measured)
+    assert isinstance(asked, Asked)
+    assert asked.not_measured == said
+    found = explained_json(live_of(explained()), WhatIf(asked, ()))["whatIf"]
+    assert found["notMeasured"] == (said or None)
+    assert ("not from Prometheus: " in printed(explained(), WhatIf(asked, ()))) == bool(said)
+
+
+FACTORS = {"overheadRatio": "1.26", "computeRatio": "1.08", "memoryRatio": "1.73"}
+
+
+def fitted() -> dict[str, Any]:
+    """Return the resource of an engine whose three factors are fitted."""
+    return explained() | {"status": STATUS | {"learned": STATUS["learned"] | FACTORS}}
+
+
+def test_the_model_is_the_one_that_decisions_are_made_with_once_factors_are_fitted() -> None:
+    live = live_of(fitted())
+    answer = what_if(live, rate=None, lengths=None, measured=None)
+    assert isinstance(answer, WhatIf)
+    assert live.spec is not None
+    decided = ShapeCell(LengthMoments(1155.0, 1.0), LengthMoments(211.0, 1.0))
+    factors = StepFactors(overhead=1.26, compute=1.08, memory=1.73)
+    problem = problem_of(live.spec, resolve_engine(live.spec.engine), decided, factors)
+    wanted = engine_model(problem).pool(4, 57.2, balancer=live.spec.balancer)
+    assert answer.outcomes[0].prediction.utilization == pytest.approx(wanted.utilization)
+    text, said = " ".join(printed(fitted(), answer).split()), "overhead x 1.26, compute x 1.08, memory x 1.73"
+    assert f"a step's {said} of the profile's" in text
+    assert f"; engine with {said} of the profile's" in text
+    assert explained_json(live, answer)["whatIf"]["stepFactors"] == {
+        "overhead": 1.26,
+        "compute": 1.08,
+        "memory": 1.73,
+    }
+
+
+def test_a_table_that_the_operator_does_not_go_by_says_so() -> None:
+    ready, *rest = STATUS["conditions"]
+    contradicted = {**ready, "type": "ModelTrusted", "status": "False", "reason": "Contradicted"}
+    body = explained() | {"status": STATUS | {"conditions": [ready, *rest, contradicted]}}
+    asked = what_to_ask(live_of(body), rate=None, lengths=None, measured=None)
+    assert isinstance(asked, Asked)
+    assert not asked.followed
+    said = "The operator does not go by this table: measurements contradict the model"
+    assert said in printed(body, WhatIf(asked, ()))
+    assert explained_json(live_of(body), WhatIf(asked, ()))["whatIf"]["followed"] is False
+
+
+def test_an_arm_of_which_a_row_counts_no_requests_is_left_out_of_json() -> None:
+    counts = {"canaryRequests": 0, "canaryBad": 2, "stableRequests": 0, "stableBad": 0}
+    no_errors = {"metric": "errors", "canaryRequests": 40, "canaryBad": 0}
+    canary = STATUS["canary"] | {"rows": [{"metric": "queue-wait", **counts}, no_errors]}
+    body = explained() | {"status": STATUS | {"canary": canary}}
+    assert explained_json(live_of(body), "not asked for")["canary"]["rows"] == [
+        {"metric": "queue-wait", "canaryBad": 2, "verdict": "undecided"},
+        {**no_errors, "verdict": "undecided"},
+    ]

@@ -28,6 +28,7 @@ from penstock.controller.fallbacks import Fallbacks
 from penstock.controller.gateway_ports import ExternalGateways
 from penstock.controller.loop import ControlLoop, LoopParts
 from penstock.controller.revisions import RevisionObjects
+from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.show import StatusWriter
 from penstock.controller.step import StepContext
 from penstock.controller.traffic import TrafficParts, TrafficTask
@@ -74,7 +75,7 @@ class CanaryWorld(PlayedRequests):
         )
         arms, revisions = AdoptedArms(kube, cache), RevisionObjects(kube, cache)
         counters = PlayedCounters(self, cache, endpoints)
-        parts = CanaryParts(kube, cache, revisions, arms, self.shown)
+        parts = CanaryParts(kube, cache, revisions, arms, self.shown, metrics)
         scale = ScaleWriter(kube, _nothing_in_flight)
         states: dict[ServiceKey, Any] = {}
         fallbacks = Fallbacks(cache, states, endpoints)
@@ -101,7 +102,7 @@ class CanaryWorld(PlayedRequests):
                 endpoints=endpoints,
                 cache=cache,
                 fallbacks=fallbacks,
-                drainer=Drainer(scale),
+                drainer=Drainer(scale, ScalingNews(self.shown, metrics)),
                 ports=ExternalGateways(),
                 window_seconds=WINDOW,
             ),

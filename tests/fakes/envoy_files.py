@@ -77,6 +77,7 @@ class EnvoyOnFiles:
 
     directory: Path
     workers: int = 1
+    memory_limit_bytes: int | None = None  # what it is told; nothing holds the process to it
     admin_port: int = field(default_factory=free_port)
     stats_port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
@@ -93,6 +94,7 @@ class EnvoyOnFiles:
             node_id="envoy-on-files",
             admin_port=self.admin_port,
             stats_port=self.stats_port,
+            memory_limit_bytes=self.memory_limit_bytes,
             listen_address="127.0.0.1",
         )
         path = self.directory / "bootstrap.json"

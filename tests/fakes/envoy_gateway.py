@@ -163,6 +163,7 @@ async def gateway(
     *,
     canary: Iterable[StreamingUpstream] = (),
     workers: int = 1,
+    memory_limit_bytes: int | None = None,
 ) -> AsyncIterator[Gateway]:
     """Start upstreams and an Envoy for services: plan, share, own pods, pods of the fallback.
 
@@ -183,9 +184,9 @@ async def gateway(
         for plan, _, own, other in served
     }
     shares = {plan.key: share for plan, share, _, _ in served}
-    envoy = EnvoyOnFiles(directory, workers=workers)
+    envoy = EnvoyOnFiles(directory, workers, memory_limit_bytes)
     connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=30)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client:
         gate = Gateway(envoy, client, states, shares, pods)
         try:

@@ -11,6 +11,7 @@ from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.fallbacks import Fallbacks
 from penstock.controller.gateway_ports import ExternalGateways
+from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.traffic import TrafficParts, TrafficTask
 from penstock.kube.api import PODS, PatchType, Resource
 from penstock.model.spec import ServiceKey
@@ -87,7 +88,7 @@ class GatewayWorld(World):
                 endpoints=self.endpoints,
                 cache=self.cache,
                 fallbacks=fallbacks,
-                drainer=Drainer(parts.scale),
+                drainer=Drainer(parts.scale, ScalingNews(parts.status, parts.metrics)),
                 ports=RememberedGateways(self.gateways.published),
                 window_seconds=WINDOW,
             ),

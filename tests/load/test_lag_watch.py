@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from fakes.engine_server import running_engine
 from penstock.engine.lag import StepLag
 from penstock.engine.lag_watch import EngineLagWatch
+
+pytestmark = pytest.mark.timed
 
 OLD = 1000.0
 

@@ -18,6 +18,8 @@ from click.testing import CliRunner
 
 from penstock.cli.load import load
 
+pytestmark = pytest.mark.timed
+
 PENSTOCK = [sys.executable, "-m", "penstock"]
 ENGINE = [*PENSTOCK, "engine", "--profile", "llama-3.1-8b-h100", "--port", "0"]
 
@@ -42,7 +44,6 @@ def engine_url(tmp_path: Path) -> Iterator[str]:
         assert process.wait(30) == 0
 
 
-@pytest.mark.timed
 def test_a_load_is_reported_as_json_and_as_a_picture(engine_url: str, tmp_path: Path):
     picture = tmp_path / "load.png"
     command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "5:1,20:1", "--output-tokens", "8"]
@@ -60,7 +61,6 @@ def test_a_load_is_reported_as_json_and_as_a_picture(engine_url: str, tmp_path: 
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.timed
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )
@@ -82,7 +82,6 @@ def test_a_signal_prints_what_was_measured(engine_url: str, number: signal.Signa
     assert "0 failed" in output
 
 
-@pytest.mark.timed
 def test_a_bottleneck_is_refused_with_its_figure_and_status_4(engine_url: str):
     command = [*PENSTOCK, "load", "--url", engine_url, "--rate", "20", "--duration", "1s"]
     done = subprocess.run(

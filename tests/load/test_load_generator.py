@@ -24,6 +24,8 @@ from penstock.engine.openai_api import Endpoint
 from penstock.engine.stream_client import Connections, RequestShape
 from penstock.engine.targets import Balancing, Targets
 
+pytestmark = pytest.mark.timed
+
 NOTHING = LoadObjectives()
 
 

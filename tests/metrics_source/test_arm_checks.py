@@ -6,13 +6,17 @@ import math
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
+from fakes.defective import defective
 from fakes.scripted_source import Samples, ScriptedSource
+from penstock.metrics_source import arm_checks
 from penstock.metrics_source.arms import Arm, ArmsRead, ArmsWanted, read_arms
-from penstock.metrics_source.base import ErrorKind, QueryError
+from penstock.metrics_source.base import ErrorKind, QueryError, QueryResult
 from penstock.metrics_source.identity import SeriesSettings
 from penstock.model.canary_counts import CheckCounters
 from penstock.model.canary_spec import CanaryCheck, CheckType
+from penstock.model.reading import Absence
 from penstock.model.spec import EngineType, ServiceKey
 
 BAD, TOTAL = 'bad_total{pod=~"$arm_pods"}', 'all_total{pod=~"$arm_pods"}'
@@ -27,7 +31,7 @@ CHAT = ArmsWanted(
 )
 
 
-def answering(**answers: Samples | QueryError) -> ScriptedSource:
+def answering(**answers: Samples | QueryError | QueryResult) -> ScriptedSource:
     return ScriptedSource(lambda query: next((each for word, each in answers.items() if word in query), []))
 
 
@@ -163,6 +167,46 @@ async def test_a_counter_that_cannot_be_used_is_missing_and_says_what_to_write(
     arms = await read(answering(bad_total=bad, all_total=total), check)
     assert arms.canary is None
     assert [each.message for each in arms.lacks if each.arm is Arm.CANARY] == [message]
+
+
+async def test_an_answer_that_may_be_incomplete_is_no_count_of_failures() -> None:
+    part = QueryResult([({"pod": "new-1"}, 2.0)], warnings=("store 7 is down",))
+    arms = await read(answering(bad_total=ONE, all_total=part), TOXIC)
+    assert arms.canary is None
+    assert [(each.arm, each.absence, each.message) for each in arms.lacks if each.arm is Arm.CANARY] == [
+        (
+            Arm.CANARY,
+            Absence.PARTIAL,
+            "the answer to the query for total of toxic may be incomplete, the server warns: store 7 is down",
+        )
+    ]
+
+
+async def test_a_defect_that_one_check_meets_is_that_checks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm_checks, "confined", defective(arm_checks.confined, "bad_total"))
+    source = answering(mem=[({}, 0.7)], bad_total=ONE, all_total=ONE)
+    with capture_logs() as logs:
+        arms = await read(source, TOXIC, MEMORY)
+    assert arms.canary is not None
+    assert (arms.canary.checks, arms.canary.thresholds) == ((), {"memory": 0.7})
+    message = (
+        "a defect of Penstock met the check toxic: OverflowError: int too large to convert to float; the log "
+        "has more, report it"
+    )
+    assert [(each.what, each.message) for each in arms.lacks] == [("toxic", message)] * 2
+    assert {(each["service"], each["check"], each["log_level"]) for each in logs} == {
+        ("prod/chat", "toxic", "error")
+    }
+
+
+async def test_a_check_over_an_absurd_time_is_refused_and_costs_no_other_canary_its_counters() -> None:
+    absurd = replace(MEMORY, name="absurd", query=f'max_over_time(mem{{pod=~"$arm_pods"}}[{"9" * 310}s])')
+    arms = await read(answering(mem=[({}, 0.7)]), absurd, MEMORY)
+    assert arms.canary is not None
+    assert arms.canary.thresholds == {"absurd": None, "memory": 0.7}
+    assert [each.message for each in arms.lacks] == [
+        "the query for absurd cannot be used: a duration has more than 10 digits: 9999999999..."
+    ]
 
 
 async def test_a_sum_over_several_pods_is_refused() -> None:

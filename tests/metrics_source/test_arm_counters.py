@@ -72,6 +72,13 @@ async def test_each_pod_keeps_its_own_counters() -> None:
     assert (arms.stable.at, arms.canary.at, arms.lacks) == (AT, AT, ())
 
 
+async def test_a_reading_says_how_old_its_samples_may_be() -> None:
+    source = answering(request_success=ended("chat-1", 90, 1))
+    arms = await read(source, settings=SeriesSettings(scrape_interval_seconds=30.0))
+    assert arms.stable is not None
+    assert arms.stable.fresh_seconds == 120.0
+
+
 async def test_one_query_per_signal_however_many_canaries() -> None:
     source = answering()
     services = [replace(CHAT, key=ServiceKey(f"team-{number}", "chat")) for number in range(5)]

@@ -112,7 +112,13 @@ async def test_increments_survive_a_restart_and_a_failed_scrape(arms: Arms) -> N
         during = await arms.read()
         assert during.canary is None, "a server that cannot be scraped has no counters, not the old ones"
         assert {each.what for each in during.lacks} == {"errors", "ttft", "toxic"}
-        added, memory = advance(memory, during.stable, during.canary)
+        assert during.stable is not None
+        added, _ = advance(memory, replace(during.stable, fresh_seconds=3600.0), during.canary)
+        assert added.stable is not None
+        assert added.stable.errors == Trials(failures=1, total=101), (
+            "while another Prometheus could have shown it that"
+        )
+        added, memory = advance(memory, replace(during.stable, fresh_seconds=0.0), during.canary)
         assert added.stable is not None
         assert added.canary is None
         assert added.stable.errors == Trials(failures=1 + 2, total=101 + 22)

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import re
-import time
-from collections.abc import Collection
 
 import pytest
+from structlog.testing import capture_logs
 
 from fakes.builders import TTFT_500MS
-from fakes.prometheus_fixture import wait_until
-from fakes.replayed_engine import ReplayedEngine
-from fakes.scraped_fleet import WINDOW_SECONDS, ScrapedFleet, collector_for, target
+from fakes.custom_load import AT, FULL, answering, load_of
+from fakes.defective import defective
+from fakes.scraped_fleet import ScrapedFleet, collector_for
 from fakes.scripted_source import Samples, ScriptedSource, scalar
 from fakes.watched import custom, watched
+from penstock.metrics_source import custom as module
 from penstock.metrics_source.ask import CollectLimits
-from penstock.metrics_source.base import ErrorKind, QueryError, QueryResult
+from penstock.metrics_source.base import ErrorKind, QueryError
 from penstock.metrics_source.collector import Collector
-from penstock.model.observation import Load
 from penstock.model.reading import Absence, Reading
 from penstock.model.spec import EngineType, Signal
 from penstock.policy.beliefs import offered_rate
-from penstock.sandbox.prometheus import PrometheusProcess
-
-AT = 1000.0
-ZERO = Reading(0.0)
-FILLED = (
-    f"count_over_time(up[{WINDOW_SECONDS:g}s]) >= {2 * WINDOW_SECONDS:g} and up offset {WINDOW_SECONDS:g}s"
-)
-FULL = {
-    Signal.ARRIVAL_RATE: "sum(rate(req_total[1m]))",
-    Signal.QUEUE_DEPTH: "sum(queue)",
-    Signal.RUNNING: "sum(busy)",
-    Signal.TTFT_P95: "max(ttft)",
-}
-
-
-def by_selector(query: str, value: float, without: Collection[str] = ()) -> Samples:
-    """Answer `value` for each selector of a question about their samples, but those of some metrics."""
-    asked = re.findall(r"(\w+)\{.*?\}.*?, \"part\", \"(\d+)\"", query)
-    return [({"part": number}, value) for metric, number in asked if metric not in without]
-
-
-def answering(special: dict[str, QueryResult | QueryError | Samples], value: float = 2.0) -> ScriptedSource:
-    """Answer `value` to everything but the queries that contain a key of `special`."""
-
-    def script(query: str) -> QueryResult | QueryError | Samples:
-        for sign, answer in special.items():
-            if sign in query:
-                return answer
-        return by_selector(query, 5.0) if "timestamp" in query else [({}, value)]
-
-    return ScriptedSource(script)
-
-
-async def load_of(source: ScriptedSource, queries: dict[Signal, str]) -> Load:
-    service = custom("own", queries)
-    return (await Collector(source).collect([service], at=AT))[service.key]
 
 
 async def test_every_query_becomes_its_signal_and_the_queue_also_its_growth() -> None:
@@ -154,77 +115,6 @@ async def test_a_query_that_is_not_promql_is_never_sent() -> None:
     assert not any("busy" in each for each in source.asked)
 
 
-@pytest.mark.parametrize("age", [[({"part": "0"}, 75.0), ({"part": "1"}, 5.0)], []], ids=["old", "none"])
-async def test_a_zero_that_stands_in_for_vanished_series_does_not_count(age: Samples) -> None:
-    queries = {Signal.ARRIVAL_RATE: "rate(req_total[1m]) or vector(0)", Signal.RUNNING: "busy or vector(0)"}
-    load = await load_of(answering({"timestamp": age}, value=0.0), queries)
-    assert (
-        load.arrival_rate
-        == load.running
-        == Reading.missing(
-            Absence.STALE,
-            "the series that spec.engine.queries read have no sample younger than 60 s: "
-            "what exports them is gone or Prometheus fails to scrape it",
-        )
-    )
-
-
-LOST = Reading.missing(
-    Absence.STALE,
-    "the series that the query for ArrivalRate reads have ended within the last hour: what exports them is "
-    "gone or Prometheus fails to scrape it (query: rate(req_total[1m]) or vector(0))",
-)
-
-
-@pytest.mark.parametrize(
-    ("promql", "never", "expected"),
-    [
-        ("rate(req_total[1m]) or vector(0)", (), LOST),
-        ("rate(req_total[1m]) or vector(0)", ("req_total",), Reading(0.0)),
-        # What still reports speaks for the query: a name of old ends with an upgrade.
-        ("rate(busy[1m]) or rate(req_total[1m])", (), Reading(0.0)),
-        ("vector(0)", (), Reading(0.0)),
-    ],
-    ids=["ended", "never there", "one of two", "no series"],
-)
-async def test_a_zero_for_series_that_ended_does_not_count_though_others_report(
-    promql: str, never: tuple[str, ...], expected: Reading
-) -> None:
-    def script(query: str) -> Samples:
-        if "timestamp" in query:
-            return by_selector(query, 5.0, without=("req_total",))
-        return by_selector(query, 1.0, without=never) if "last_over_time" in query else [({}, 0.0)]
-
-    source = ScriptedSource(script)
-    load = await load_of(source, {Signal.RUNNING: "busy", Signal.ARRIVAL_RATE: promql})
-    assert load.arrival_rate == expected
-    assert (load.running, load.sample_age_seconds) == (Reading(0.0), Reading(5.0))
-    remembered = 'label_replace(group(last_over_time(req_total{namespace="prod"}[1h])), "part", "1", "", "")'
-    assert (remembered in source.asked) == ("req_total" in promql)
-
-
-async def test_the_growth_of_a_queue_whose_series_ended_is_not_known_either() -> None:
-    def script(query: str) -> Samples:
-        return by_selector(query, 5.0, without=("queue",)) if "timestamp" in query else [({"part": "1"}, 0.0)]
-
-    queries = {Signal.RUNNING: "busy", Signal.QUEUE_DEPTH: "sum(queue) or vector(0)"}
-    load = await load_of(ScriptedSource(script), queries)
-    assert load.waiting.absence is Absence.STALE
-    assert load.queue_growth == load.waiting
-
-
-@pytest.mark.parametrize("question", ["timestamp", "last_over_time"])
-async def test_an_unknown_age_leaves_the_values(question: str) -> None:
-    slow = QueryError(ErrorKind.TIMEOUT, "q", "no answer within 2 s")
-    source = answering({"timestamp": [({"part": "0"}, 5.0)]} | {question: slow})
-    load = await load_of(source, {Signal.RUNNING: "busy", Signal.ARRIVAL_RATE: "req_total or vector(0)"})
-    assert (load.running, load.arrival_rate) == (Reading(2.0), Reading(2.0))
-    unknown = Reading.missing(
-        Absence.QUERY_FAILED, "the query for the age of the custom series failed: no answer within 2 s"
-    )
-    assert load.sample_age_seconds == (unknown if question == "timestamp" else Reading(5.0))
-
-
 @pytest.mark.parametrize(
     ("growth", "taken_up"),
     [(0.5, 16.5), (-0.5, 17.5), (20.0, 0.0), (None, 17.0)],
@@ -274,6 +164,39 @@ async def test_one_services_broken_query_does_not_touch_anothers() -> None:
     assert loads[bad.key].running.absence is Absence.QUERY_FAILED
 
 
+@pytest.mark.parametrize("engine", [EngineType.CUSTOM, EngineType.VLLM])
+async def test_a_defect_that_one_services_queries_meet_is_that_services_alone(
+    engine: EngineType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "confined", defective(module.confined, "evil"))
+    good = custom("good", {Signal.RUNNING: "busy"})
+    bad = watched("bad", "bad-1", engine=engine, queries={Signal.RUNNING: "evil", Signal.QUEUE_DEPTH: "q"})
+    with capture_logs() as logs:
+        loads = await Collector(answering({})).collect([bad, good], at=AT)
+    assert loads[good.key].running == Reading(2.0)
+    why = Reading.missing(
+        Absence.QUERY_FAILED,
+        "a defect of Penstock met its own queries: OverflowError: int too large to convert to float; the log "
+        "has more, report it",
+    )
+    load = loads[bad.key]
+    assert load.arrival_rate == load.running == load.queue_growth == load.ttft[TTFT_500MS.percentile] == why
+    assert [(each["event"], each["service"], each["log_level"]) for each in logs] == [
+        ("a service's own queries could not be read", "prod/bad", "error")
+    ]
+
+
+async def test_a_rate_over_an_absurd_time_costs_nobody_else_its_signals() -> None:
+    good = custom("good", {Signal.RUNNING: "busy"})
+    bad = custom("bad", {Signal.ARRIVAL_RATE: f"rate(x[{'9' * 310}s])"})
+    loads = await Collector(answering({})).collect([bad, good], at=AT)
+    assert loads[good.key].running == Reading(2.0)
+    assert loads[bad.key].arrival_rate == Reading.missing(
+        Absence.QUERY_FAILED,
+        "the query for ArrivalRate cannot be used: a duration has more than 10 digits: 9999999999...",
+    )
+
+
 @pytest.mark.prometheus
 async def test_on_a_real_prometheus_own_queries_see_their_namespace_only(fleet: ScrapedFleet) -> None:
     buckets = "vllm:e2e_request_latency_seconds_bucket"
@@ -304,49 +227,3 @@ async def test_on_a_real_prometheus_own_queries_see_their_namespace_only(fleet: 
     assert loads[ours.key].input_token_rate.absence is Absence.QUERY_FAILED
     assert loads[ours.key].sample_age_seconds.value == pytest.approx(0.3, abs=0.7)
     assert loads[nobody.key].running.absence is Absence.NO_SERIES
-
-
-@pytest.mark.prometheus
-async def test_on_a_real_prometheus_series_that_ended_are_told_from_those_that_never_were(
-    prometheus: PrometheusProcess,
-) -> None:
-    queries = {
-        Signal.ARRIVAL_RATE: 'sum(rate(gateway_requests_total{code=~"2.."}[4s])) or vector(0)',
-        Signal.QUEUE_DEPTH: 'sum({__name__=~"queued|queue_length"}) or vector(0)',
-        Signal.RUNNING: "sum(busy)",
-        Signal.OUTPUT_TOKEN_RATE: "sum(rate(tokens_total[4s])) or vector(0)",
-    }
-    ours, theirs = custom("own", queries), custom("own", queries, namespace="other")
-
-    async def loads_when(promql: str) -> tuple[Load, Load]:
-        """Return what is collected for both once the condition holds."""
-        await asyncio.to_thread(wait_until, prometheus, promql)
-        collector, source = collector_for(prometheus)
-        loads = await collector.collect([ours, theirs], at=time.time())
-        await source.close()
-        return loads[ours.key], loads[theirs.key]
-
-    first, second = (f'gateway_requests_total{{code="{code}"}} 80\n' for code in (200, 204))
-    with ReplayedEngine(f"{first}{second}queued 2\nbusy 3\n") as engine, ReplayedEngine("busy 1\n") as alone:
-        prometheus.set_targets([target(engine, "own-1"), target(alone, "own-1", namespace="other")])
-        mine, others = await loads_when(f"count({FILLED}) == 2")
-        assert mine.arrival_rate.value == pytest.approx(16.0, rel=0.1)
-        assert (mine.waiting, mine.running, mine.output_token_rate) == (Reading(2.0), Reading(3.0), ZERO)
-        assert (others.arrival_rate, others.waiting, others.running) == (ZERO, ZERO, Reading(1.0))
-
-        # One of the first selector's series is left, the other's has another name now.
-        engine.text = f"{first}queue_length 2\nbusy 3\n"
-        mine, _ = await loads_when('queue_length and on() absent(gateway_requests_total{code="204"})')
-        assert (mine.arrival_rate.present, mine.waiting) == (True, Reading(2.0))
-
-        engine.text = "busy 3\n"
-        mine, others = await loads_when("absent(gateway_requests_total) and absent(queue_length)")
-    assert mine.arrival_rate == Reading.missing(
-        Absence.STALE,
-        "the series that the query for ArrivalRate reads have ended within the last hour: what exports them "
-        f"is gone or Prometheus fails to scrape it (query: {queries[Signal.ARRIVAL_RATE]})",
-    )
-    assert mine.waiting.absence is mine.queue_growth.absence is Absence.STALE
-    assert (mine.running, mine.output_token_rate) == (Reading(3.0), ZERO)
-    assert mine.sample_age_seconds.value == pytest.approx(0.3, abs=0.7)
-    assert (others.arrival_rate, others.waiting, others.running) == (ZERO, ZERO, Reading(1.0))

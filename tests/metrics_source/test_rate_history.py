@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import pytest
 from structlog.testing import capture_logs
 
+from fakes.defective import defective
 from fakes.fake_time import on_fake_time
 from fakes.scripted_source import ScriptedSource
 from fakes.watched import custom, watched
+from penstock.metrics_source import history
 from penstock.metrics_source.base import (
     DEFAULT_LIMITS,
     ErrorKind,
@@ -128,12 +130,46 @@ async def test_a_custom_rate_that_cannot_be_read_leaves_out_that_service_only() 
 async def test_custom_rates_that_time_out_do_not_take_their_time_one_after_the_other() -> None:
     slow = [custom(f"slow-{number}", {Signal.ARRIVAL_RATE: f"slow_{number}"}) for number in range(60)]
     quick = custom("quick", {Signal.ARRIVAL_RATE: "quick"})
+    elsewhere = custom("elsewhere", {Signal.ARRIVAL_RATE: "quick"}, namespace="other")
     source = FaultySource(lambda _: [], series=RangeResult([({}, [(10.0, 1.5)])]), slow="slow_")
     with capture_logs() as logs:
-        found = await Collector(source).rate_history([quick, *slow], start=10, end=10, step=10)
-    assert found == {quick.key: ((10.0, 1.5),)}
-    assert asyncio.get_running_loop().time() == pytest.approx(TIMEOUT_SECONDS)
+        found = await Collector(source).rate_history([quick, *slow, elsewhere], start=10, end=10, step=10)
+    assert found == {quick.key: ((10.0, 1.5),), elsewhere.key: ((10.0, 1.5),)}
+    assert asyncio.get_running_loop().time() == pytest.approx(TIMEOUT_SECONDS / 2)
     assert len(logs) == 60
+
+
+async def test_a_custom_rate_of_which_the_server_warns_that_it_is_a_part_is_no_past() -> None:
+    own = custom("own", {Signal.ARRIVAL_RATE: "sum(r)"})
+    source = ScriptedSource(
+        lambda _: [], series=RangeResult([({}, [(10.0, 1.0)])], warnings=("store 7 is down",))
+    )
+    with capture_logs() as logs:
+        assert await Collector(source).rate_history([own], start=10, end=10, step=10) == {}
+    assert [each["error"] for each in logs] == [
+        "the answer to the query for ArrivalRate may be incomplete, the server warns: store 7 is down"
+    ]
+
+
+async def test_a_defect_that_one_custom_rate_meets_leaves_out_that_service_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(history, "confined", defective(history.confined, "bad_rate"))
+    services = [custom(name, {Signal.ARRIVAL_RATE: f"sum({name}_rate)"}) for name in ("bad", "good")]
+    with capture_logs() as logs:
+        found = await Collector(source_of([({}, [(10.0, 1.5)])])).rate_history(
+            services, start=10, end=10, step=10
+        )
+    assert found == {services[1].key: ((10.0, 1.5),)}
+    assert [(each["service"], each["log_level"]) for each in logs] == [("prod/bad", "error")]
+
+
+async def test_a_rate_over_an_absurd_time_costs_nobody_else_its_past() -> None:
+    absurd = custom("absurd", {Signal.ARRIVAL_RATE: f"rate(x[{'9' * 310}s])"})
+    good = custom("good", {Signal.ARRIVAL_RATE: "sum(r)"})
+    source = source_of([({}, [(10.0, 1.5)])])
+    found = await Collector(source).rate_history([absurd, good], start=10, end=10, step=10)
+    assert found == {good.key: ((10.0, 1.5),)}
 
 
 async def test_engines_whose_rates_cannot_be_read_are_an_error() -> None:

@@ -19,6 +19,7 @@ from penstock.model.canary_counts import (
 from penstock.policy.canary_counts import FORGET_AFTER_SECONDS, CountsMemory, advance, exclude_until
 
 EDGES = (0.1, 0.25, math.inf)
+FRESH_SECONDS = 60.0  # no sample behind a reading is older
 
 
 def pod(
@@ -32,11 +33,13 @@ def pod(
     return PodCounters(name, requests, errors, None if ttft is None else Histogram(edges, ttft))
 
 
-def added(*readings: tuple[PodCounters, ...] | None) -> list[tuple[float | None, Trials | None, object]]:
-    """What each reading of the canary, 15 s apart, adds: requests, errors, TTFT's cumulative counts."""
+def added(
+    *readings: tuple[PodCounters, ...] | None, apart: float = 15.0
+) -> list[tuple[float | None, Trials | None, object]]:
+    """What each reading of the canary, `apart` seconds, adds: requests, errors, TTFT's cumulative counts."""
     memory, rows = CountsMemory(), []
     for index, pods in enumerate(readings):
-        reading = None if pods is None else ArmReading(15.0 * (index + 1), pods)
+        reading = None if pods is None else ArmReading(apart * (index + 1), pods, fresh_seconds=FRESH_SECONDS)
         increments, memory = advance(memory, None, reading)
         canary = increments.canary
         ttft = canary.latencies.get(Metric.TTFT) if canary else None
@@ -58,15 +61,46 @@ def test_differences_count() -> None:
 
 
 def test_a_restarted_process_counts_from_zero() -> None:
-    rows = added(
-        (pod(requests=100, errors=9, ttft=(50, 80, 90)),), (pod(requests=7, errors=1, ttft=(3, 5, 6)),)
-    )
+    before = (pod(requests=100, errors=9, ttft=(50, 80, 90)),)
+    rows = added(before, (pod(requests=7, errors=1, ttft=(3, 5, 6)),), apart=FRESH_SECONDS)
     assert rows[1] == (7, Trials(1, 7), (3, 5, 6))
 
 
 def test_errors_that_passed_the_old_count_show_a_restart_by_their_requests() -> None:
-    rows = added((pod(requests=100, errors=2),), (pod(requests=50, errors=5),))
+    rows = added((pod(requests=100, errors=2),), (pod(requests=50, errors=5),), apart=FRESH_SECONDS)
     assert rows[1][1] == Trials(5, 50)
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        pytest.param(pod(requests=9998, errors=71, ttft=(8, 21, 43)), id="of all signals"),
+        pytest.param(pod(requests=9998, errors=72, ttft=(9, 23, 45)), id="of the requests"),
+        pytest.param(pod(requests=10_000, errors=71, ttft=(9, 23, 45)), id="of the errors"),
+        pytest.param(pod(requests=10_004, errors=72, ttft=(9, 23, 43)), id="of a bucket"),
+    ],
+)
+def test_an_older_sample_of_another_prometheus_is_no_restart(older: PodCounters) -> None:
+    newest = pod(requests=10_000, errors=72, ttft=(9, 23, 45))
+    later = pod(requests=10_010, errors=75, ttft=(10, 26, 50))
+    rows = added((newest, pod("b", 1)), (older, pod("b", 3)), (later, pod("b", 4)))
+    assert rows[1] == (2, None, None), "only of the other pod"
+    assert rows[2] == (10 + 1, Trials(3, 10), (1, 3, 5))
+
+
+def test_a_restart_counts_in_full_once_no_older_sample_can_be_meant() -> None:
+    rows = added(*((pod(requests=each, errors=each / 10),) for each in (100, 10, 20, 30, 40, 50)))
+    assert [row[1] for row in rows] == [None, None, None, None, Trials(4, 40), Trials(1, 10)]
+
+
+def test_a_restart_that_was_not_believed_yet_brings_no_warm_up_along() -> None:
+    memory = exclude_until(CountsMemory(), 30.0)
+    counted = []
+    for at, requests in ((15.0, 100), (30.0, 50), (45.0, 70)):
+        increments, memory = advance(memory, None, ArmReading(at, (pod(requests=requests),)))
+        assert increments.canary is not None
+        counted.append(increments.canary.requests)
+    assert counted == [None, None, 20]
 
 
 def test_what_a_missed_scrape_hid_counts_once_when_it_is_back() -> None:
@@ -169,9 +203,12 @@ def test_series_of_a_users_check_restart_alone() -> None:
         return ArmReading(at, (), checks)
 
     _, memory = advance(CountsMemory(), None, read(0.0, (5, 50), (9, 90)))
-    increments, _ = advance(memory, None, read(15.0, (6, 60), (1, 4)))
+    increments, soon = advance(memory, None, read(15.0, (6, 60), (1, 4)))
     assert increments.canary is not None
-    assert increments.canary.checks == {"empty": Trials(2, 14)}
+    assert increments.canary.checks == {"empty": Trials(1, 10)}, "it may be an older sample"
+    increments, _ = advance(soon, None, read(75.0, (6, 60), (2, 7)))
+    assert increments.canary is not None
+    assert increments.canary.checks == {"empty": Trials(2, 7)}
 
 
 @given(
@@ -195,7 +232,8 @@ def test_increments_add_up_to_everything_that_was_counted_and_seen(
         counter += requests
         unseen += requests
         if scraped:
-            increments, memory = advance(memory, None, ArmReading(float(at), (pod(requests=counter),)))
+            reading = ArmReading(at * FRESH_SECONDS, (pod(requests=counter),), fresh_seconds=FRESH_SECONDS)
+            increments, memory = advance(memory, None, reading)
             assert increments.canary is not None
             assert increments.canary.requests is not None
             total += increments.canary.requests
@@ -203,3 +241,27 @@ def test_increments_add_up_to_everything_that_was_counted_and_seen(
             possible, unseen, last = possible + unseen, 0, counter
     assert total == certain
     assert 0 <= total <= possible
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50), st.booleans(), st.integers(0, 2)),  # requests, restart before, lag
+        min_size=3,
+        max_size=40,
+    )
+)
+def test_replicas_that_lag_by_half_a_minute_invent_no_request(steps: list[tuple[int, bool, int]]) -> None:
+    """Readings 15 s apart, each from a Prometheus whose newest sample is up to two readings old."""
+    memory, samples, served, total = CountsMemory(), [0], [0], 0.0
+    for requests, restart, _ in steps:
+        samples.append((0 if restart else samples[-1]) + requests)
+        served.append(served[-1] + requests)
+    shown = [max(0, at - lag) for at, (_, _, lag) in enumerate(steps, start=1)]
+    for at, sample in enumerate(shown):
+        reading = ArmReading(at * 15.0, (pod(requests=samples[sample]),), fresh_seconds=FRESH_SECONDS)
+        increments, memory = advance(memory, None, reading)
+        assert increments.canary is not None
+        total += increments.canary.requests or 0.0
+    assert 0 <= total <= served[max(shown)] - served[shown[0]]
+    if not any(restart for _, restart, _ in steps):
+        assert total == samples[max(shown)] - samples[shown[0]]

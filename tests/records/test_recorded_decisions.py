@@ -14,9 +14,14 @@ from fakes.json_schema import faults
 from fakes.recorded_world import lines, record, recorded, replayed
 from fakes.world import World, chat
 from penstock.controller.record_files import RecordFiles
+from penstock.policy.memory import NO_SPEED
 
 DOCS = Path(__file__).parents[2] / "docs"
 FALLBACK = {"backendRef": {"kind": "Service", "name": "spare", "port": 8000, "maxInFlight": 40}}
+
+
+def other_engine() -> dict[str, Any]:
+    return chat() | {"engine": {"type": "VLLM", "profile": {"type": "Named", "name": "llama-3.1-8b-a100"}}}
 
 
 async def steps(directory: Path) -> World:
@@ -56,6 +61,27 @@ async def restart(directory: Path) -> World:
     return world
 
 
+async def crash(directory: Path) -> World:
+    """The operator is killed while it writes a tick, and again while it compresses what it wrote."""
+    world = World(rate=lambda t: 25.0 + t / 60.0, spec=chat(), target=2)
+    first = record(world, directory)
+    await world.run(450)
+    first.close()
+    world.tables.close()
+    leave_in_the_middle(directory)
+    world.restart_operator()
+    second = record(world, directory)
+    await world.run(450)
+    second.close()
+    return world
+
+
+def leave_in_the_middle(directory: Path) -> None:
+    (path,) = directory.glob("observations-*")
+    path.write_bytes(path.read_bytes()[:-20])
+    path.with_name(f".{path.name}.gz.part").write_bytes(b"\x1f\x8b")
+
+
 async def gateways(directory: Path) -> World:
     """Overload behind gateways, then a scale-down with drains; the fallback cannot be used."""
     spec = routed_chat(max=3, scaleDownWindow="1m") | {"fallback": FALLBACK}
@@ -66,7 +92,7 @@ async def gateways(directory: Path) -> World:
     return world
 
 
-@pytest.mark.parametrize("play", [steps, outage, restart, gateways])
+@pytest.mark.parametrize("play", [steps, outage, restart, crash, gateways])
 async def test_a_replay_of_a_recording_gives_the_recorded_decisions(
     play: Callable[[Path], Awaitable[World]], tmp_path: Path
 ) -> None:
@@ -119,6 +145,37 @@ async def test_a_lost_tick_costs_that_tick_and_the_rest_is_replayed(tmp_path: Pa
     assert [each["at"] for each in observations if "begin" in each] == [1_000_000.0, 1_000_300.0]
     result = replayed(world.spec, recorded(records, "observations"), tmp_path)
     assert result.stdout_bytes == recorded(records, "decisions")
+
+
+@pytest.mark.parametrize("changed", [chat(min=4), other_engine()])
+async def test_what_follows_a_change_of_the_service_is_replayed_with_the_changed_one(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    records = tmp_path / "records"
+    world = World(rate=lambda t: 20.0 + t / 60.0, spec=chat(), target=2)
+    recorder = record(world, records)
+    await world.run(900)
+    assert next(iter(world.loop.states.values())).memory.speed is not NO_SPEED
+    world.spec = changed
+    world.spec_generation += 1
+    await world.run(900)
+    recorder.close()
+    world.tables.close()
+    observations, decisions = recorded(records, "observations"), recorded(records, "decisions")
+    _, begun = (each["begin"]["memory"] for each in lines(observations) if "begin" in each)
+    assert "demand" in begun
+    assert ("speed" in begun) == (changed["engine"] == chat()["engine"]), "a speed is of its profile"
+    after = slice(60, None)
+    result = replayed(world.spec, b"\n".join(observations.splitlines()[after]), tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout_bytes.splitlines() == decisions.splitlines()[after]
+    whole = replayed(world.spec, observations, tmp_path)
+    assert whole.stdout_bytes.splitlines()[after] == decisions.splitlines()[after]
+    assert whole.stdout_bytes != decisions
+    assert whole.stderr == (
+        f"Warning: line 61: the service was changed here (generation 1 to 2); all lines are decided with "
+        f"{tmp_path / 'service.yaml'}; cut the recording here to replay each part with the file of then\n"
+    )
 
 
 async def test_each_segment_is_replayed_without_the_others(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,19 @@ from fakes.recorded_world import lines, replayed
 from fakes.world import chat
 
 POOL = {"target": 2, "current": 2, "ready": 2}
+BEGIN: Any = {"times": {}, "memory": {}}
 SEE = "Fix: see docs/observation.schema.json\n"
 
 
 def line(at: float = 0.0, **changes: Any) -> dict[str, Any]:
     return {"at": at, "load": {"arrival_rate": 17.2}, "pool": POOL} | changes
+
+
+def lengths(bounds: Sequence[object], counts: Sequence[object], mean: object = None) -> dict[str, Any]:
+    return {
+        "arrival_rate": 17.2,
+        "input_lengths": {"upper_bounds": bounds, "counts": counts, "mean": mean},
+    }
 
 
 def stream(*observations: object) -> bytes:
@@ -29,7 +38,7 @@ def stream(*observations: object) -> bytes:
 @pytest.mark.parametrize(
     ("observations", "message"),
     [
-        ((line(), b"{no json"), "line 2: no JSON: "),
+        ((line(), b"{no json", line(15.0)), "line 2: no JSON: "),
         ((line(), [1]), "line 2: [1] instead of an object"),
         ((line(arrivals=3),), "line 1: arrivals: unknown field; known are at, begin, "),
         (
@@ -40,6 +49,10 @@ def stream(*observations: object) -> bytes:
         (({"at": 0.0, "pool": POOL},), "line 1: load missing"),
         ((line(15.0), line(0.0)), "line 2: at: 0.000 is not after 15.000, the observation before"),
         ((line(15.0), line(15.0)), "line 2: at: 15.000 is not after 15.000, the observation before"),
+        (
+            (line(15.0, begin=BEGIN), line(15.0)),
+            "line 2: at: 15.000 is not after 15.000, the observation bef",
+        ),
         ((line(load={"arrival_rate": "17"}),), "line 1: load.arrival_rate: '17' is not a number"),
         ((line(load={"arrival_rate": -1}),), "line 1: load.arrival_rate: -1 is below 0"),
         ((line(load={"arrival_rate": True}),), "line 1: load.arrival_rate: True is not a number"),
@@ -55,6 +68,32 @@ def stream(*observations: object) -> bytes:
         (
             (line(load={"arrival_rate": 1, "ttft": {"95": 0.1}}),),
             "line 1: load.ttft.95: a percentile is",
+        ),
+        (
+            (line(load=lengths((1, 8, "+Inf"), (3, 2))),),
+            "line 1: load.input_lengths: 2 counts for 3 upper bounds",
+        ),
+        (
+            (line(load=lengths((8, 8), (3, 2))),),
+            "line 1: load.input_lengths.upper_bounds: 8 does not ascend",
+        ),
+        (
+            (line(load=lengths(("NaN",), (3,))),),
+            "line 1: load.input_lengths.upper_bounds: nan does not asc",
+        ),
+        (
+            (line(load=lengths((1, 8), (3, -2))),),
+            "line 1: load.input_lengths.counts[1]: -2 is no count",
+        ),
+        (
+            (line(load=lengths((1,), ("NaN",))),),
+            "line 1: load.input_lengths.counts[0]: nan is no count",
+        ),
+        ((line(load=lengths((1,), (3,), -4)),), "line 1: load.input_lengths.mean: -4 is no mean"),
+        ((line(load=lengths((1,), (3,), "+Inf")),), "line 1: load.input_lengths.mean: inf is no mean"),
+        (
+            (line(load={"arrival_rate": 1, "output_lengths": {"upper_bounds": [1], "counts": []}}),),
+            "line 1: load.output_lengths: 0 counts for 1 upper bounds",
         ),
         ((line(service="prod/other"),), "no observation of prod/chat: only of prod/other"),
         ((), "no observation of prod/chat: no line at all"),
@@ -93,6 +132,21 @@ def test_a_changed_service_is_warned_of(tmp_path: Path) -> None:
     result = replayed(chat(), stream(line(0.0, generation=3), line(15.0, generation=4)), tmp_path)
     assert result.exit_code == 0
     assert "Warning: line 2: the service was changed here (generation 3 to 4)" in result.stderr
+    assert "cut the recording" not in result.stderr, "nothing says what was remembered then"
+
+
+def test_a_line_that_begins_anew_may_be_of_an_earlier_time(tmp_path: Path) -> None:
+    observations = stream(line(30.0), line(0.0, begin=BEGIN), line(15.0))
+    result = replayed(chat(), observations, tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert [each["at"] for each in lines(result.stdout_bytes)] == [30.0, 0.0, 15.0]
+
+
+@pytest.mark.parametrize("half", [b'{"at": 15.0, "load": {"arriv', b"{"])
+def test_a_last_line_that_is_cut_off_is_said_and_left_out(half: bytes, tmp_path: Path) -> None:
+    result = replayed(chat(), stream(line(), half), tmp_path)
+    assert (result.exit_code, len(lines(result.stdout_bytes))) == (0, 1)
+    assert result.stderr == "Warning: line 2: cut off in the middle, it is left out\n"
 
 
 def test_an_unknown_profile_is_refused_before_the_first_line(tmp_path: Path) -> None:

@@ -21,10 +21,12 @@ from penstock.model.observation import Load, Pool
 from penstock.model.reading import Absence, Reading
 from penstock.model.resource_status import (
     AdmissionShown,
+    FactorsShown,
     FallbackShown,
     Floor,
     Learned,
     LengthsShown,
+    LoadSource,
     ObjectiveProgress,
     StatusValues,
     availability_progress,
@@ -61,6 +63,7 @@ VALUES = StatusValues(
         new_node_start_seconds=362.0,
         speed_ratio=1.0512,
         lengths=LengthsShown(1155.2, 1.2, 211.4, 0.8),
+        factors=FactorsShown(1.2597, 1.0, 0.8333),
     ),
     floor=Floor(6, 2800.0),
     admission=AdmissionShown(
@@ -175,6 +178,9 @@ def test_status_shows_every_value() -> None:
             "warmStartSeconds": 31,
             "newNodeStartSeconds": 362,
             "speedRatio": "1.05",
+            "overheadRatio": "1.26",
+            "computeRatio": "1",
+            "memoryRatio": "0.833",
             "inputTokens": 1155,
             "inputScv": "1.2",
             "outputTokens": 211,
@@ -216,13 +222,21 @@ def test_a_true_zero_is_shown() -> None:
 
 
 def test_load_that_gateways_counted_is_shown_as_theirs() -> None:
-    counted = StatusValues(generation=1, conditions=(), load=LOAD, offered_per_second=31.25)
+    counted = StatusValues(
+        generation=1, conditions=(), load=LOAD, offered_per_second=31.25, load_source=LoadSource.GATEWAY
+    )
     assert build_status(counted)["load"] == {
         "arrivalRate": "31.2",
         "ttftP95": "310ms",
         "tpotP95": "27ms",
         "source": "Gateway",
     }
+
+
+def test_what_is_offered_is_shown_before_what_the_engines_serve() -> None:
+    overloaded = StatusValues(generation=1, conditions=(), load=LOAD, offered_per_second=31.25)
+    shown = build_status(overloaded)["load"]
+    assert (shown["arrivalRate"], shown["source"]) == ("31.2", "Engine")
 
 
 def test_a_limit_of_unknown_replicas_is_shown_by_the_replica() -> None:
@@ -290,6 +304,8 @@ WITHIN_A_MINUTE = [
     ("objectives.0.days", None),
     ("objectives.1", None),
     ("learned.speedRatio", "1.3"),
+    ("learned.memoryRatio", "1"),
+    ("learned.overheadRatio", None),
     ("learned.inputTokens", 1400),
     ("learned.outputScv", None),
     ("admission.maxInFlight", 294),
@@ -314,6 +330,7 @@ NEVER = [
     ("load.arrivalRate", "18.9"),
     ("load.utilizationPercent", 71),
     ("load.ttftP95", "340ms"),
+    ("learned.computeRatio", "1.08"),
     ("objectives.0.budgetRemainingPercent", 90),
     ("objectives.0.days", ["2026-11-20: 3.45 of 1000", "2026-11-21: 0 of 80"]),
     ("admission.maxInFlight", 400),
@@ -408,7 +425,9 @@ def test_whatever_is_measured_fits_the_schema(
             load=Load(arrival_rate=Reading(rate), ttft={0.95: Reading(ttft)}, latency={0.95: Reading(ttft)}),
             utilization_ratio=ratio,
             objectives=(latency_progress(TTFT, Reading(ttft), budget),),
-            learned=Learned(warm_start_seconds=ttft, speed_ratio=speed),
+            learned=Learned(
+                warm_start_seconds=ttft, speed_ratio=speed, factors=FactorsShown(speed, ratio, rate)
+            ),
             offered_per_second=rate,
             admission=AdmissionShown(*counts, enforced=True, shed_ratio=ratio),
             fallback=FallbackShown("chat-small", ratio),

@@ -14,6 +14,8 @@ import pytest
 
 from penstock.sandbox.local_process import ContainerError, LocalContainer, LocalRuntime, engine_arguments
 
+pytestmark = pytest.mark.timed
+
 COMMAND = ["penstock", "engine", "--profile=llama-3.1-8b-h100"]
 
 

@@ -43,7 +43,7 @@ class Beside(Penstock):
     def decide(self, seen: Signals) -> int:
         wanted = super().decide(seen)
         pool = Pool(seen.target, seen.ready + seen.starting, seen.ready)
-        workload = SimpleNamespace(pool_since=lambda _: pool)
+        workload = SimpleNamespace(pool_since=lambda *_: pool)
         cache: Any = SimpleNamespace(workload=lambda *_: workload, conflict=lambda *_: "")
         tables: Any = SimpleNamespace(get=sizing.solved, failure=lambda _: "")
         state, load = self.state, load_of(seen, self.spec.slo, self.times, self.frontend_seconds)

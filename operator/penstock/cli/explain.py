@@ -16,6 +16,7 @@ from penstock.cli.explain_output import print_explained
 from penstock.cli.explain_read import ExplainFault, Lengths, Live, Measured, read_live, read_measured
 from penstock.cli.explain_what_if import what_if
 from penstock.cli.positive_number import PositiveNumber
+from penstock.cli.prometheus_matcher import prometheus_matcher
 from penstock.kube.aio_client import connect
 from penstock.kube.answers import CallLimits
 from penstock.kube.api import KubeError
@@ -48,11 +49,13 @@ Examples:
   penstock explain prod/chat -o json | jq .decision.message
 
 \b
-Reads the resource only (get on inferenceservices): rate, lengths and speed are those of its status, which
-moves at most once a minute. With --prometheus-url also the target's scale and pods, and Prometheus.
+Reads the resource only (get on inferenceservices): rate, lengths and engine are those of its status, which
+moves at most once a minute. With --prometheus-url also the target's scale and pods, and Prometheus; the
+rate stays that of status where engines do not see what is offered: behind gateways, beside a canary.
 JSON is one object: decision, replicas, load, objectives, learned, admission, fallback, canary {..,
-rows [{.., verdict}]}, conditions as in status; whatIf {ratePerSecond, outcomes [{replicas,
-utilization, seconds {objective}, shedFraction, broken}]}, or whatIfMissing with the reason.
+rows [{.., verdict}]}, conditions as in status; whatIf {ratePerSecond, stepFactors, followed (by the
+operator), notMeasured (why Prometheus is not the source), outcomes [{replicas, utilization,
+seconds {objective}, shedFraction, broken}]}, or whatIfMissing with the reason.
 
 \b
 Exit status: 0 explained; 1 no such resource, no cluster, not allowed; 2 wrong usage; 130 Ctrl-C."""
@@ -74,6 +77,7 @@ Exit status: 0 explained; 1 no such resource, no cluster, not allowed; 2 wrong u
     envvar="PENSTOCK_PROMETHEUS_URL",
     help="Take rate and lengths of requests from there, as of now.",
 )
+@prometheus_matcher
 @click.option("--prometheus-bearer-token-file", default="", help="File with a bearer token for it.")
 @click.option("--namespace-label", default="namespace", show_default=True, help="Label of series: namespace.")
 @click.option("--pod-label", default="pod", show_default=True, help="Label of series: pod.")
@@ -99,6 +103,7 @@ def explain(
     output_tokens: float | None,
     length_scv: float | None,
     prometheus_url: str,
+    matchers: tuple[tuple[str, str], ...],
     prometheus_bearer_token_file: str,
     namespace_label: str,
     pod_label: str,
@@ -113,7 +118,9 @@ def explain(
     key = _key(service)
     lengths = _lengths(input_tokens, output_tokens, length_scv)
     try:
-        settings = SeriesSettings(namespace_label=namespace_label, pod_label=pod_label)
+        settings = SeriesSettings(
+            namespace_label=namespace_label, pod_label=pod_label, matchers=dict(matchers)
+        )
         prometheus = Prometheus(prometheus_url, prometheus_bearer_token_file, settings)
         with Console(stderr=True).status("asking the cluster") as progress:  # shown on a terminal only
             live, measured = asyncio.run(_read(key, kubeconfig, prometheus))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from penstock.cli.explain_canary import verdict
@@ -35,8 +36,15 @@ def explained_json(live: Live, whatif: WhatIf | str) -> dict[str, Any]:
 def _canary(canary: dict[str, Any]) -> dict[str, Any]:
     """Return the canary without the operator's memory, with a verdict for each metric."""
     shown = {name: value for name, value in canary.items() if name != "memory"}
-    shown["rows"] = [{**row, "verdict": verdict(row)} for row in canary.get("rows") or ()]
+    shown["rows"] = [{**_counted(row), "verdict": verdict(row)} for row in canary.get("rows") or ()]
     return shown
+
+
+def _counted(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without counts of an arm that it counts no requests of: a query's values are none."""
+    arms = [arm for arm in ("canary", "stable") if not row.get(f"{arm}Requests")]
+    empty = {f"{arm}{what}" for arm in arms for what in ("Requests", "Bad")}
+    return {name: value for name, value in row.items() if value or name not in empty}
 
 
 def _what_if(whatif: WhatIf) -> dict[str, Any]:
@@ -48,7 +56,9 @@ def _what_if(whatif: WhatIf) -> dict[str, Any]:
         "inputTokens": None if lengths is None else lengths.input.mean,
         "outputTokens": None if lengths is None else lengths.output.mean,
         "lengthsSource": None if lengths is None else lengths.source,
-        "speedRatio": asked.speed_ratio,
+        "stepFactors": asdict(asked.factors),
+        "followed": asked.followed,
+        "notMeasured": asked.not_measured or None,
         "decided": asked.decided,
         "outcomes": [_outcome(asked.spec, each) for each in whatif.outcomes],
     }

@@ -15,6 +15,7 @@ from penstock.cli.explain_read import Live
 from penstock.cli.explain_what_if import WhatIf
 from penstock.model.conditions import Condition, Status, parse_timestamp, read_conditions
 from penstock.policy import wording
+from penstock.policy.step_factors import AS_PROFILED, StepFactors
 
 # The status of a condition that nobody need look at; the rest is shown with its message.
 _NORMAL = {
@@ -29,6 +30,11 @@ _NORMAL = {
     "CanaryHealthy": Status.TRUE,
 }
 _TOLD_APART = ("AdmissionLimited", "FallbackActive", "CanaryHealthy")
+_FACTORS = ("overhead", "compute", "memory")
+NOT_FOLLOWED = (
+    "The operator does not go by this table: measurements contradict the model (ModelTrusted is False), "
+    "and replicas follow the measured concurrency and latencies."
+)
 
 
 def print_explained(live: Live, whatif: WhatIf | str, console: Console, now: float) -> None:
@@ -141,7 +147,9 @@ def _learned(learned: Mapping[str, Any]) -> str:
         said.append(f"a replica starts in {wording.span(learned['warmStartSeconds'])}")
     if "newNodeStartSeconds" in learned:
         said.append(f"on a new node in {wording.span(learned['newNodeStartSeconds'])}")
-    if "speedRatio" in learned:
+    if "computeRatio" in learned:
+        said.append("a step's " + _of_profile({name: learned.get(f"{name}Ratio") for name in _FACTORS}))
+    elif "speedRatio" in learned:
         said.append(f"a step takes {learned['speedRatio']} times the profile's time")
     if "inputTokens" in learned and "outputTokens" in learned:
         said.append(f"{learned['inputTokens']:,} tokens in, {learned['outputTokens']:,} out")
@@ -173,14 +181,29 @@ def _print_what_if(whatif: WhatIf | str, console: Console) -> None:
     if asked.lengths is not None:
         tokens = f"{asked.lengths.input.mean:,.0f} in, {asked.lengths.output.mean:,.0f} out tokens"
         load += f"; {tokens} ({asked.lengths.source})"
-    if asked.speed_ratio != 1.0:
-        load += f"; engine at {asked.speed_ratio:g} times the profile's step time"
+    load += _engine(asked.factors)
     console.print(_indented(load))
+    if asked.not_measured:
+        console.print(_indented(f"not from Prometheus: {asked.not_measured}"))
+    if not asked.followed:
+        console.print(_indented(NOT_FOLLOWED))
     console.print(_outcomes(whatif))
     spare = asked.spec.replicas.spare
     if spare:
         kept = wording.replicas(max(1, asked.decided - spare))
         console.print(_indented(f"of {asked.decided}, {spare} spare: the objectives are to hold with {kept}"))
+
+
+def _engine(factors: StepFactors) -> str:
+    if factors == AS_PROFILED:
+        return ""
+    if factors == StepFactors.even(factors.compute):
+        return f"; engine at {factors.compute:g} times the profile's step time"
+    return "; engine with " + _of_profile({name: f"{getattr(factors, name):g}" for name in _FACTORS})
+
+
+def _of_profile(factors: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} x {factor}" for name, factor in factors.items()) + " of the profile's"
 
 
 def _outcomes(whatif: WhatIf) -> Table:

@@ -14,9 +14,13 @@ from penstock.kube.api import INFERENCE_SERVICES, PODS, Forbidden, KubeError, No
 from penstock.metrics_source.base import MetricsSource
 from penstock.metrics_source.collector import Collector
 from penstock.metrics_source.identity import SeriesSettings, Watched
+from penstock.model.observation import Load
 from penstock.model.parse import InvalidSpec, parse_service
+from penstock.model.resource_status import LoadSource
 from penstock.model.revision import owned_target
 from penstock.model.spec import ServiceKey, ServiceSpec, TargetRef, WorkloadType
+from penstock.policy import wording
+from penstock.policy.beliefs import offered_rate
 from penstock.policy.lengths import LengthMoments, histogram_moments
 
 MOST_NAMES = 8
@@ -52,11 +56,17 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What Prometheus knows now; None, and `why` not."""
+    """What Prometheus knows now of the offered rate and of lengths; None, and why not."""
 
     rate_per_second: float | None = None
     lengths: Lengths | None = None
-    why: str = ""
+    why_no_rate: str = ""
+    why_no_lengths: str = ""
+
+    @classmethod
+    def nothing(cls, why: str) -> Measured:
+        """Return that neither is known, for one reason."""
+        return cls(why_no_rate=why, why_no_lengths=why)
 
 
 async def read_live(kube: AioKubeApi, key: ServiceKey) -> Live:
@@ -89,24 +99,29 @@ def live_of(body: Mapping[str, Any]) -> Live:
 async def read_measured(
     kube: AioKubeApi, source: MetricsSource, live: Live, settings: SeriesSettings
 ) -> Measured:
-    """Return rate and lengths as Prometheus shows them for the pods of the target."""
+    """Return offered rate and lengths as Prometheus shows them for the pods of the target."""
     spec = live.spec
     if spec is None:
-        return Measured(why=live.fault)
+        return Measured.nothing(live.fault)
     try:
         pods = await _pods(kube, spec, target_of(live))
     except KubeError as error:
-        return Measured(why=f"the pods of {target_of(live)} cannot be listed: {error.message}")
+        return Measured.nothing(f"the pods of {target_of(live)} cannot be listed: {error.message}")
+    if pods is None:
+        return Measured.nothing(f"the /scale of {target_of(live)} names no selector: its pods are not known")
     if not pods:
-        return Measured(why=f"{target_of(live)} has no pods")
+        return Measured.nothing(f"{target_of(live)} has no pods")
     load = (await Collector(source, settings).collect([Watched(spec, pods=pods)], at=time.time()))[spec.key]
-    rate, moments = load.arrival_rate.value, None
+    rate, why_no_rate = _offered(load, live.status)
+    moments = None
     if load.input_lengths is not None and load.output_lengths is not None:
         found = histogram_moments(load.input_lengths), histogram_moments(load.output_lengths)
         if found[0] is not None and found[1] is not None:
             moments = Lengths(found[0][0], found[1][0], "Prometheus, the last 5 minutes")
-    why = load.arrival_rate.detail or ("" if moments else "no request of the last 5 minutes has lengths")
-    return Measured(rate, moments, why)
+    if moments is not None:
+        return Measured(rate, moments, why_no_rate)
+    why_no_lengths = load.arrival_rate.detail or "no request of the last 5 minutes has lengths"
+    return Measured(rate, None, why_no_rate, why_no_lengths)
 
 
 def target_of(live: Live) -> TargetRef | None:
@@ -119,11 +134,28 @@ def target_of(live: Live) -> TargetRef | None:
     return live.spec.target
 
 
-async def _pods(kube: AioKubeApi, spec: ServiceSpec, target: TargetRef | None) -> frozenset[str]:
+def _offered(load: Load, status: Mapping[str, Any]) -> tuple[float | None, str]:
+    """Return the offered rate as decisions take it (1/s), or why engines do not tell it."""
+    arrival = load.arrival_rate.value
+    if arrival is None:
+        return None, load.arrival_rate.detail or "there is no rate of requests"
+    served = f"{wording.rate(arrival)} req/s"
+    if (status.get("load") or {}).get("source") == LoadSource.GATEWAY:
+        return None, f"the engines serve {served}, what is offered is counted at the gateways"
+    share = (status.get("canary") or {}).get("weightPercent")
+    if share:
+        return None, f"the stable arm's engines serve {served}, the canary has {share} % of the requests"
+    return offered_rate(load, arrival), ""
+
+
+async def _pods(kube: AioKubeApi, spec: ServiceSpec, target: TargetRef | None) -> frozenset[str] | None:
+    """Return the names of the target's pods; None where nothing tells them from others."""
     if target is None:
         return frozenset()
     resource = await kube.resource_of(target.group, target.kind)
     scale = await kube.get_scale(resource, spec.key.namespace, target.name)
+    if not scale.selector:
+        return None
     pods = await kube.list(PODS, spec.key.namespace, label_selector=scale.selector)
     return frozenset(str(each["metadata"]["name"]) for each in pods)
 

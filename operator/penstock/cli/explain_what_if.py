@@ -1,4 +1,4 @@
-"""What one replica more or less would give: the model of `penstock plan`, at the speed that was learned."""
+"""What one replica more or less would give: the model that decisions are made with, at the load of now."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 from penstock.cli.explain_read import Lengths, Live, Measured
 from penstock.cli.plan_question import Outcome, Question, Traffic
+from penstock.model.conditions import ConditionType, Status, read_conditions
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import ServiceSpec
 from penstock.policy.capacity_problem import Engine, resolve_engine
 from penstock.policy.lengths import LengthMoments
+from penstock.policy.step_factors import AS_PROFILED, StepFactors, engine_with_factors
 from penstock.queueing.balancer import Arrivals
 from penstock.queueing.engine_model import EngineModel
 from penstock.queueing.errors import QueueingError
@@ -20,13 +22,13 @@ from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.service_time_model import RequestModel
 from penstock.queueing.traffic import TrafficShape
 
-GIVEN = "as given"
+GIVEN, STATUS = "as given", "status"
 GIVE_LENGTHS = "give --input-tokens and --output-tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the model is asked: a load, an engine at the speed that was learned, and the count decided."""
+    """What the model is asked: a load, an engine as it was learned, and the count decided."""
 
     spec: ServiceSpec
     engine: Engine
@@ -34,7 +36,9 @@ class Asked:
     rate_per_second: float
     rate_source: str
     lengths: Lengths | None  # None: requests without tokens
-    speed_ratio: float
+    factors: StepFactors
+    followed: bool = True  # by the operator: not while measurements contradict the model
+    not_measured: str = ""  # why Prometheus, which was asked, is the source of less than it could be
 
     @property
     def of_now(self) -> bool:
@@ -65,30 +69,42 @@ def what_to_ask(
     live: Live, *, rate: float | None, lengths: Lengths | None, measured: Measured | None
 ) -> Asked | str:
     """Return the question, or what it lacks and how to give that."""
-    spec, status = live.spec, live.status
+    spec, status, seen = live.spec, live.status, measured or Measured()
     if spec is None:
         return f"the spec cannot be read: {live.fault}"
     replicas = status.get("replicas") or {}
     decided = replicas.get("desired") or replicas.get("current")
     if not decided:
         return "status has no replica count: nothing has been decided yet"
-    found_rate = _rate(status, rate, measured)
+    found_rate = _rate(status, rate, seen)
     if found_rate is None:
-        return _why("status has no rate of requests", measured, "give --rate")
+        return _why("status has no rate of requests", seen.why_no_rate, "give --rate")
+    if not found_rate[0] > 0:
+        return _why("no requests now", seen.why_no_rate, "give --rate")
     try:
         engine = resolve_engine(spec.engine)
     except UnknownProfile as error:
         return f"there is no engine profile {error.name!r}: correct spec.engine.profile.name"
-    speed = _number((status.get("learned") or {}).get("speedRatio"))
-    if engine.is_reference and speed is None:
+    factors = _factors(status.get("learned") or {})
+    if engine.is_reference and factors is None:
         return "the engine's timing is still being learned (engine.profile.type Learned): wait for traffic"
     if engine.service_time is not None:
         known = None
     else:
-        known = lengths or (measured.lengths if measured is not None else None) or _learned_lengths(status)
+        known = lengths or seen.lengths or _learned_lengths(status)
         if known is None:
-            return _why("the lengths of requests have not been learned yet", measured, GIVE_LENGTHS)
-    return Asked(spec, engine, int(decided), *found_rate, known, speed if speed is not None else 1.0)
+            missing = "the lengths of requests have not been learned yet"
+            return _why(missing, seen.why_no_lengths, GIVE_LENGTHS)
+    return Asked(
+        spec,
+        engine,
+        int(decided),
+        *found_rate,
+        known,
+        factors or AS_PROFILED,
+        followed=_is_followed(status),
+        not_measured=_not_measured(seen, found_rate[1], known),
+    )
 
 
 def _answer(asked: Asked) -> WhatIf | str:
@@ -104,7 +120,7 @@ def _answer(asked: Asked) -> WhatIf | str:
     traffic = Traffic(rate, shape, Arrivals.POISSON, asked.rate_source)
     counts = [count for count in (asked.decided - 1, asked.decided, asked.decided + 1) if count >= 1]
     try:
-        model = _model(asked.engine, shape, asked.speed_ratio)
+        model = _model(asked.engine, shape, asked.factors)
         question = Question(asked.spec, model, asked.engine.profile, traffic, asked.spec.balancer)
         outcomes = tuple(question.at(count, rate) for count in counts)
     except QueueingError as error:
@@ -112,7 +128,7 @@ def _answer(asked: Asked) -> WhatIf | str:
     return WhatIf(asked, outcomes)
 
 
-def _model(engine: Engine, shape: TrafficShape | None, speed_ratio: float) -> EngineModel:
+def _model(engine: Engine, shape: TrafficShape | None, factors: StepFactors) -> EngineModel:
     """Return the model of one replica. Raises `QueueingError` where it has no solution."""
     timing = engine.service_time
     if timing is not None:
@@ -124,19 +140,40 @@ def _model(engine: Engine, shape: TrafficShape | None, speed_ratio: float) -> En
             batch_scaling_ratio=timing.batch_scaling_ratio,
         )
     assert engine.profile is not None and shape is not None  # noqa: S101, PT018 - lengths were asked for
-    return ReplicaModel(engine.profile.at_speed(speed_ratio), shape)
+    return ReplicaModel(engine_with_factors(engine.profile, factors), shape)
 
 
-def _rate(
-    status: Mapping[str, Any], given: float | None, measured: Measured | None
-) -> tuple[float, str] | None:
+def _rate(status: Mapping[str, Any], given: float | None, seen: Measured) -> tuple[float, str] | None:
     if given is not None:
         return given, GIVEN
-    if measured is not None and measured.rate_per_second:
-        return measured.rate_per_second, "Prometheus, now"
+    if seen.rate_per_second is not None:
+        return seen.rate_per_second, "Prometheus, now"
     load = status.get("load") or {}
     shown = _number(load.get("arrivalRate"))
-    return None if not shown else (shown, "status")
+    return None if shown is None else (shown, STATUS)
+
+
+def _factors(learned: Mapping[str, Any]) -> StepFactors | None:
+    """Return the factors that decisions are computed for; None while nothing has been measured."""
+    fitted = [_number(learned.get(name)) for name in ("overheadRatio", "computeRatio", "memoryRatio")]
+    known = [each for each in fitted if each is not None and each > 0]
+    if len(known) == len(fitted):
+        return StepFactors(*known)
+    speed = _number(learned.get("speedRatio"))
+    return StepFactors.even(speed) if speed is not None and speed > 0 else None
+
+
+def _is_followed(status: Mapping[str, Any]) -> bool:
+    trusted = {each.type: each.status for each in read_conditions(status)}.get(ConditionType.MODEL_TRUSTED)
+    return trusted is not Status.FALSE
+
+
+def _not_measured(seen: Measured, rate_source: str, lengths: Lengths | None) -> str:
+    """Say why status stands in for Prometheus; empty where it does not."""
+    reasons = [seen.why_no_rate] if rate_source == STATUS else []
+    if lengths is not None and lengths.source == STATUS:
+        reasons.append(seen.why_no_lengths)
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
 def _learned_lengths(status: Mapping[str, Any]) -> Lengths | None:
@@ -154,12 +191,11 @@ def _learned_lengths(status: Mapping[str, Any]) -> Lengths | None:
         or min(prompt, answer) < 1
     ):
         return None
-    return Lengths(LengthMoments(prompt, prompt_scv), LengthMoments(answer, answer_scv), "status")
+    return Lengths(LengthMoments(prompt, prompt_scv), LengthMoments(answer, answer_scv), STATUS)
 
 
-def _why(head: str, measured: Measured | None, fix: str) -> str:
-    said = "; ".join(each for each in (head, measured.why if measured is not None else "") if each)
-    return f"{said}: {fix}"
+def _why(head: str, why: str, fix: str) -> str:
+    return f"{head}; {why}: {fix}" if why else f"{head}: {fix}"
 
 
 def _number(text: object) -> float | None:

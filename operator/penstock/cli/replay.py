@@ -128,11 +128,7 @@ def _replay(spec: ServiceSpec, path: Path, times: LoopTimes, observations: IO[by
                 others.add(recorded.service)
                 continue
             if None not in (generation, recorded.generation) and generation != recorded.generation:
-                click.echo(
-                    f"Warning: line {number}: the service was changed here (generation {generation} to "
-                    f"{recorded.generation}); all lines are decided with {path}",
-                    err=True,
-                )
+                _warn_of_change(number, generation, recorded, path)
             generation = recorded.generation
             try:
                 decided = service.decide(recorded)
@@ -170,9 +166,23 @@ def _recorded(observations: IO[bytes]) -> Iterator[tuple[int, Recorded]]:
         try:
             yield number, read_observation(orjson.loads(content))
         except orjson.JSONDecodeError as error:
+            if not content.endswith(b"\n"):
+                # The last line of a process that was killed, or that is writing it.
+                click.echo(f"Warning: line {number}: cut off in the middle, it is left out", err=True)
+                return
             raise PlanFault(f"line {number}: no JSON: {error}", "write one JSON object a line") from error
         except RecordFault as fault:
             raise _refused(number, fault) from fault
+
+
+def _warn_of_change(number: int, generation: int | None, recorded: Recorded, path: Path) -> None:
+    said = (
+        f"Warning: line {number}: the service was changed here (generation {generation} to "
+        f"{recorded.generation}); all lines are decided with {path}"
+    )
+    if recorded.begin is not None:
+        said += "; cut the recording here to replay each part with the file of then"
+    click.echo(said, err=True)
 
 
 def _refused(number: int, fault: RecordFault) -> PlanFault:

@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from penstock.cli.positive_number import PositiveNumber
+from penstock.cli.prometheus_matcher import prometheus_matcher
 from penstock.controller.record_files import LEAST_BYTES
 from penstock.controller.settings import GatewaySettings, OperatorSettings, PrometheusSettings
 
@@ -60,6 +61,7 @@ Examples:
     callback=_header,
     help="Extra header, may be repeated: 'X-Scope-OrgID: tenant'.",
 )
+@prometheus_matcher
 @click.option(
     "--prometheus-bearer-token-file", default="", help="File with a bearer token; read again when it changes."
 )
@@ -215,6 +217,7 @@ def run(
     prometheus_url: str,
     prometheus_client: str,
     headers: tuple[tuple[str, str], ...],
+    matchers: tuple[tuple[str, str], ...],
     prometheus_bearer_token_file: str,
     prometheus_ca_file: str,
     prometheus_insecure_skip_verify: bool,
@@ -268,6 +271,7 @@ def run(
             url=prometheus_url,
             client="aiohttp" if prometheus_client == "aiohttp" else "prometheus-api-client",
             headers=headers,
+            matchers=matchers,
             bearer_token_file=prometheus_bearer_token_file,
             ca_file=prometheus_ca_file,
             insecure_skip_verify=prometheus_insecure_skip_verify,

@@ -46,6 +46,7 @@ from penstock.controller.relist import Relister, needed_types
 from penstock.controller.revisions import RevisionObjects
 from penstock.controller.route_weights import RouteWeights
 from penstock.controller.scalable_targets import ScalableTargets
+from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.service_state import ServiceState
 from penstock.controller.settings import OperatorSettings
 from penstock.controller.show import StatusWriter
@@ -204,6 +205,7 @@ class Operator:
             namespace_label=prometheus.namespace_label,
             pod_label=prometheus.pod_label,
             service_label=prometheus.service_label,
+            matchers=dict(prometheus.matchers),
             scrape_interval_seconds=prometheus.scrape_interval_seconds,
             rate_window_seconds=prometheus.rate_window_seconds,
             stale_after_seconds=4 * prometheus.scrape_interval_seconds,
@@ -230,6 +232,8 @@ class Operator:
         session = aiohttp.ClientSession()
         self._stack.push_async_callback(session.close)
         fallbacks = Fallbacks(self._cache, states, endpoints, ModelCheck(session), tables)
+        status = StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics)
+        self._stack.push_async_callback(status.events.close)
         if serves:
             gateways = GatewayServer(
                 settings.gateways,
@@ -237,18 +241,17 @@ class Operator:
                 self._stack,
                 endpoints=endpoints,
                 namespaces=self._namespaces.watched,
+                tell=status.events.put,
             )
         gap = BetweenTicks()
         self._relister = Relister(kube, self._watched, self._metrics, self._namespaces.watched, gap)
-        status = StatusWriter(kube, EventRecorder(kube, instance=self._identity), self._metrics)
-        self._stack.push_async_callback(status.events.close)
         scale = ScaleWriter(kube, InFlight(source, series).by_pod)
         asked = endpoints if serves or pods_identify else None
         counters = CanaryCounters(kube, self._cache, source, series, asked)
         tries = CanaryStep(self._cache, asked, times, series.scrape_interval_seconds)
         revisions, arms = RevisionObjects(kube, self._cache), AdoptedArms(kube, self._cache)
         actions = CanaryActions(
-            CanaryParts(kube, self._cache, revisions, arms, status, dry_run=settings.dry_run)
+            CanaryParts(kube, self._cache, revisions, arms, status, self._metrics, dry_run=settings.dry_run)
         )
         self._loop = ControlLoop(
             LoopParts(
@@ -279,7 +282,7 @@ class Operator:
                 self._cache,
                 states,
                 fallbacks,
-                Drainer(scale),
+                Drainer(scale, ScalingNews(status, self._metrics)),
                 window_seconds=series.rate_window_seconds,
                 dry_run=settings.dry_run,
             )

@@ -6,6 +6,7 @@ meanwhile the API server refuses and the next tick decides anew.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,12 +17,15 @@ from penstock.controller.pod_state import DELETION_COST, PodState, choose_victim
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound, Scale, Unavailable
 from penstock.model.observation import Pool
-from penstock.model.spec import ServiceSpec
+from penstock.model.spec import ServiceSpec, TargetRef
 from penstock.policy.replicas import acknowledge
 
 log = structlog.get_logger(__name__)
 # Below every cost that a user is likely to set.
 VICTIM_COST = "-1000000"
+MARKS_AT_ONCE = 16
+# A scale-down in a tick waits no longer for its victims to be chosen: a webhook on pods may hang.
+CHOICE_SECONDS = 5.0
 
 InFlight = Callable[[ServiceSpec, Sequence[str], float], Awaitable[Mapping[str, float]]]
 
@@ -58,12 +62,12 @@ class ScaleWriter:
                     written = await self._kube.patch_scale(
                         resource, namespace, name, replicas=replicas, resource_version=version
                     )
-                    _note(state, pool, replicas, written, now)
+                    _note(state, spec.target, pool, replicas, written, now)
                     return True
             scale = await self._kube.get_scale(resource, namespace, name)
             if scale.replicas == replicas:
                 # Ours, most likely: the answer to a write was lost, and its repetition met the new version.
-                _note(state, pool, replicas, scale, now)
+                _note(state, spec.target, pool, replicas, scale, now)
                 return True
             if scale.replicas != pool.target:
                 return False
@@ -85,7 +89,7 @@ class ScaleWriter:
             advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
             state.write_error = ("WriteRefused", f"{spec.target} cannot be scaled: {error.message}{advice}")
             return False
-        _note(state, pool, replicas, written, now)
+        _note(state, spec.target, pool, replicas, written, now)
         return True
 
     async def list_pods(self, spec: ServiceSpec, selector: str) -> list[PodState]:
@@ -108,16 +112,18 @@ class ScaleWriter:
     async def _mark_victims(self, outcome: Outcome, selector: str, count: int) -> None:
         """Let the ReplicaSet controller remove the pods with the least in flight.
 
-        Unready pods go first whatever their cost. Without permission, or when the query fails,
-        Kubernetes chooses: a scale-down is not worth failing.
+        Unready pods go first whatever their cost. Without permission, when the query fails or it takes
+        long, Kubernetes chooses: a scale-down is not worth failing, nor the tick of all others.
         """
         spec = outcome.spec
         try:
-            pods = await self.list_pods(spec, selector)
-            load = await self._in_flight(spec, [pod.name for pod in pods], outcome.seen.at)
-            await self._set_costs(spec, pods, frozenset(choose_victims(pods, load, count)))
-        except KubeError as error:
-            log.warning("victims could not be chosen", service=str(spec.key), error=error.message)
+            async with asyncio.timeout(CHOICE_SECONDS):
+                pods = await self.list_pods(spec, selector)
+                load = await self._in_flight(spec, [pod.name for pod in pods], outcome.seen.at)
+                await self._set_costs(spec, pods, frozenset(choose_victims(pods, load, count)))
+        except (KubeError, TimeoutError) as error:
+            cause = error.message if isinstance(error, KubeError) else f"not within {CHOICE_SECONDS:g} s"
+            log.warning("victims could not be chosen", service=str(spec.key), error=cause)
 
     async def _check_drained(self, outcome: Outcome, selector: str, victims: frozenset[str]) -> None:
         """Make sure that the drained pods go and no others. Raises `KubeError`: then nothing may go."""
@@ -128,21 +134,32 @@ class ScaleWriter:
 
     async def _set_costs(self, spec: ServiceSpec, pods: Sequence[PodState], victims: frozenset[str]) -> int:
         """Annotate the pods, lowest cost for the victims; the user's own costs stay. How many changed."""
-        changed = 0
+        changes: list[tuple[str, str | None]] = []
         for pod in pods:
             cost = VICTIM_COST if pod.name in victims else None
             if cost == (pod.deletion_cost or None) or (cost is None and pod.deletion_cost != VICTIM_COST):
                 continue
-            body = {"metadata": {"annotations": {DELETION_COST: cost}}}
-            await self._kube.patch(PODS, spec.key.namespace, pod.name, body)
-            changed += 1
-        return changed
+            changes.append((pod.name, cost))
+        gate = asyncio.Semaphore(MARKS_AT_ONCE)
+
+        async def annotate(name: str, cost: str | None) -> None:
+            async with gate:
+                body = {"metadata": {"annotations": {DELETION_COST: cost}}}
+                await self._kube.patch(PODS, spec.key.namespace, name, body)
+
+        done = await asyncio.gather(*(annotate(*each) for each in changes), return_exceptions=True)
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
+        return len(changes)
 
 
-def _note(state: ServiceState, pool: Pool, replicas: int, written: Scale, now: float) -> None:
+def _note(
+    state: ServiceState, target: TargetRef, pool: Pool, replicas: int, written: Scale, now: float
+) -> None:
     """Remember what was written: it counts until the watch has caught up, and is no foreign hand."""
     state.write_error = None
-    state.written, state.written_version = replicas, written.resource_version
+    state.written, state.written_to, state.written_version = replicas, target, written.resource_version
     state.memory = state.memory.with_replicas(
         acknowledge(state.memory.replicas, written=replicas, before=pool.target, now=now)
     )

@@ -17,6 +17,7 @@ from penstock.controller.gateway_state import GatewayState
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.workloads import Workload
 from penstock.model.observation import Pool
+from penstock.model.references import is_service
 from penstock.model.revision import owned_target
 from penstock.model.spec import RoutingType, ServiceSpec, TargetRef, WorkloadType
 from penstock.model.traffic import Backend, Endpoint, GatewayReading
@@ -46,8 +47,20 @@ def workload_of(cache: FleetCache, spec: ServiceSpec, target: TargetRef | None) 
 
 def canary_pool(cache: FleetCache, spec: ServiceSpec, state: CanaryState, revision: str) -> Pool | None:
     """Return the canary's pool; what we wrote counts until the watch has caught up."""
-    workload = workload_of(cache, spec, canary_target(spec, revision))
-    return None if workload is None else workload.pool_since(state)
+    target = canary_target(spec, revision)
+    workload = workload_of(cache, spec, target)
+    return None if workload is None or target is None else workload.pool_since(state, target)
+
+
+def scaled_by_another(cache: FleetCache, spec: ServiceSpec, target: TargetRef) -> str:
+    """Return who else scales the canary's workload, and what to do about it; "" where nobody does."""
+    holder = cache.conflict(spec.key, target)
+    if not holder:
+        return ""
+    advice = "delete it, the canary's replicas follow its share"
+    if is_service(holder):
+        advice = "name another workload in canary.targetRef"
+    return f"{holder} scales {target}: {advice}"
 
 
 def stable_backend(spec: ServiceSpec, front: Backend, endpoints: EndpointCache) -> Backend:

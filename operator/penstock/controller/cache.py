@@ -11,17 +11,18 @@ from typing import Any
 
 import orjson
 
+from penstock.controller.claims import TargetClaims
 from penstock.controller.found_revisions import RevisionIndex
 from penstock.controller.revision_objects import ARM_LABEL, served_by
 from penstock.controller.selectors import ServiceSelectors
-from penstock.controller.workloads import Workload, read_workload
+from penstock.controller.workloads import Workload, WorkloadKey, read_workload, workload_key
 from penstock.dataplane.envoy.manifests import is_ours
 from penstock.model.canary import CANARY_ANNOTATION
 from penstock.model.parse import InvalidSpec, parse_service
+from penstock.model.references import SERVICE_KIND
 from penstock.model.spec import ServiceKey, ServiceSpec, TargetRef
 
 Object = Mapping[str, Any]
-WorkloadKey = tuple[str, str, str]  # namespace, kind, name
 NO_PODS: frozenset[str] = frozenset()
 NO_STATUS = b"{}"
 
@@ -41,6 +42,7 @@ class KnownService:
     invalid: InvalidSpec | None
     status_json: bytes
     canary_command: str = ""  # the annotation that pauses, aborts or promotes a canary
+    created: str = ""  # as the API server writes times
 
     @property
     def status(self) -> Object:
@@ -60,6 +62,7 @@ class FleetCache:
     # Owned workloads: their Deployments, the Services of arms, and the revision that each is served by.
     revisions: RevisionIndex = field(default_factory=RevisionIndex)
     own_services: set[tuple[str, str]] = field(default_factory=set)
+    _claims: TargetClaims = field(default_factory=TargetClaims)
     _served_by: dict[ServiceKey, str] = field(default_factory=dict)
     _scaled_by: dict[tuple[str, str], WorkloadKey] = field(default_factory=dict)
     _selectors: ServiceSelectors = field(default_factory=ServiceSelectors)
@@ -68,7 +71,10 @@ class FleetCache:
     _service_of: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def see_service(self, body: Object) -> None:
-        """Take in an InferenceService; an unreadable spec becomes a value, not an error."""
+        """Take in an InferenceService; a spec that is wrong becomes a value, not an error.
+
+        What a defect of ours raises becomes a value too, and is raised then: ``feed.py`` tells of it.
+        """
         metadata = body["metadata"]
         key = ServiceKey(metadata["namespace"], metadata["name"])
         if "deletionTimestamp" in metadata:
@@ -78,32 +84,52 @@ class FleetCache:
         known = self.services.get(key)
         if known is not None and known.uid != metadata["uid"]:
             self._served_by.pop(key, None)
+            known = None
         generation = int(metadata.get("generation", 0))
-        if known is not None and known.uid == metadata["uid"] and known.generation == generation:
+        if known is not None and known.spec is not None and known.generation == generation:
             # Only the status moved, mostly by our own hand: keep the parsed spec.
-            spec, invalid = known.spec, known.invalid
-        else:
-            spec, invalid = None, None
-            try:
-                spec = parse_service(body)
-                if (revision := self._served_by.get(key)) is not None:
-                    spec = served_by(spec, revision)
-            except InvalidSpec as error:
-                invalid = error
-        self.services[key] = KnownService(
-            key=key if spec is None else spec.key,  # one object: who looks up by either compares nothing
+            self._keep(body, known.spec, None)
+            return
+        spec, invalid = None, None
+        try:
+            spec = parse_service(body)
+            if (revision := self._served_by.get(key)) is not None:
+                spec = served_by(spec, revision)
+        except InvalidSpec as error:
+            invalid = error
+        except Exception as error:
+            cause = f"a defect of Penstock met it: {type(error).__name__}: {str(error)[:200]}"
+            invalid = InvalidSpec("spec", cause, "report it with the operator's log")
+            raise
+        finally:
+            known = self._keep(body, spec, invalid)
+            if spec is None:
+                self._claims.drop(key)
+            else:
+                self._claims.put(spec, known.created)
+
+    def _keep(self, body: Object, spec: ServiceSpec | None, invalid: InvalidSpec | None) -> KnownService:
+        metadata = body["metadata"]
+        known = KnownService(
+            # One object: who looks up by either compares nothing.
+            key=ServiceKey(metadata["namespace"], metadata["name"]) if spec is None else spec.key,
             uid=metadata["uid"],
-            generation=generation,
+            generation=int(metadata.get("generation", 0)),
             spec=spec,
             invalid=invalid,
             status_json=_packed(body.get("status")),
             canary_command=str((metadata.get("annotations") or {}).get(CANARY_ANNOTATION) or ""),
+            created=str(metadata.get("creationTimestamp") or ""),
         )
+        self.services[known.key] = known
+        return known
 
     def forget_service(self, namespace: str, name: str) -> None:
         """Drop a deleted InferenceService."""
-        self.services.pop(ServiceKey(namespace, name), None)
-        self._served_by.pop(ServiceKey(namespace, name), None)
+        key = ServiceKey(namespace, name)
+        self.services.pop(key, None)
+        self._served_by.pop(key, None)
+        self._claims.drop(key)
 
     def serve_by(self, key: ServiceKey, revision: str) -> None:
         """Let an owned workload be that revision for all who ask: its spec has a target and a Service then.
@@ -115,7 +141,9 @@ class FleetCache:
             return
         self._served_by[key] = revision
         if known.spec is not None:
-            self.services[key] = replace(known, spec=served_by(known.spec, revision))
+            spec = served_by(known.spec, revision)
+            self.services[key] = replace(known, spec=spec)
+            self._claims.put(spec, known.created)
 
     def see_workload(self, kind: str, body: Object) -> None:
         """Take in a Deployment or StatefulSet."""
@@ -203,11 +231,20 @@ class FleetCache:
         first, *others = slices.values()
         return first.union(*others) if others else first
 
-    def conflict(self, namespace: str, target: TargetRef) -> str:
-        """Return the autoscaler that holds the target, ``Kind/name``; empty when there is none."""
-        holders = self.autoscalers.get((namespace, target.kind, target.name))
-        # KEDA works through an HPA of its own: name the object that the user knows.
-        return min(holders, key=lambda each: (not each.startswith("ScaledObject"), each)) if holders else ""
+    def conflict(self, key: ServiceKey, target: TargetRef) -> str:
+        """Return who else scales a target of a service, ``Kind/name``; empty where nobody does.
+
+        An autoscaler, or the InferenceService that enforces on it and comes before this one.
+        """
+        workload = (key.namespace, target.kind, target.name)
+        holders = self.autoscalers.get(workload)
+        if holders:
+            # KEDA works through an HPA of its own: name the object that the user knows.
+            return min(holders, key=lambda each: (not each.startswith("ScaledObject"), each))
+        if target.group != "apps":  # without another call, as in `workload`
+            workload = workload_key(key.namespace, target)
+        first = self._claims.first.get(workload)
+        return "" if first is None or first == key else f"{SERVICE_KIND}/{first.name}"
 
     def services_in_front(self, spec: ServiceSpec) -> list[str]:
         """Return the Services that may serve for a spec: the named one, else those selecting its pods."""
@@ -226,12 +263,6 @@ class FleetCache:
 def is_watched(target: TargetRef) -> bool:
     """Whether the kind of a target is one that is watched."""
     return target.group == "apps" and target.kind in ("Deployment", "StatefulSet")
-
-
-def workload_key(namespace: str, target: TargetRef) -> WorkloadKey:
-    """Return the key of a target; a kind of another group than apps may have the same name."""
-    kind = target.kind if target.group == "apps" else f"{target.kind}.{target.group}"
-    return namespace, kind, target.name
 
 
 def _packed(status: Object | None) -> bytes:

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
 from penstock.controller.adopted_arms import AdoptedArms
-from penstock.controller.arm_endpoints import canary_pool, canary_target, workload_of
+from penstock.controller.arm_endpoints import canary_pool, canary_target, scaled_by_another, workload_of
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.canary_state import CanaryState, Said, restored_state
+from penstock.controller.defects import note_defect
 from penstock.controller.found_revisions import stable_revision
 from penstock.controller.pod_state import NONE_STUCK, read_pod, stuck_pods
 from penstock.controller.revisions import RevisionObjects
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
+from penstock.controller.target_change import leave_target
 from penstock.controller.wanted_revisions import wanted_revisions
 from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound
 from penstock.kube.events import EventType
 from penstock.model.canary import CanaryPhase, CanaryPlan
 from penstock.model.conditions import Status
+from penstock.model.decision import RolloutReason
 from penstock.model.spec import Mode, ServiceKey, ServiceSpec, WorkloadType
-from penstock.policy.drain import DrainMemory
+from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
 ACTS_AT_ONCE = 16
@@ -44,6 +47,7 @@ class CanaryParts:
     revisions: RevisionObjects
     arms: AdoptedArms
     status: StatusWriter
+    metrics: OperatorMetrics
     dry_run: bool = False
 
 
@@ -85,17 +89,34 @@ class CanaryActions:
     async def act(self, decided: Sequence[tuple[Outcome, ServiceState]], now: float) -> None:
         """Do what was decided for these services; `now` in Unix seconds."""
         gate = asyncio.Semaphore(ACTS_AT_ONCE)
-        results = await asyncio.gather(
-            *(self._act(outcome, state, gate, now) for outcome, state in decided), return_exceptions=True
+        await asyncio.gather(
+            *(
+                self._try(outcome, state, state.canary, gate, now)
+                for outcome, state in decided
+                if state.canary is not None
+            )
         )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
 
-    async def _act(self, outcome: Outcome, state: ServiceState, gate: asyncio.Semaphore, now: float) -> None:
-        canary, spec = state.canary, outcome.spec
-        if canary is None:
-            return
+    async def _try(
+        self, outcome: Outcome, state: ServiceState, canary: CanaryState, gate: asyncio.Semaphore, now: float
+    ) -> None:
+        """Act for one service; a defect of ours that it meets is its own problem, and nobody else's."""
+        try:
+            await self._act(outcome, state, canary, gate, now)
+        except Exception as error:  # noqa: BLE001 - a condition, a metric and a log line are made of it
+            event, key = "a canary could not be acted upon", outcome.spec.key
+            canary.defect = note_defect(
+                error, canary.defect, event=event, key=key, metrics=self._parts.metrics
+            )
+            message = f"a defect of Penstock met its revisions: {canary.defect[:500]}"
+            canary.problem = ("InternalError", f"{message}; report it with the operator's log")
+        else:
+            canary.defect = ""
+
+    async def _act(
+        self, outcome: Outcome, state: ServiceState, canary: CanaryState, gate: asyncio.Semaphore, now: float
+    ) -> None:
+        spec = outcome.spec
         self._announce(outcome, canary)
         if self._parts.dry_run:
             return
@@ -144,6 +165,8 @@ class CanaryActions:
             return None
         if pool.target == plan.canary_replicas:
             return None
+        if held := scaled_by_another(self._parts.cache, spec, target):
+            return (RolloutReason.CANARY_CONFLICT.value, held)
         kube, namespace = self._parts.kube, spec.key.namespace
         try:
             resource = await kube.resource_of(target.group, target.kind)
@@ -162,7 +185,8 @@ class CanaryActions:
         except KubeError as error:
             advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
             return ("WriteRefused", f"{target} cannot be scaled: {error.message}{advice}")
-        canary.written, canary.written_version = plan.canary_replicas, written.resource_version
+        canary.written, canary.written_to = plan.canary_replicas, target
+        canary.written_version = written.resource_version
         log.info(
             "canary scaled",
             service=str(spec.key),
@@ -178,7 +202,7 @@ class CanaryActions:
     ) -> None:
         """List the canary's pods when replicas stay unready, to tell starting from crashing."""
         workload = workload_of(self._parts.cache, spec, canary_target(spec, plan.revision))
-        if workload is None or workload.ready >= workload.target or not workload.selector:
+        if workload is None or workload.ready >= workload.target or not workload.label_selector:
             canary.unready_since, canary.stuck = None, NONE_STUCK
             return
         if canary.unready_since is None:
@@ -227,12 +251,7 @@ def _remembered(canary: CanaryState) -> str:
 
 
 def _switch(state: ServiceState, canary: CanaryState, revision: str, now: float) -> None:
-    """Go by another stable revision: its pool is no foreign hand's work, none of its pods just started."""
+    """Go by another stable revision, whose Deployment is another target."""
     canary.stable, canary.switched_at = revision, now
-    canary.written, canary.written_version = None, ""
-    state.written, state.written_version, state.write_error = None, "", None
-    state.stuck, state.unready_since = NONE_STUCK, None
-    state.gateway.drain, state.gateway.leaving = DrainMemory(), {}
-    lead = replace(state.memory.lead, pending=(), target=None, ready=0)
-    replicas = replace(state.memory.replicas, in_force=None)
-    state.memory = replace(state.memory, lead=lead, replicas=replicas)
+    canary.written, canary.written_to, canary.written_version = None, None, ""
+    leave_target(state)

@@ -15,6 +15,7 @@ from penstock.metrics_source.arms import ArmsRead, ErrorSource
 from penstock.model.canary import NO_CANARY_MEMORY, CanaryMemory, CanaryPhase, CanaryPlan
 from penstock.model.canary_counts import Metric
 from penstock.model.canary_verdict import Verdict
+from penstock.model.references import TargetRef
 from penstock.policy.canary_counts import CountsMemory
 from penstock.policy.canary_judge import JudgeMemory
 from penstock.policy.canary_load import Comparison
@@ -65,8 +66,10 @@ class CanaryState:
     wanted: str = ""
     switched_at: float = 0.0  # when `stable` last changed, or since when this process looks
     problem: Problem | None = None  # what hinders the objects of the arms
-    # A target that was written and that the watch may not have shown yet.
+    defect: str = ""  # what went wrong where the last tick could not act
+    # A target that was written, where, and that the watch may not have shown yet.
     written: int | None = None
+    written_to: TargetRef | None = None
     written_version: str = ""
     stuck: StuckPods = NONE_STUCK
     unready_since: float | None = None

@@ -17,6 +17,7 @@ from penstock.controller.arm_endpoints import (
     canary_target,
     in_flight,
     ready_counts,
+    scaled_by_another,
     stable_backend,
     workload_of,
 )
@@ -223,12 +224,9 @@ class CanaryStep:
         if pool is None or workload_of(self.cache, spec, target) is None:
             message = f"{target} does not exist: create it, or correct canary.targetRef"
             return (RolloutReason.CANARY_NOT_FOUND, message)
-        holder = self.cache.conflict(spec.key.namespace, target) if target is not None else ""
-        if holder:
-            return (
-                RolloutReason.CANARY_CONFLICT,
-                f"{holder} scales {target}: delete it, the canary's replicas follow its share",
-            )
+        held = "" if target is None else scaled_by_another(self.cache, spec, target)
+        if held:
+            return (RolloutReason.CANARY_CONFLICT, held)
         if canary.problem is not None and not canary.memory.under_way:
             return (RolloutReason.CANARY_NOT_ROUTED, canary.problem[1])
         return None

@@ -4,6 +4,7 @@ A deleted service's Service is led past the gateways at once, but nodes learn of
 alive connections end later still: without its listener they would be refused. An edit that made a spec
 unreadable freezes its route until it is mended. So does one after which the Service in front of the target
 cannot be told: when a canary's workload became the target, which no Service selected, all requests failed.
+A deleted service with TLS is not led past the gateways: its route lasts as long as its Service.
 An operator that starts finds those of the one before it in what that stored for the gateways' agents.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from penstock.controller.closed_pods import NONE_CLOSED, Closed
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.undecided_routes import route_of
 from penstock.model.spec import ServiceKey
@@ -47,9 +49,15 @@ class DepartedRoutes:
         *,
         served: Collection[ServiceKey],
         unreadable: Collection[ServiceKey],
+        lasting: Collection[ServiceKey] = (),
+        closed: Closed = NONE_CLOSED,
         now: float,
     ) -> dict[str, list[RouteState]]:
-        """Return the routes to keep beside `routes`, by group; `now` is Unix seconds."""
+        """Return the routes to keep beside `routes`, by group; `now` is Unix seconds.
+
+        `lasting` are services that are gone and whose clients still come by the gateways alone. `closed` are
+        pods that get no new requests by these either: drains go on.
+        """
         for group, states in routes.items():
             for route in states:
                 self._last[route.plan.key] = _Last(group, route.plan, now)
@@ -57,15 +65,20 @@ class DepartedRoutes:
         for key, last in list(self._last.items()):
             if last.seen_at == now:
                 continue
+            drained = closed.get(key.namespace, ())
+            if key in lasting:
+                last = self._last[key] = replace(last, seen_at=now)
             if key in unreadable or key in served:
                 self._last[key] = replace(last, seen_at=now)
-                kept.setdefault(last.group, []).append(route_of(last.plan, self._endpoints))
+                kept.setdefault(last.group, []).append(route_of(last.plan, self._endpoints, closed=drained))
             elif now - last.seen_at > KEPT_SECONDS:
                 del self._last[key]
             else:
                 # Nobody decides its limit any more.
                 plan = replace(last.plan, limit=None, per_replica=None)
-                # Nor its canary: an owned one goes with its service.
+                # Nor its canary: an owned one goes with its service. Nor what its fallback can take.
                 plan = replace(plan, canary=plan.canary and replace(plan.canary, weight_percent=0))
-                kept.setdefault(last.group, []).append(route_of(plan, self._endpoints))
+                nothing = plan.fallback and replace(plan.fallback, planned_ratio=0.0, in_flight_limit=0)
+                plan = replace(plan, fallback=nothing)
+                kept.setdefault(last.group, []).append(route_of(plan, self._endpoints, closed=drained))
         return kept

@@ -11,8 +11,9 @@ import structlog
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.gateway_state import GatewayState
 from penstock.controller.pod_state import PodState
+from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.service_state import Outcome, ServiceState
-from penstock.kube.api import KubeError
+from penstock.kube.api import Forbidden, KubeError
 from penstock.policy.drain import DrainMemory, PodLoad, Removal, decide_drain
 from penstock.policy.gateway_load import STALE_SECONDS
 
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 # A victim stays closed so long after /scale: the ReplicaSet controller deletes it within seconds. One
 # that is still there then was not taken, and serves again.
 CLOSED_AFTER_SCALE_SECONDS = 20.0
+# Victims that cannot be marked serve until it is tried again: closed they would be paid for and do nothing.
+MARK_SECONDS, MARK_AGAIN_SECONDS = 30.0, 300.0
 
 NO_SELECTOR = "the /scale of the target names no selector: its pods cannot be told from others"
 
@@ -27,8 +30,8 @@ NO_SELECTOR = "the /scale of the target names no selector: its pods cannot be to
 class Drainer:
     """Lowers targets without cutting streams."""
 
-    def __init__(self, scale: ScaleWriter) -> None:
-        self._scale = scale
+    def __init__(self, scale: ScaleWriter, news: ScalingNews) -> None:
+        self._scale, self._news = scale, news
 
     async def step(
         self,
@@ -42,12 +45,15 @@ class Drainer:
     ) -> bool:
         """Close, wait or remove; whether the target was lowered.
 
-        `acknowledged`: every gateway has the endpoints that were published last. One on a busy node that
-        has not may still send to a victim, which answers 503 once it is told to end. Without a selector
-        nobody can tell which pods are the target's: none is closed, and Kubernetes chooses.
+        `acknowledged`: every gateway has the endpoints that were published last, in all routes that lead to
+        them. One on a busy node that has not may still send to a victim, which answers 503 once it is told to
+        end; it is waited for no longer than a stream. Without a selector nobody can tell which pods are the
+        target's: none is closed, and Kubernetes chooses.
         """
         gateway, pool, spec = state.gateway, outcome.seen.pool, outcome.spec
         assert pool is not None  # noqa: S101 - a scale-down has seen the pool
+        if now < gateway.unmarked_until:
+            return False
         if not selector:
             gateway.drain, gateway.overdue = DrainMemory(), ()
             if wanted >= pool.target or not await self._scale.write(outcome, state, wanted, now):
@@ -58,6 +64,7 @@ class Drainer:
                 reason="NoSelector",
                 cause=NO_SELECTOR,
             )
+            self._tell(outcome, wanted)
             return True
         try:
             pods = await self._scale.list_pods(spec, selector)
@@ -77,10 +84,16 @@ class Drainer:
         try:
             marked = await self._scale.mark(spec, alive, memory.names)
         except KubeError as error:
-            log.warning("victims cannot be marked", service=str(spec.key), error=error.message)
+            advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
+            _give_up(outcome, state, f"{error.message}{advice}", now)
             return False
+        if not marked and all(now - since >= MARK_SECONDS for _, since in memory.victims):
+            _give_up(outcome, state, "the annotation does not stay: does a webhook remove it?", now)
+            return False
+        if marked and gateway.unmarked_until:
+            gateway.unmarked_until, state.write_error = 0.0, None
         # With no victim there is nobody to wait for: the target was above the pods there are.
-        if not (step.remove and marked and (acknowledged or step.overdue or not memory.names)):
+        if not (step.remove and marked and (acknowledged or step.overdue or memory.is_late(now))):
             return False
         if step.overdue:
             log.warning("streams outlive the drain deadline", service=str(spec.key), pods=step.overdue)
@@ -88,7 +101,22 @@ class Drainer:
             return False
         gateway.leaving = dict.fromkeys(memory.names, now + CLOSED_AFTER_SCALE_SECONDS)
         gateway.drain = DrainMemory()
+        self._tell(outcome, step.replicas)
         return True
+
+    def _tell(self, outcome: Outcome, replicas: int) -> None:
+        self._news.note(outcome, replicas)
+        self._news.announce(outcome, replicas)
+
+
+def _give_up(outcome: Outcome, state: ServiceState, cause: str, now: float) -> None:
+    """Open the victims again, and say why: unmarked, other pods than those that were drained would go."""
+    spec, gateway = outcome.spec, state.gateway
+    log.warning("victims cannot be marked", service=str(spec.key), error=cause)
+    message = f"the pods that {spec.target} is to lose cannot be annotated: {cause}"
+    state.write_error = ("WriteRefused", message)
+    gateway.drain, gateway.overdue = DrainMemory(), ()
+    gateway.unmarked_until = now + MARK_AGAIN_SECONDS
 
 
 def _loads(pods: list[PodState], gateway: GatewayState, now: float) -> list[PodLoad]:

@@ -6,12 +6,14 @@ Kept apart from the fleet's cache: only gateways need addresses, and only of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from penstock.model.traffic import Endpoint
 
 Object = Mapping[str, Any]
 Place = tuple[str, str]  # namespace, Service
+IPV4: Final = "IPv4"
+FAMILIES: Final = (IPV4, "IPv6")  # a slice of the third type, FQDN, lists names: EDS takes addresses
 
 
 class EndpointCache:
@@ -29,13 +31,16 @@ class EndpointCache:
 
     def see(self, body: Object) -> None:
         """Take in a slice."""
-        metadata = body["metadata"]
+        family, metadata = body.get("addressType", IPV4), body["metadata"]
+        if family not in FAMILIES:
+            return
         namespace, name = metadata["namespace"], metadata["name"]
         service = (metadata.get("labels") or {}).get("kubernetes.io/service-name", "")
         place = (namespace, service)
         self._place_of[namespace, name] = place
         # Of a slice only what an endpoint is made of: managed fields alone are larger than that.
         self._slices.setdefault(place, {})[name] = {
+            "family": family,
             "endpoints": [_essence(each) for each in body.get("endpoints") or ()],
             "ports": [(each.get("name") or "", each.get("port")) for each in body.get("ports") or ()],
         }
@@ -73,11 +78,14 @@ class EndpointCache:
     def of(
         self, namespace: str, service: str, port: int, *, draining: Iterable[str] = ()
     ) -> tuple[Endpoint, ...]:
-        """Return the endpoints behind a Service's `port` in the order of their pods, each pod once."""
+        """Return the endpoints behind a Service's `port` in the order of their pods, each pod once.
+
+        All are of one address family: IPv4 where the Service has both.
+        """
         leaving = frozenset(draining)
         numbered = {number: name for name, number in self._ports.get((namespace, service), ())}
         found: dict[str, Endpoint] = {}
-        for entry in self._slices.get((namespace, service), {}).values():
+        for entry in _of_one_family(self._slices.get((namespace, service), {}).values()):
             ports = dict(entry["ports"])
             port_number = ports.get(numbered.get(port, ""))
             if port_number is None:
@@ -92,6 +100,17 @@ class EndpointCache:
                     pod in leaving or terminating,
                 )
         return tuple(found[pod] for pod in sorted(found))
+
+
+def _of_one_family(slices: Iterable[Object]) -> list[Object]:
+    """Return the slices with IPv4 addresses; all where there is none, which are then of IPv6.
+
+    A dual-stack Service lists each pod in a slice of either family, and an engine on 0.0.0.0 refuses what
+    comes by IPv6. Not by the Service's `ipFamilies`: gateways' agents see no Services. Empty slices do not
+    count: such a Service has one of each family, whatever addresses its pods have.
+    """
+    found = list(slices)
+    return [each for each in found if each["family"] == IPV4 and each["endpoints"]] or found
 
 
 def _essence(endpoint: Object) -> tuple[str, str, bool, bool]:

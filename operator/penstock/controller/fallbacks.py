@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from penstock.controller.arm_endpoints import stable_backend
 from penstock.controller.cache import FleetCache
 from penstock.controller.endpoints import EndpointCache
 from penstock.controller.model_check import ModelCheck, Served
@@ -52,7 +53,17 @@ class Fallbacks:
         return (None, refusal) if refusal is not None else (self._room(spec, rates), None)
 
     def backend(self, spec: ServiceSpec) -> Backend | None:
-        """Return the Service that a fallback's requests go to; None where there is none."""
+        """Return the Service that a fallback's requests go to; None where there is none.
+
+        Of an InferenceService the stable arm's: the one in front may select an adopted canary's pods too.
+        """
+        front = self._front(spec)
+        other = None if front is None else self._other(spec)
+        if front is None or other is None or self._endpoints is None:
+            return front
+        return stable_backend(other, front, self._endpoints)
+
+    def _front(self, spec: ServiceSpec) -> Backend | None:
         if spec.fallback is None or self._endpoints is None:
             return None
         ref = spec.fallback.backend
@@ -66,14 +77,15 @@ class Fallbacks:
 
     def _facts(self, spec: ServiceSpec) -> FallbackFacts:
         assert spec.fallback is not None  # noqa: S101 - asked only of services that name one
-        other, backend = self._other(spec), self.backend(spec)
+        other, front, backend = self._other(spec), self._front(spec), self.backend(spec)
         found = other is not None or spec.fallback.backend.kind is BackendKind.SERVICE
         if self._endpoints is not None and spec.fallback.backend.kind is BackendKind.SERVICE:
             found = backend is not None
         served = _UNASKED
-        if self._models is not None and self._endpoints is not None and backend is not None:
+        if self._models is not None and self._endpoints is not None and front and backend:
             there = self._endpoints.of(backend.namespace, backend.service, backend.port)
-            served = self._models.served(backend, there)
+            # Known by the Service in front: another Service before the same pods is nothing to ask again for.
+            served = self._models.served(front, there)
         return FallbackFacts(found, other, served.models, served.unanswered)
 
     def _other(self, spec: ServiceSpec) -> ServiceSpec | None:

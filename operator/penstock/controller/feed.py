@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
+
 from penstock.kube.api import Resource
 
+log = structlog.get_logger(__name__)
 Object = Mapping[str, Any]
 Name = tuple[str, str]  # namespace, name
 
@@ -26,11 +29,17 @@ class Feed:
         self._versions: dict[Name, str] = {}
         self._deleted: set[Name] = set()  # since the latest listing began
         self._unseen: dict[Name, str] = {}  # known when it began, and not listed yet
+        self._unread: set[Name] = set()  # a defect of ours met them
 
     @property
     def known(self) -> int:
         """Return how many objects there are."""
         return len(self._versions)
+
+    @property
+    def unread(self) -> int:
+        """Return how many of them could not be read."""
+        return len(self._unread)
 
     def see(self, body: Object) -> None:
         """Take in what the watch told of an object, unless something newer is known."""
@@ -73,11 +82,21 @@ class Feed:
         return len(vanished)
 
     def _take(self, name: Name, version: str, body: Object) -> None:
+        """Take in an object. One that cannot be read must not end the operator, now and at each start."""
         self._versions[name] = version
-        self._see(body)
+        try:
+            self._see(body)
+        except Exception as error:
+            if name not in self._unread:
+                where = "/".join(filter(None, name))
+                log.error("an object cannot be read", type=self.resource.plural, name=where, exc_info=error)
+            self._unread.add(name)
+        else:
+            self._unread.discard(name)
 
     def _drop(self, name: Name) -> None:
         self._versions.pop(name, None)
+        self._unread.discard(name)
         self._forget(*name)
 
 

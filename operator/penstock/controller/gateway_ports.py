@@ -28,6 +28,9 @@ class GatewayPorts(Protocol):
     def stored(self) -> Mapping[str, Sequence[RoutePlan]] | None:
         """Return what was told before this operator started, by group; None while it is not known."""
 
+    def tls_services(self) -> Collection[ServiceKey]:
+        """Return the services whose clients' TLS the gateways end: gone, they keep their routes."""
+
     def follow(
         self,
         routes: Mapping[str, Sequence[RoutePlan]],
@@ -58,6 +61,10 @@ class ExternalGateways:
     def stored(self) -> Mapping[str, Sequence[RoutePlan]]:
         """Return nothing: no agent of ours stands beside these proxies."""
         return {}
+
+    def tls_services(self) -> Collection[ServiceKey]:
+        """Return none: no Service of ours leads to these proxies."""
+        return ()
 
     def follow(
         self,

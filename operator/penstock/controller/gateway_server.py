@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from penstock.dataplane.envoy.template import read_template
 from penstock.dataplane.envoy.tokens import group_token
 from penstock.kube.aio_client import AioKubeApi
 from penstock.kube.api import PODS, KubeApi, KubeError
+from penstock.kube.event_outbox import PendingEvent
 from penstock.model.spec import ServiceKey
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,10 @@ LEADER_LABEL = "serving.penstock.dev/leader"
 
 
 class GatewayServer:
-    """Serves the gateways of one operator process while it leads; `stack` takes it apart."""
+    """Serves the gateways of one operator process while it leads.
+
+    `stack` takes it apart, `tell` takes Events.
+    """
 
     def __init__(
         self,
@@ -48,10 +52,11 @@ class GatewayServer:
         *,
         endpoints: EndpointCache,
         namespaces: tuple[str, ...],
+        tell: Callable[[PendingEvent], None],
     ) -> None:
         self._settings, self._kube, self._stack = settings, kube, stack
         self._endpoints = endpoints
-        self._namespaces = namespaces
+        self._namespaces, self._tell = namespaces, tell
         self._key = Path(settings.key_file).read_bytes().strip()
         self._plane = EnvoyDataPlane(
             lambda group: group_token(self._key, group),
@@ -101,7 +106,7 @@ class GatewayServer:
             namespace=template.namespace if settings.scope == "cluster" else "",
             watched=self._namespaces,
         )
-        objects = GatewayObjects(self._kube, placement)
+        objects = GatewayObjects(self._kube, placement, self._tell)
         self._stack.push_async_callback(objects.close)
         return objects
 

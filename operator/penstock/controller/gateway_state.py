@@ -44,6 +44,7 @@ class GatewayState:
     drain: DrainMemory = field(default_factory=DrainMemory)
     leaving: dict[str, float] = field(default_factory=dict)  # removed pods stay closed until, Unix seconds
     overdue: tuple[str, ...] = ()  # victims that were cut at the deadline
+    unmarked_until: float = 0.0  # no drain before: victims could not be marked, Unix seconds; 0: they could
     proxies: int = 0  # that serve it now: fewer in a reading, and it does not know of all streams
     problem: tuple[str, str] | None = None  # (reason, message) why gateways do not do as decided
     # Of a service whose revisions are tried: what was published last, and whether all gateways have it.

@@ -1,20 +1,22 @@
 """What gateways need in the cluster: the pods of each group, and a Service for each service they serve.
 
 Ports live in the Services that point to them, so a restarted operator finds them again. A service that is
-gone keeps its name: its Service then selects the target's pods. A group without services is removed.
+gone keeps its name: its Service then selects the target's pods, or with TLS stays as it is. A group without
+services is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from penstock.controller.gateway_placement import GatewayPlacement
 from penstock.controller.gateway_recovery import read_back
+from penstock.controller.kept_services import KeptServices
 from penstock.controller.left_gateways import LeftGateways, removed_objects
 from penstock.controller.owned_objects import (
     RESOURCES,
@@ -36,6 +38,7 @@ from penstock.dataplane.envoy.ports import allocate_ports
 from penstock.dataplane.envoy.stored import StoredPlansError, store_plans
 from penstock.dataplane.envoy.tokens import group_token
 from penstock.kube.api import KubeError, NotFound
+from penstock.kube.event_outbox import PendingEvent
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RoutePlan, backends_of
 
@@ -63,6 +66,10 @@ class _Group:
         found = self.found.get(key)
         return found is not None and (found.direct or found.group != group)
 
+    def ending_tls(self, group: str) -> list[FoundService]:
+        """Return the Services by which clients reach these gateways with TLS."""
+        return [each for each in self.found.values() if each.tls and not each.direct and each.group == group]
+
     @property
     def hindered(self) -> bool:
         """Whether something is to be tried again soon; plans that do not fit will not fit in a second."""
@@ -70,10 +77,16 @@ class _Group:
 
 
 class GatewayObjects:
-    """Creates and keeps up what gateways need."""
+    """Creates and keeps up what gateways need; `tell` takes Events."""
 
-    def __init__(self, kube: ObjectApi, placement: GatewayPlacement) -> None:
+    def __init__(
+        self,
+        kube: ObjectApi,
+        placement: GatewayPlacement,
+        tell: Callable[[PendingEvent], None] | None = None,
+    ) -> None:
         self._kube, self._placement = kube, placement
+        self._kept = KeptServices(kube, tell)
         self._objects = OwnedObjects(kube)
         self._groups: dict[str, _Group] = defaultdict(_Group)
         self._left = LeftGateways(kube, self._objects, lambda each: self._home(self.group_of(each.key)))
@@ -163,6 +176,10 @@ class GatewayObjects:
         """Return what each group was told before this operator started; None until `recover` has been."""
         return self._stored if self._recovered else None
 
+    def tls_services(self) -> Collection[ServiceKey]:
+        """Return the services whose clients' TLS these gateways end."""
+        return {each.key for name, state in self._groups.items() for each in state.ending_tls(name)}
+
     def groups(self) -> tuple[str, ...]:
         """Return the groups that have, or had, anything in the cluster."""
         return tuple(group for group, state in self._groups.items() if not state.removed)
@@ -192,15 +209,18 @@ class GatewayObjects:
         """Bring one group's objects to what `plans` ask for; returns what hinders which service.
 
         `existing` are all services that exist, with or without a plan: others are handed back to their
-        pods. A Service that bypasses the gateways is led to them once its route is in them all
-        (`reached`). `now` is Unix seconds.
+        pods, but for those with TLS, whose plans go on. A Service that bypasses the gateways is led to them
+        once its route is in them all (`reached`). `now` is Unix seconds.
         """
         if not self._recovered:
             return {}
-        state = self._groups[group]
+        state, existing = self._groups[group], frozenset(existing)
+        await self._let_go(state, existing, now)
         structure = _structure(plans)
-        kept = {plan.key for plan in plans} | set(existing)
-        pending = [each for key, each in state.found.items() if key not in kept and not each.direct]
+        kept = {plan.key for plan in plans} | existing
+        gone = [each for key, each in state.found.items() if key not in kept and not each.direct]
+        pending = [each for each in gone if not each.tls]
+        kept |= {each.key for each in state.ending_tls(group)}
         returning = any(state.led_elsewhere(group, plan.key) for plan in plans)
         changed = structure != state.structure or pending or returning
         if not (changed or state.hindered or now - state.applied_at >= LOOK_EVERY_SECONDS):
@@ -215,7 +235,10 @@ class GatewayObjects:
                 self._store(group, plans)
             hindrance = await self._apply_group(group, plans, now)
             for plan in plans:
-                problem = hindrance or await self._apply_service(group, plan, reached, now) or state.unstored
+                problem = hindrance
+                if problem is None and plan.key in existing:  # another's is its owner's to delete
+                    problem = await self._apply_service(group, plan, reached, now)
+                problem = problem or state.unstored
                 if problem is not None:
                     problems[plan.key] = problem
         elif not (kept or problems or state.removed):
@@ -292,6 +315,15 @@ class GatewayObjects:
             if (found := read_service(body)) is not None:
                 state.found[plan.key] = found
         return None
+
+    async def _let_go(self, state: _Group, existing: Collection[ServiceKey], now: float) -> None:
+        """Forget the Services with TLS of services that are gone, once nobody can come by them."""
+        for found in [each for each in state.found.values() if each.tls and not each.direct]:
+            if found.key in existing:
+                self._kept.forget(found.key)
+            elif await self._kept.is_over(found, now):
+                state.found.pop(found.key, None)
+                state.ports.pop(found.key, None)
 
     async def _hand_back(self, found: FoundService, now: float) -> Problem | None:
         """Let the Service of a service that is gone select what the target's own Service selects."""

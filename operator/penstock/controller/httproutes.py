@@ -111,6 +111,14 @@ class HttpRoutes:
             return ("RouteNotWritten", f"{name} cannot be patched: {error.message}{advice}")
         return None  # it moves faster than we look: the next tick tries again
 
+    async def wrote_last(self, key: ServiceKey, ref: HttpRouteRef) -> bool:
+        """Whether a route's rules were last written by us, also before a restart. Raises `KubeError`."""
+        try:
+            resource = await self._kube.resource_of(GROUP, KIND)
+            return last_writer(await self._kube.get(resource, key.namespace, ref.name)) == OURS
+        except NotFound:
+            return False
+
     def forget(self, key: ServiceKey) -> None:
         """Drop what is known of a service that is gone."""
         self._known.pop(key, None)

@@ -28,6 +28,7 @@ from penstock.controller.restore import restored_budget, restored_memory
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.sample import sample_of
 from penstock.controller.scalable_targets import ScalableTargets
+from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.selectors import ambiguity
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
@@ -149,16 +150,20 @@ class ControlLoop:
         looking = asyncio.sleep(0) if parts.canaries is None else parts.canaries.look(now)
         loads, _ = await asyncio.gather(parts.collector.collect(collecting, at=now), looking)
         writers = Writers(
-            parts.scale, parts.status, parts.metrics, drains=parts.gateways_serve, dry_run=self._dry_run
+            parts.scale,
+            ScalingNews(parts.status, parts.metrics),
+            drains=parts.gateways_serve,
+            dry_run=self._dry_run,
         )
         writes, recorded = TickWrites(writers, now), list[Seen]()
         try:
             for index, (each, state) in enumerate(zip(known, states, strict=True)):
                 if state.awaits_past or each.spec is None or each.key in failed:
                     continue
-                before, verdict, remembered = state.outcome, _verdict(state), state.memory
+                before, verdict = state.outcome, _verdict(state)
                 try:
                     prepare(self._parts.context, each, state)
+                    remembered = state.memory  # a new profile has taken the old one's speed out of it
                     outcome = step(self._parts.context, each.spec, state, loads.get(each.key), now)
                 except Exception as error:  # noqa: BLE001 - see `_defect`
                     self._defect(error, each.key, state, failed)

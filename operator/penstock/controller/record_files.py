@@ -2,7 +2,7 @@
 
 A pair is a segment of an eighth of the bound; one that is full is compressed (a tenth is left), and the
 oldest are deleted before a new one is begun, those of earlier processes too. A write that fails leaves no
-half line behind.
+half line behind; what a process that was killed leaves is mended by the next one.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ import gzip
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from io import FileIO
+from itertools import accumulate
 from pathlib import Path
 
 SEGMENTS = 8
 LEAST_BYTES = 16 << 20
 KINDS = ("observations", "decisions")
-_NAME = re.compile(rf"(?:{'|'.join(KINDS)})-(\d{{6,}})\.jsonl(?:\.gz(?:\.part)?)?")
+_NAME = re.compile(rf"(?:{'|'.join(KINDS)})-(\d{{6,}})\.jsonl(?:\.gz)?")
+# Hidden, so that whoever reads observations-* does not read them twice.
+_PART = re.compile(rf"\.(?:{'|'.join(KINDS)})-\d{{6,}}\.jsonl\.gz\.part")
 _FAST = 1  # gzip's level: 18 MB of a tick in 0.1 s
 
 
@@ -31,6 +35,7 @@ class RecordFiles:
         self._directory, self._limit = directory, limit_bytes
         self._open: list[FileIO] = []
         self._sizes = [0, 0]
+        self._mended = False
         directory.mkdir(parents=True, exist_ok=True)
         # Found out now and not at the first tick: a wrong path is the user's to mend.
         probe = directory / f".penstock-{os.getpid()}"
@@ -78,6 +83,10 @@ class RecordFiles:
 
     def _begin(self) -> None:
         """Make room, then open the files after the last ones."""
+        if not self._mended:
+            # Not before: a standby with the same directory would cut what the leader is writing.
+            self._mend()
+            self._mended = True
         segments = self._segments()
         while segments and sum(segments.values()) > self._limit - 2 * self.segment_bytes:
             # Two: the new one, and the copy of a file that is being compressed.
@@ -92,6 +101,18 @@ class RecordFiles:
             opened = [stack.enter_context(self._path(kind, number).open("xb", buffering=0)) for kind in KINDS]
             stack.pop_all()
         self._open, self._sizes = opened, [0, 0]
+
+    def _mend(self) -> None:
+        """Leave each line of the segment in which a process was killed whole, once, and in both files."""
+        for path in list(self._directory.iterdir()):
+            if _PART.fullmatch(path.name):
+                path.unlink()
+        newest = max(self._segments(), default=0)
+        plain = [path for kind in KINDS if (path := self._path(kind, newest)).exists()]
+        for path in plain:
+            # The original is deleted last. Where it is left, it is whole; its copy need not be.
+            _packed(path).unlink(missing_ok=True)
+        _cut_to_whole_lines(plain)
 
     def _segments(self) -> dict[int, int]:
         """Return the size of each pair that is there."""
@@ -109,15 +130,33 @@ class RecordFiles:
 
 def _compress(path: Path) -> None:
     """Replace a file by its .gz; where there is no room for that it stays as it is."""
-    part = path.with_name(f"{path.name}.gz.part")
+    part = path.with_name(f".{path.name}.gz.part")
     try:
         with path.open("rb") as plain, gzip.open(part, "wb", compresslevel=_FAST) as packed:
             shutil.copyfileobj(plain, packed, 1 << 20)
-        part.rename(path.with_name(f"{path.name}.gz"))
+        part.rename(_packed(path))
         path.unlink()
     except OSError:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
+def _cut_to_whole_lines(paths: Sequence[Path]) -> None:
+    """Cut files after as many whole lines as all of them have."""
+    ends = [_line_ends(path) for path in paths]
+    lines = min(map(len, ends), default=0)
+    for path, each in zip(paths, ends, strict=True):
+        os.truncate(path, each[lines - 1])
+
+
+def _line_ends(path: Path) -> list[int]:
+    """Return where a file begins, and where each of its whole lines ends, in bytes."""
+    with path.open("rb") as file:
+        return [0, *accumulate(len(line) for line in file if line.endswith(b"\n"))]
 
 
 def record_files(directory: str, limit_bytes: int) -> RecordFiles | None:

@@ -1,7 +1,8 @@
 """What was seen and decided, kept for replays: handed over by the tick, written by a thread of its own.
 
 The tick only passes references to values that nobody changes. A disk that is full or slow costs records,
-which are counted, and never a tick. After a loss each service begins anew with what is remembered.
+which are counted, and never a tick. After a loss each service begins anew with what is remembered, and so
+does one whose spec was changed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 
 from penstock.controller.record_files import RecordFiles
 from penstock.controller.service_state import Outcome
-from penstock.model.spec import ServiceKey
+from penstock.model.spec import ServiceKey, ServiceSpec
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.capacity_problem import CapacityProblem
 from penstock.policy.memory import ServiceMemory
@@ -133,7 +134,8 @@ class Recorder:
         outcome, spec = seen.outcome, seen.outcome.spec
         last, written, begin = self._last.get(spec.key), None, None
         try:
-            if last is None or last.outcome.spec.uid != spec.uid:
+            # Of a spec only the generation is written: what follows a change is for a replay of its own.
+            if last is None or _version(last.outcome.spec) != _version(spec):
                 raise Unexplained
             written = written_between(last.after, seen.before, last.outcome.seen.at)
         except Unexplained:
@@ -147,3 +149,7 @@ class Recorder:
             written=written,
             begin=begin,
         )
+
+
+def _version(spec: ServiceSpec) -> tuple[str, int]:
+    return spec.uid, spec.generation

@@ -69,6 +69,7 @@ class Relister:
         for feed in self._watched:
             missed += await self._list_everywhere(feed)
             self._metrics.cache_objects.labels(feed.resource.plural).set(feed.known)
+            self._metrics.unread_objects.labels(feed.resource.plural).set(feed.unread)
         if self.complete.is_set() and missed:
             # Events on their way explain a few; a watch that is dead shows at every pass.
             self._metrics.cache_drift.inc(missed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from penstock.controller.endpoints import EndpointCache
@@ -35,10 +36,12 @@ def route_state(
     listen_port: int,
     now: float,
     canary: CanaryRoute | None = None,
+    fallback_closed: Collection[str] = (),
 ) -> RouteState:
     """Return the route of a service now: its limit a step further towards what was decided.
 
-    `canary` as decided; a weight of 0 keeps its clusters while its streams drain.
+    `canary` as decided; a weight of 0 keeps its clusters while its streams drain. `fallback_closed` are pods
+    behind the fallback that get no new requests, because their own service drains them.
     """
     gateway, spec = state.gateway, outcome.spec
     own = endpoints.of(backend.namespace, backend.service, backend.port, draining=gateway.closed(now))
@@ -72,7 +75,7 @@ def route_state(
             service=fallback_service(spec),
             classes=spec.fallback.classes,
         )
-        there = endpoints.of(fallback.namespace, fallback.service, fallback.port)
+        there = endpoints.of(fallback.namespace, fallback.service, fallback.port, draining=fallback_closed)
     plan = RoutePlan(
         key=spec.key,
         uid=spec.uid,

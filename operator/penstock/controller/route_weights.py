@@ -1,7 +1,8 @@
 """The portable data plane: planned fallback shares and canaries as weights of users' HTTPRoutes, once a tick.
 
-nothing decided, refused, or neither fallback nor canary --> the route stays as it is
-Enforce --> weights as planned;   Observe --> all to the service, where weights were ours before
+nothing decided, or neither fallback nor canary --> the route stays as it is
+Enforce --> weights as planned
+Observe, fallback refused or removed --> all to the service, once, where weights were ours before
 
 A fallback about which nothing is decided keeps its share while a canary moves. The rule's weights are there
 when the API server has them: how fast the user's gateway follows nobody tells.
@@ -17,10 +18,12 @@ import structlog
 
 from penstock.controller.cache import FleetCache
 from penstock.controller.endpoints import EndpointCache
+from penstock.controller.given_shares import GivenShares
 from penstock.controller.httproutes import HttpRoutes
 from penstock.controller.revision_objects import Arm, arm_service_name
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.dataplane.gatewayapi.weights import CanaryWeight, split
+from penstock.kube.api import KubeError
 from penstock.model.spec import BackendKind, Mode, RoutingType, ServiceKey, ServiceSpec
 from penstock.policy.modes import weaker
 
@@ -41,9 +44,8 @@ class RouteWeights:
     ) -> None:
         self._routes, self._cache, self._states, self._clock = routes, cache, states, clock
         self._endpoints = endpoints
-        self._steered: set[ServiceKey] = set()
+        self._shares = GivenShares(routes, cache)
         self._tried: set[ServiceKey] = set()  # a canary has, or had, a place in the rule
-        self._ratios: dict[ServiceKey, float] = {}  # of the fallback, as decided last
 
     async def run(self, every_seconds: float) -> None:
         """Repeat until cancelled; a failed round is logged and followed by the next."""
@@ -62,10 +64,10 @@ class RouteWeights:
             for known in self._cache.services.values()
             if known.spec is not None and known.spec.routing_type is RoutingType.GATEWAY_API
         }
-        for key in (self._steered | self._tried | self._ratios.keys()) - served.keys():
-            self._steered.discard(key)
+        unreadable = {known.key for known in self._cache.services.values() if known.spec is None}
+        for key in (self._tried | self._shares.keys()) - served.keys() - unreadable:
             self._tried.discard(key)
-            self._ratios.pop(key, None)
+            self._shares.forget(key)
             self._routes.forget(key)
         for spec in served.values():
             await self._set(spec, now)
@@ -73,28 +75,30 @@ class RouteWeights:
     async def _set(self, spec: ServiceSpec, now: float) -> None:
         state, ref = self._states.get(spec.key), spec.routing.http_route
         if state is None or state.outcome is None or ref is None:
+            self._shares.before_decided(self._cache.services[spec.key])
             return
-        share, canary = state.outcome.fallback.value, self._canary(spec, state.outcome)
-        enforced = canary is not None or (share is not None and share.enforced)
-        if (share is None and canary is None) or not (enforced or spec.key in self._steered):
+        front, canary = self._service_of(spec), self._canary(spec, state.outcome)
+        fallback = self._fallback_of(spec, front)
+        try:
+            share = await self._shares.weight(spec, ref, state.outcome, fallback, now)
+        except KubeError as error:
+            name = f"HTTPRoute {spec.key.namespace}/{ref.name}"
+            state.gateway.problem = ("RouteNotWritten", f"{name} cannot be read: {error.message}")
+            return
+        if canary is None and not share.moves:
             state.gateway.problem = None
             return
-        front, fallback = self._service_of(spec), self._fallback_of(spec)
-        if front is None or (fallback is None and canary is None):
+        if front is None:
             return  # the conditions say which Service is missing
-        if share is not None:
-            self._ratios[spec.key] = share.active_ratio
         primary = front if canary is None else self._stable_of(spec, front, canary.service)
-        weights = split(primary, fallback, self._ratios.get(spec.key, 0.0), canary)
+        weights = dict.fromkeys(share.ended, 0) | split(primary, fallback, share.ratio, canary)
         state.gateway.problem = await self._routes.set_weights(
             spec.key, ref, weights, primary=primary, now=now
         )
         if canary is not None:
             state.gateway.acknowledged = state.gateway.problem is None
-        if enforced:
-            self._steered.add(spec.key)
-        elif state.gateway.problem is None:
-            self._steered.discard(spec.key)
+        if state.gateway.problem is None:
+            self._shares.given_back(spec.key, share.ended)
 
     def _canary(self, spec: ServiceSpec, outcome: Outcome) -> CanaryWeight | None:
         """Return the canary's place in the rule; None where it is not ours to say."""
@@ -130,11 +134,13 @@ class RouteWeights:
         found = self._cache.services_in_front(spec)
         return found[0] if len(found) == 1 else None
 
-    def _fallback_of(self, spec: ServiceSpec) -> str | None:
+    def _fallback_of(self, spec: ServiceSpec, front: str | None) -> str | None:
+        """Return the Service of the fallback; None where there is none beside the one in front."""
         if spec.fallback is None:
             return None
         ref = spec.fallback.backend
         if ref.kind is BackendKind.SERVICE:
-            return ref.name
+            return ref.name if ref.name != front else None
         known = self._cache.services.get(ServiceKey(spec.key.namespace, ref.name))
-        return None if known is None or known.spec is None else self._service_of(known.spec)
+        found = None if known is None or known.spec is None else self._service_of(known.spec)
+        return found if found != front else None

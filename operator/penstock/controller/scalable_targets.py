@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 
-from penstock.controller.cache import FleetCache, KnownService, WorkloadKey, is_watched, workload_key
+from penstock.controller.cache import FleetCache, KnownService, is_watched
 from penstock.controller.pod_state import read_pod
 from penstock.controller.service_state import ServiceState
 from penstock.controller.stopping import cancelled
-from penstock.controller.workloads import Workload
+from penstock.controller.workloads import Workload, WorkloadKey, workload_key
 from penstock.kube.api import PODS, Forbidden, KubeApi, KubeError, NotFound, Scale
 from penstock.model.spec import ServiceKey, ServiceSpec
 

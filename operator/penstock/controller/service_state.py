@@ -16,7 +16,7 @@ from penstock.model.conditions import Finding
 from penstock.model.decision import Decision
 from penstock.model.objective_counts import Counted
 from penstock.model.observation import Observation
-from penstock.model.spec import Objective, ServiceSpec
+from penstock.model.spec import Objective, ServiceSpec, TargetRef
 from penstock.model.traffic import GatewayReading
 from penstock.model.value import value
 from penstock.policy.admission import Admission
@@ -85,8 +85,9 @@ class ServiceState:
     # The conditions about traffic, and what they are about: they stay while that does.
     traffic_findings: tuple[Finding, ...] = ()
     traffic_findings_of: tuple[object, ...] = (None,)
-    # A target that was written and that the watch may not have shown yet.
+    # A target that was written, where, and that the watch may not have shown yet.
     written: int | None = None
+    written_to: TargetRef | None = None
     written_version: str = ""
     write_error: tuple[str, str] | None = None  # (reason, message) of the last refused write
     stuck: StuckPods = NONE_STUCK

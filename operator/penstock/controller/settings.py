@@ -13,6 +13,7 @@ class PrometheusSettings:
     url: str
     client: Literal["aiohttp", "prometheus-api-client"] = "aiohttp"
     headers: tuple[tuple[str, str], ...] = ()
+    matchers: tuple[tuple[str, str], ...] = ()  # labels and their values, of every series that is read
     bearer_token_file: str = ""
     ca_file: str = ""
     insecure_skip_verify: bool = False

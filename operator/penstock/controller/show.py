@@ -13,6 +13,7 @@ import structlog
 from penstock.controller.cache import KnownService
 from penstock.controller.canary_shown import canary_shown, has_moved
 from penstock.controller.defects import note_defect
+from penstock.controller.learned_shown import learned_shown
 from penstock.controller.objectives_shown import objectives_shown
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.shown_numbers import have_moved, shown_numbers, utilization
@@ -20,7 +21,7 @@ from penstock.controller.status_pace import StatusPace
 from penstock.controller.traffic_shown import (
     admission_shown,
     fallback_shown,
-    lengths_shown,
+    load_source,
     offered_shown,
 )
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
@@ -29,14 +30,12 @@ from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, Object
 from penstock.model.conditions import Condition, Finding, Status, read_conditions, set_conditions
 from penstock.model.resource_status import (
     Floor,
-    Learned,
     StatusValues,
     build_status,
 )
 from penstock.model.spec import Mode, ServiceKey
 from penstock.model.status_change import meaningful_change, status_patch
 from penstock.policy.conditions import not_accepted
-from penstock.policy.lead_time import measured_starts
 from penstock.telemetry.metrics import OperatorMetrics
 
 log = structlog.get_logger(__name__)
@@ -206,7 +205,6 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
     spec, seen, memory = outcome.spec, outcome.seen, state.memory
     floor = memory.replicas
     shows_floor = floor.floor_until > now and floor.floor > 0 and spec.mode is Mode.ENFORCE
-    warm, new_node = measured_starts(memory.lead)
     return StatusValues(
         generation=known.generation,
         conditions=_conditions(known, state.findings, now),
@@ -215,14 +213,10 @@ def status_values(known: KnownService, state: ServiceState, outcome: Outcome, no
         pool=seen.pool,
         load=seen.load,
         offered_per_second=offered_shown(outcome),
+        load_source=load_source(outcome),
         utilization_ratio=utilization(outcome),
         objectives=objectives_shown(outcome, state),
-        learned=Learned(
-            warm,
-            new_node,
-            memory.speed.in_force if memory.speed.believed else None,
-            lengths_shown(memory.lengths.cell),
-        ),
+        learned=learned_shown(memory),
         floor=Floor(floor.floor, floor.floor_until) if shows_floor else None,
         admission=admission_shown(outcome, memory.admission),
         fallback=fallback_shown(outcome),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.controller.canary_shown import canary_numbers
+from penstock.controller.learned_shown import engine_numbers
 from penstock.controller.objectives_shown import budget_numbers
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.traffic_shown import admission_shown, fallback_shown, offered_shown
@@ -22,7 +23,8 @@ def utilization(outcome: Outcome) -> float | None:
 
 def shown_numbers(outcome: Outcome, state: ServiceState) -> tuple[float | None, ...]:
     """Return the numbers of the whole status, None for those that are not known."""
-    found, canary = _service_numbers(outcome), state.canary
+    found = (*_service_numbers(outcome), *engine_numbers(state.memory.calibration))
+    canary = state.canary
     if state.budget is not NO_BUDGET:
         found += budget_numbers(outcome, state.budget)
     return found if canary is None else (*found, *canary_numbers(outcome, canary))

@@ -10,6 +10,7 @@ from penstock.controller.fallbacks import Fallbacks
 from penstock.controller.gateway_state import GatewayState
 from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.tables import CapacityTables
+from penstock.controller.target_change import leave_target
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Mode, ServiceSpec
@@ -49,6 +50,8 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
     if state.outcome is not None and state.outcome.spec.routing_type is not spec.routing_type:
         # What gateways counted, drained or refused was under the other routing.
         state.gateway = GatewayState()
+    if state.outcome is not None and state.outcome.spec.target != spec.target:
+        leave_target(state)
     try:
         state.engine = resolve_engine(spec.engine)
     except UnknownProfile as error:
@@ -64,7 +67,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
 def pool_of(cache: FleetCache, spec: ServiceSpec, state: ServiceState) -> Pool | None:
     """Return the target's pool; what we wrote counts until the watch has caught up."""
     workload = cache.workload(spec.key.namespace, spec.target)
-    return None if workload is None else workload.pool_since(state)
+    return None if workload is None else workload.pool_since(state, spec.target)
 
 
 def step(
@@ -83,7 +86,7 @@ def step(
         at=now,
         load=load,
         pool=pool_of(context.cache, spec, state),
-        conflict=context.cache.conflict(spec.key.namespace, spec.target),
+        conflict=context.cache.conflict(spec.key, spec.target),
     )
     memory, engine = state.memory, state.engine
     if engine is not None:

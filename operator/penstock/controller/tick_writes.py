@@ -9,15 +9,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import structlog
-
 from penstock.controller.apply import ScaleWriter
+from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.service_state import Outcome, ServiceState
-from penstock.controller.show import StatusWriter
 from penstock.model.spec import RoutingType
-from penstock.telemetry.metrics import OperatorMetrics
 
-log = structlog.get_logger(__name__)
 SCALES_AT_ONCE = 32
 
 
@@ -26,8 +22,7 @@ class Writers:
     """Who writes what; `drains`: gateways keep requests from the victims of a scale-down."""
 
     scale: ScaleWriter
-    status: StatusWriter
-    metrics: OperatorMetrics
+    news: ScalingNews
     drains: bool
     dry_run: bool
 
@@ -57,9 +52,7 @@ class TickWrites:
         """
         results = await asyncio.gather(*self._targets, return_exceptions=True)
         for outcome, replicas in self._set:
-            pool = outcome.seen.pool
-            assert pool is not None  # noqa: S101 - its target was set
-            self._writers.status.announce_scaling(outcome, replicas, pool.target)
+            self._writers.news.announce(outcome, replicas)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -73,16 +66,5 @@ class TickWrites:
         async with self._places:
             if not await self._writers.scale.write(outcome, state, replicas, self._now, version=version):
                 return
-        direction = "up" if replicas > pool.target else "down"
-        self._writers.metrics.scale_writes.labels(direction).inc()
-        log.info(
-            "scaled",
-            service=str(outcome.spec.key),
-            target=str(outcome.spec.target),
-            replicas_before=pool.target,
-            replicas=replicas,
-            reason=outcome.decision.reason.value,
-            message=outcome.decision.message,
-            **{name: round(value, 4) for name, value in outcome.decision.inputs.items()},
-        )
+        self._writers.news.note(outcome, replicas)
         self._set.append((outcome, replicas))

@@ -18,6 +18,7 @@ import structlog
 from penstock.controller.arm_endpoints import stable_backend
 from penstock.controller.cache import FleetCache
 from penstock.controller.canary_routes import canary_route, observe_published
+from penstock.controller.closed_pods import Closed, all_know, closed_pods, helped_by
 from penstock.controller.departed_routes import DepartedRoutes
 from penstock.controller.draining import Drainer
 from penstock.controller.endpoints import EndpointCache
@@ -72,6 +73,7 @@ class TrafficTask:
         self._parts, self._states, self._clock = parts, states, clock
         self._published: frozenset[str] = frozenset()
         self._told: frozenset[ServiceKey] = frozenset()  # in the last round
+        self._helped: Mapping[ServiceKey, Collection[ServiceKey]] = {}  # in the last round, by their fallback
         self._began_at: float | None = None  # of the first round
         self._departed = DepartedRoutes(parts.endpoints)
         self._recalled = False  # what was told before a restart
@@ -106,6 +108,7 @@ class TrafficTask:
         undecided = self._undecided(served.keys() - undecidable)
         if not self._parts.dry_run:
             await self._drain(self._told_of(served, before, undecided), now)
+        closed = closed_pods(self._states, served, now)
         portless: dict[ServiceKey, Problem] = {}
         failed: dict[str, Exception] = {}  # by service or group; what was published of it stays
         for key, spec in served.items():
@@ -114,7 +117,7 @@ class TrafficTask:
             if state is None or state.outcome is None:
                 continue
             try:
-                route = self._route(group, spec, state, now)
+                route = self._route(group, spec, state, closed, now)
             except NoPortError as error:
                 portless[key] = ("NoGatewayPort", str(error))
                 continue
@@ -127,7 +130,10 @@ class TrafficTask:
                     observe_published(state.gateway, route, before.get(group), key)
         unreadable = {known.key for known in self._parts.cache.services.values() if known.spec is None}
         self._recall(now)
-        kept = self._departed.beside(routes, served=served.keys(), unreadable=unreadable, now=now)
+        lasting = frozenset(self._parts.ports.tls_services()) - served.keys() - unreadable
+        kept = self._departed.beside(
+            routes, served=served.keys(), unreadable=unreadable, lasting=lasting, closed=closed, now=now
+        )
         told = {group: routes[group] for group in {*routes, *kept, *self._published} - undecided}
         untold = set()
         for group, states in told.items():
@@ -143,9 +149,11 @@ class TrafficTask:
         keys = {route.plan.key for name, states in told.items() if name not in untold for route in states}
         reached = self._reached(keys, before)
         self._told = frozenset(keys)
+        led = (route.plan for states in (*told.values(), *kept.values()) for route in states)
+        self._helped = helped_by(led)
         frozen = {route.plan.key for states in kept.values() for route in states}
         existing = {*served, *unreadable} - (undecidable - frozen)  # theirs lead past the gateways
-        plans = _plans(told, kept, existing)
+        plans = _plans(told, kept, existing | lasting)
         hindered = self._parts.ports.follow(plans, existing, reached=reached, now=now)
         self._notice(served, {**portless, **hindered})
 
@@ -183,15 +191,14 @@ class TrafficTask:
         groups: Mapping[str, GatewayGroup],
         undecided: Collection[str],
     ) -> Iterator[tuple[ServiceSpec, ServiceState, bool]]:
-        """Yield the services that may drain, and whether all gateways have what was published of each.
+        """Yield the services that may drain, and whether all gateways have which pods of each are closed.
 
         Not those of a group that is told nothing yet: its gateways would send on to the victims.
         """
         for key, spec in served.items():
             state, name = self._states.get(key), self._parts.ports.group_of(key)
             if state is not None and name not in undecided:
-                group = groups.get(name)
-                yield spec, state, group is not None and group.acknowledged(key)
+                yield spec, state, all_know(groups.get(name), key, self._helped.get(key, ()))
 
     async def _read(self, now: float, served: Collection[ServiceKey]) -> None:
         for key, reading in (await self._parts.plane.read(now)).items():
@@ -202,7 +209,7 @@ class TrafficTask:
                 )
 
     async def _drain(self, waiting: Iterable[tuple[ServiceSpec, ServiceState, bool]], now: float) -> None:
-        """Carry drains on; (spec, state, whether all gateways have what was published of it).
+        """Carry drains on; (spec, state, whether all gateways have which of its pods are closed).
 
         Each lists pods and writes: one that the API server lets wait goes on beside the next rounds.
         """
@@ -225,9 +232,9 @@ class TrafficTask:
         outcome = state.outcome
         pool = outcome.seen.pool if outcome else None
         workload = self._parts.cache.workload(spec.key.namespace, spec.target)
-        if outcome is None or pool is None or workload is None:
-            return None
-        if workload.pool_since(state).target != pool.target:
+        if outcome is None or pool is None or workload is None or outcome.spec.target != spec.target:
+            return None  # what was decided of another target says nothing about the pods of this one
+        if workload.pool_since(state, spec.target).target != pool.target:
             # Lowered a moment ago, or by another hand: victims counted from what the tick saw would be the
             # survivors, all of them where half were to go.
             return None
@@ -240,7 +247,9 @@ class TrafficTask:
         selector = workload.label_selector
         return self._parts.drainer.step(outcome, state, selector, wanted, now, acknowledged=acknowledged)
 
-    def _route(self, group: str, spec: ServiceSpec, state: ServiceState, now: float) -> RouteState | None:
+    def _route(
+        self, group: str, spec: ServiceSpec, state: ServiceState, closed: Closed, now: float
+    ) -> RouteState | None:
         """Return the route of a service; None where it has no Service or no port yet. Raises NoPortError."""
         backend = backend_of(spec, self._parts.cache, self._parts.endpoints)
         port = self._parts.ports.listen_port(group, spec.key)
@@ -250,7 +259,15 @@ class TrafficTask:
         backend = stable_backend(spec, backend, endpoints)
         canary = canary_route(state.outcome, state.gateway, backend, endpoints, now)
         return route_state(
-            state.outcome, state, backend, fallback, endpoints, listen_port=port, now=now, canary=canary
+            state.outcome,
+            state,
+            backend,
+            fallback,
+            endpoints,
+            listen_port=port,
+            now=now,
+            canary=canary,
+            fallback_closed=closed.get(spec.key.namespace, ()),
         )
 
     def _reached(self, keys: Iterable[ServiceKey], before: Mapping[str, GatewayGroup]) -> set[ServiceKey]:
@@ -288,7 +305,7 @@ def _plans(
     kept: Mapping[str, Sequence[RouteState]],
     existing: Collection[ServiceKey],
 ) -> dict[str, list[RoutePlan]]:
-    """Return what gateways need objects for, frozen routes of services that exist included.
+    """Return what gateways need objects for: also frozen routes of services that exist, and lasting ones.
 
     Left out, a route's Secret would go from the gateways' pods: they roll, and cannot end its TLS.
     """

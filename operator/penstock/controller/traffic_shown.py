@@ -1,4 +1,4 @@
-"""What status shows of lengths, limits and fallback: measured where gateways enforce them, else expected.
+"""What status shows of load, limits and fallback: measured where gateways enforce them, else expected.
 
 What is shed is shown only where something can: in `Shed%` a reader takes 3 for refused requests.
 """
@@ -6,10 +6,9 @@ What is shed is shown only where something can: in `Shed%` a reader takes 3 for 
 from __future__ import annotations
 
 from penstock.controller.service_state import Outcome
-from penstock.model.resource_status import AdmissionShown, FallbackShown, LengthsShown
+from penstock.model.resource_status import AdmissionShown, FallbackShown, LoadSource
 from penstock.model.spec import AdmissionPolicy
 from penstock.policy.admission import AdmissionMemory, turned_away
-from penstock.policy.lengths import ShapeCell
 
 
 def admission_shown(outcome: Outcome, memory: AdmissionMemory) -> AdmissionShown | None:
@@ -47,13 +46,16 @@ def fallback_shown(outcome: Outcome) -> FallbackShown | None:
     return FallbackShown(fallback.backend.name, ratio)
 
 
-def lengths_shown(cell: ShapeCell | None) -> LengthsShown | None:
-    """Return the lengths of requests that decisions are computed for; None until they are known."""
-    if cell is None:
-        return None
-    return LengthsShown(cell.input.mean, cell.input.scv, cell.output.mean, cell.output.scv)
-
-
 def offered_shown(outcome: Outcome) -> float | None:
-    """Return the offered rate as the gateways count it, 1/s; None where none do."""
-    return None if outcome.rates is None else outcome.rates.offered
+    """Return the offered rate that decisions go by, 1/s; None where it is not known.
+
+    What engines serve is less than that in an overload, and beside a canary that they do not see.
+    """
+    demand = outcome.estimate.demand
+    return outcome.seen.load.offered_rate.value if demand is None else demand.offered_per_second
+
+
+def load_source(outcome: Outcome) -> LoadSource:
+    """Return where the offered rate was counted: at the gateways once they were read for half a window."""
+    counted = outcome.rates is not None and outcome.seen.load.offered_rate.value is not None
+    return LoadSource.GATEWAY if counted else LoadSource.ENGINE

@@ -6,6 +6,7 @@ that it cannot decide.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from math import ceil
 
@@ -14,9 +15,14 @@ from penstock.model.traffic import Backend, Endpoint, FleetLimit, RoutePlan, Rou
 from penstock.policy.arms import canary_room, limit_of_both
 
 
-def route_of(plan: RoutePlan, endpoints: EndpointCache, gateways: int = 1) -> RouteState:
-    """Return a plan as one of `gateways` that share its limits enforces it now."""
-    own = _behind(plan.backend, endpoints)
+def route_of(
+    plan: RoutePlan, endpoints: EndpointCache, gateways: int = 1, *, closed: Collection[str] = ()
+) -> RouteState:
+    """Return a plan as one of `gateways` that share its limits enforces it now.
+
+    `closed` are pods of its namespace that get no new requests.
+    """
+    own = _behind(plan.backend, endpoints, closed)
     limit = None
     if plan.per_replica is not None:
         # One replica's where none serves, so that recovery can begin; as the operator does.
@@ -30,14 +36,14 @@ def route_of(plan: RoutePlan, endpoints: EndpointCache, gateways: int = 1) -> Ro
     tried: tuple[Endpoint, ...] = ()
     if fallback is not None:
         fallback = replace(fallback, in_flight_limit=ceil(fallback.in_flight_limit / gateways))
-        spilled = _behind(fallback.backend, endpoints)
+        spilled = _behind(fallback.backend, endpoints, closed)
     if canary is not None:
-        tried = _behind(canary.backend, endpoints)
+        tried = _behind(canary.backend, endpoints, closed)
         room = canary_room(canary, plan.per_replica, sum(each.serving for each in tried))
         canary = replace(canary, in_flight_limit=None if room is None else ceil(room / gateways))
         limit = limit_of_both(limit, canary.weight_percent, canary.in_flight_limit)
     return RouteState(replace(plan, limit=limit, fallback=fallback, canary=canary), own, spilled, tried)
 
 
-def _behind(backend: Backend, endpoints: EndpointCache) -> tuple[Endpoint, ...]:
-    return endpoints.of(backend.namespace, backend.service, backend.port)
+def _behind(backend: Backend, endpoints: EndpointCache, closed: Collection[str]) -> tuple[Endpoint, ...]:
+    return endpoints.of(backend.namespace, backend.service, backend.port, draining=closed)

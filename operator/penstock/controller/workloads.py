@@ -11,14 +11,17 @@ from typing import Any, Protocol
 
 from penstock.controller.pod_state import NONE_STUCK, StuckPods
 from penstock.model.observation import Pool
+from penstock.model.references import TargetRef
 
 Object = Mapping[str, Any]
+WorkloadKey = tuple[str, str, str]  # namespace, kind, name
 
 
 class WrittenTarget(Protocol):
     """What is remembered of a target: `written` until the watch has shown `written_version`; stuck pods."""
 
     written: int | None
+    written_to: TargetRef | None
     written_version: str
     stuck: StuckPods
 
@@ -45,9 +48,15 @@ class Workload:
     def __post_init__(self) -> None:
         object.__setattr__(self, "as_reported", self.pool())
 
-    def pool_since(self, state: WrittenTarget) -> Pool:
-        """Return the pool; what we wrote counts until the watch has caught up, then `state` forgets it."""
-        if state.written is not None and _not_older(self.resource_version, state.written_version):
+    def pool_since(self, state: WrittenTarget, target: TargetRef) -> Pool:
+        """Return the pool of `target`; what we wrote to it counts until the watch has caught up.
+
+        Then `state` forgets it, and where it was written to another target: the version of this one, which
+        nobody may write for days, is older.
+        """
+        if state.written is not None and (
+            state.written_to != target or _not_older(self.resource_version, state.written_version)
+        ):
             state.written = None
         stuck = state.stuck
         if state.written is None and stuck is NONE_STUCK:
@@ -103,6 +112,12 @@ def read_workload(body: Object) -> Workload:
         generation=int((body.get("metadata") or {}).get("generation") or 0),
         refused=str(failure.get("message", "")) if failure.get("status") == "True" else "",
     )
+
+
+def workload_key(namespace: str, target: TargetRef) -> WorkloadKey:
+    """Return the key of a target; a kind of another group than apps may have the same name."""
+    kind = target.kind if target.group == "apps" else f"{target.kind}.{target.group}"
+    return namespace, kind, target.name
 
 
 def label_selector(selector: Object) -> str:

@@ -11,19 +11,24 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+import structlog
 
 from penstock.metrics_source import absences
 from penstock.metrics_source.arm_queries import arm_pattern
 from penstock.metrics_source.arm_types import Arm, ArmsWanted, Lack
 from penstock.metrics_source.ask import Asker, CollectLimits
 from penstock.metrics_source.base import QueryError, QueryLimits, Sample, shorten
+from penstock.metrics_source.confined import MOST_KEPT, confined
 from penstock.metrics_source.identity import SeriesSettings
-from penstock.metrics_source.promql_scope import scope
+from penstock.metrics_source.partial_answers import incomplete
 from penstock.metrics_source.promql_tokens import Kind, PromqlRefusedError, tokens_of
 from penstock.model.canary_counts import CheckCounters
 from penstock.model.canary_spec import CanaryCheck, CheckType
 from penstock.model.reading import Absence, Reading
 
+log = structlog.get_logger(__name__)
 ARM_PODS = "$arm_pods"
 LONGEST_PATTERN = 16_384  # characters: 400 pods with names of 40
 MOST_SERIES = 512
@@ -78,6 +83,14 @@ class CheckReader:
             absence = unusable.reading.absence
             assert absence is not None  # noqa: S101 - it is why there is none
             read.lacks.append(Lack(arm, check.name, absence, unusable.reading.detail))
+        except Exception as error:
+            # Whatever it is, it is this check's: all canaries are read together.
+            log.exception(
+                "a canary's check could not be read", service=str(self.wanted.key), check=check.name
+            )
+            defect = f"a defect of Penstock met the check {check.name}: {type(error).__name__}: {error}"
+            why = f"{defect}; the log has more, report it"
+            read.lacks.append(Lack(arm, check.name, Absence.QUERY_FAILED, why))
 
     async def _counters(self, check: CanaryCheck, arm: Arm) -> list[CheckCounters]:
         names = f"bad of {check.name}", f"total of {check.name}"
@@ -118,8 +131,7 @@ class CheckReader:
             reason = f"the arm has too many pods: their names make more than {LONGEST_PATTERN} characters"
             raise _UnusableError(absences.custom_refused(name, reason))
         try:
-            scoped = scope(promql, label=self.settings.namespace_label, value=self.wanted.key.namespace)
-            words = {token.text for token in tokens_of(promql) if token.kind is Kind.IDENTIFIER}
+            scoped = confined(promql, self.wanted.key.namespace, self.settings)
         except PromqlRefusedError as error:
             raise _UnusableError(absences.custom_refused(name, str(error))) from None
         if raw and ARM_PODS not in scoped.promql:
@@ -127,9 +139,10 @@ class CheckReader:
                 f'it does not tell the arms apart: match the pods, {self.settings.pod_label}=~"{ARM_PODS}"'
             )
             raise _UnusableError(absences.custom_refused(name, reason))
-        if raw and words & NOT_RAW:
-            found = min(words & NOT_RAW)
-            reason = f"{found}() is no counter: give the counter as it is, differences are taken here"
+        if raw and (differences := _words(promql) & NOT_RAW):
+            reason = (
+                f"{min(differences)}() is no counter: give the counter as it is, differences are taken here"
+            )
             raise _UnusableError(absences.custom_refused(name, reason))
         return scoped.promql.replace(ARM_PODS, pattern)
 
@@ -142,6 +155,9 @@ class CheckReader:
         answer = await self.asker.one(query, limits)
         if isinstance(answer, QueryError):
             raise _UnusableError(absences.query_failed(name, answer))
+        if (partial := incomplete(name, answer.warnings)) is not None:
+            # A counter without some of its series falls, and when they are back all of theirs looks new.
+            raise _UnusableError(partial)
         try:
             samples = list(answer.samples)
         except QueryError as error:
@@ -176,6 +192,12 @@ class CheckReader:
             pod = labels.get(pod_label) or min(pods)
             found[pod] = found.get(pod, 0.0) + value
         return found
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _words(promql: str) -> frozenset[str]:
+    """Return the names in a query that has been let through."""
+    return frozenset(token.text for token in tokens_of(promql) if token.kind is Kind.IDENTIFIER)
 
 
 def no_pods(arm: Arm) -> Reading:

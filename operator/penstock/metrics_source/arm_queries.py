@@ -7,14 +7,13 @@ are asked for in further queries at the same instant.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from penstock.metrics_source.arm_series import EndedSeries
 from penstock.metrics_source.arm_types import Arm, ArmsWanted
-from penstock.metrics_source.identity import SeriesSettings
+from penstock.metrics_source.identity import SeriesSettings, quoted
 
 # Twice in a query: about 10 KB. 100 pods with names of 40 characters make one chunk.
 CHUNK_CHARACTERS = 4096
@@ -72,12 +71,11 @@ class ArmQueryWriter:
     @property
     def _matchers(self) -> str:
         settings = self.settings
-        exact = [f"{label}={_quote(value)}" for label, value in settings.matchers.items()]
         names = (
-            f"{settings.namespace_label}=~{_quote(_any_of(self.chunk.namespaces))}",
-            f"{settings.pod_label}=~{_quote(_any_of(self.chunk.pods))}",
+            f"{settings.namespace_label}=~{quoted(_any_of(self.chunk.namespaces))}",
+            f"{settings.pod_label}=~{quoted(_any_of(self.chunk.pods))}",
         )
-        return ",".join((*exact, *names))
+        return ",".join((*settings.promql_matchers, *names))
 
     def _more(self, selector: str) -> str:
         return self._matchers if selector.endswith("{") else f",{self._matchers}"
@@ -101,7 +99,3 @@ def arm_pattern(wanted: ArmsWanted, arm: Arm) -> str:
 def _any_of(names: Iterable[str]) -> str:
     # Escaped as little as possible: Prometheus looks a plain alternation up as a set.
     return "|".join(re.sub(r"([.+*?()|\[\]{}^$\\])", r"\\\1", name) for name in names)
-
-
-def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -57,7 +57,8 @@ async def read_arms(
     asker = Asker(source, limits, at)
     questions = _questions(wanted, settings)
     bounds = QueryLimits(timeout_seconds=limits.query_timeout_seconds)
-    checks = asyncio.gather(*(CheckReader(each, settings, limits, asker).read() for each in wanted))
+    readers = (CheckReader(each, settings, limits, asker.on_behalf_of(each.key.namespace)) for each in wanted)
+    checks = asyncio.gather(*(each.read() for each in readers))
     answers, checked = await asyncio.gather(asker.all([each.query for each in questions], bounds), checks)
     counters, failures = CountersOfPods(settings), dict[tuple[EngineType, Metric], QueryError]()
     with collection_paused():
@@ -146,6 +147,7 @@ class _ArmReader:
             tuple(pod for pod in seen if pod is not None),
             tuple(sorted(checks.counters[arm], key=lambda each: (each.check, each.series))),
             thresholds,
+            self.settings.stale_after_seconds,
         )
         lacks = []
         if wanted.errors_from is ErrorSource.GATEWAY:

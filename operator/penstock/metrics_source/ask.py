@@ -1,9 +1,14 @@
-"""Asks many queries at one instant: some at a time, all within the tick's deadline."""
+"""Asks many queries at one instant: some at a time, all within the tick's deadline.
+
+Whose query times out asks the rest of its own one at a time, and no longer than half of the tick: what one
+namespace writes delays neither the answers of the others nor the decisions on the whole fleet.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +21,7 @@ from penstock.metrics_source.base import (
     QueryResult,
     RangeResult,
 )
+from penstock.metrics_source.fair_gate import OPERATOR, FairGate
 
 Answer = QueryResult | QueryError
 Result = TypeVar("Result", QueryResult, RangeResult)
@@ -40,14 +46,21 @@ class CollectLimits:
 
 
 class Asker:
-    """One tick's questions: they share a deadline and a bound on concurrency."""
+    """One tick's questions: they share a deadline and a bound on concurrency. First those of the operator."""
 
     def __init__(self, source: MetricsSource, limits: CollectLimits, at: float) -> None:
         self._source = source
         self._at = at
-        self._gate = asyncio.Semaphore(limits.concurrency)
+        self._asks = OPERATOR
+        self._gate = FairGate(limits.concurrency)
         self._deadline = asyncio.get_running_loop().time() + limits.deadline_seconds
         self._deadline_seconds = limits.deadline_seconds
+
+    def on_behalf_of(self, namespace: str) -> Asker:
+        """Return an asker of the same tick for what users wrote in `namespace`, which gets its share."""
+        found = copy(self)
+        found._asks = namespace
+        return found
 
     async def all(self, queries: Iterable[str], limits: QueryLimits = DEFAULT_LIMITS) -> list[Answer]:
         """Return the answers in the order of the queries; a failure is a value, not an exception."""
@@ -74,15 +87,23 @@ class Asker:
     async def _bounded(
         self, query: str, limits: QueryLimits, ask: Callable[[QueryLimits], Awaitable[Result]]
     ) -> Result | QueryError:
-        async with self._gate:
+        async with self._gate.place(self._asks):
             left = self._deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 message = (
                     f"Prometheus was too slow: {self._deadline_seconds:g} s were not enough for all queries"
                 )
                 return QueryError(ErrorKind.TIMEOUT, query, message)
+            if self._gate.is_slow(self._asks) and left <= self._deadline_seconds / 2:
+                message = (
+                    f"other queries of namespace {self._asks} time out, which left no time for this one: "
+                    "make those cheaper, or give Prometheus more CPU"
+                )
+                return QueryError(ErrorKind.TIMEOUT, query, message)
             bounded = QueryLimits(min(left, limits.timeout_seconds), limits.answer_bytes, limits.series)
             try:
                 return await ask(bounded)
             except QueryError as error:
+                if error.kind is ErrorKind.TIMEOUT:
+                    self._gate.slow_down(self._asks)
                 return error

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import add
 
 from penstock.metrics_source.base import Sample, Samples
 from penstock.metrics_source.histogram import histogram_quantile, length_histogram
@@ -23,11 +24,13 @@ NOBODY: dict[str, int] = {}
 class ServiceIndex:
     """Finds the row of a series by its namespace and its pod or service label.
 
-    `twins` are rows that share their series with an earlier row: two resources on one target.
+    A series of several services (a Service over p1 to p3, another over p3 alone) has a row of its own
+    beyond the `size` rows of the services, `owners` in order. It is reduced once and then added to each
+    of them, so that a sample still costs one look-up.
     """
 
     rows: dict[str, dict[str, int]]
-    twins: tuple[tuple[int, int], ...]
+    owners: tuple[tuple[int, ...], ...]
     size: int
     namespace_label: str
     label: str
@@ -37,19 +40,22 @@ class ServiceIndex:
         """Build the index of `services`, whose positions are the rows."""
         by_pod = settings.identify_by is IdentifyBy.POD
         rows: dict[str, dict[str, int]] = {}
-        twins: dict[int, int] = {}
+        several: dict[tuple[str, str], list[int]] = {}
         for row, each in enumerate(services):
             names = rows.setdefault(each.key.namespace, {})
             for name in each.pods if by_pod else (each.label_value,):
                 first = names.setdefault(name, row)
                 if first != row:
-                    twins.setdefault(row, first)
+                    several.setdefault((each.key.namespace, name), [first]).append(row)
+        owners: dict[tuple[int, ...], int] = {}
+        for (namespace, name), found in several.items():
+            rows[namespace][name] = owners.setdefault(tuple(found), len(services) + len(owners))
         label = settings.pod_label if by_pod else settings.service_label
-        return cls(rows, tuple(twins.items()), len(services), settings.namespace_label, label)
+        return cls(rows, tuple(owners), len(services), settings.namespace_label, label)
 
     def total(self, samples: Samples) -> Column:
         """Add up the samples of each service; None where there is none."""
-        column: Column = [None] * self.size
+        column: Column = [None] * self._width
         rows, namespace_label, label = self.rows, self.namespace_label, self.label
         for labels, value in samples:
             try:
@@ -58,7 +64,7 @@ class ServiceIndex:
                 continue
             before = column[row]
             column[row] = value if before is None else before + value
-        return self._shared(column)
+        return self._given_out(column, add)
 
     def totals_by_part(self, samples: Samples, strays: list[Sample] | None = None) -> dict[str, Column]:
         """Add up the samples of each service for each branch of a union; `strays` gets nobody's samples."""
@@ -73,10 +79,10 @@ class ServiceIndex:
                 continue
             column = columns.get(part)
             if column is None:
-                column = columns[part] = [None] * self.size
+                column = columns[part] = [None] * self._width
             before = column[row]
             column[row] = value if before is None else before + value
-        return {part: self._shared(column) for part, column in columns.items()}
+        return {part: self._given_out(column, add) for part, column in columns.items()}
 
     def empty(self) -> Column:
         """Return a column without values."""
@@ -84,18 +90,18 @@ class ServiceIndex:
 
     def least(self, samples: Samples) -> Column:
         """Return the smallest sample of each service."""
-        column: Column = [None] * self.size
+        column: Column = [None] * self._width
         for row, value in self._rows_of(samples):
             before = column[row]
             column[row] = value if before is None else min(before, value)
-        return self._shared(column)
+        return self._given_out(column, min)
 
     def count_up_to(self, samples: Samples, bound: float) -> Column:
         """Count the samples of each service that are at most `bound`; 0 where there is none."""
-        counts = [0] * self.size
+        counts = [0] * self._width
         for row, value in self._rows_of(samples):
             counts[row] += value <= bound
-        return self._shared([float(each) for each in counts])
+        return self._given_out([float(each) for each in counts], add)
 
     def quantiles(self, samples: Samples, percentiles: Sequence[float]) -> dict[float, Column]:
         """Return each percentile of the service's summed buckets; None where it has no buckets."""
@@ -103,7 +109,7 @@ class ServiceIndex:
         for row, buckets in self.buckets(samples).items():
             for percentile, column in columns.items():
                 column[row] = histogram_quantile(percentile, buckets)
-        return {percentile: self._shared(column) for percentile, column in columns.items()}
+        return columns
 
     def lengths(self, samples: Samples) -> list[Histogram | None]:
         """Return the length histogram of each service that is in the samples and had requests."""
@@ -111,8 +117,6 @@ class ServiceIndex:
         sums: dict[int, float] = {}
         for row, buckets in self.buckets(samples, sums).items():
             column[row] = length_histogram(buckets, sums.get(row))
-        for row, first in self.twins:
-            column[row] = column[first]
         return column
 
     def buckets(
@@ -120,6 +124,7 @@ class ServiceIndex:
     ) -> dict[int, dict[float, float]]:
         """Add up cumulative buckets by row and upper bound; `sums` gets the sums of the observed values."""
         bounds: dict[str, float | None] = {SUM_LE: None}
+        sums = {} if sums is None else sums
         found: dict[int, dict[float, float]] = {}
         rows, namespace_label, label = self.rows, self.namespace_label, self.label
         for labels, value in samples:
@@ -130,12 +135,19 @@ class ServiceIndex:
             if text not in bounds:
                 bounds[text] = _bound(text)
             bound = bounds[text]
-            if sums is not None and text == SUM_LE:
+            if text == SUM_LE:
                 sums[row] = sums.get(row, 0.0) + value
             if bound is None or math.isnan(value):
                 continue
             buckets = found.setdefault(row, {})
             buckets[bound] = buckets.get(bound, 0.0) + value
+        for shared, owners in enumerate(self.owners, self.size):
+            if shared in found:
+                common = found.pop(shared)
+                found.update({row: _summed(found.get(row, {}), common) for row in owners})
+            if shared in sums:
+                total = sums.pop(shared)
+                sums.update({row: sums.get(row, 0.0) + total for row in owners})
         return found
 
     def _rows_of(self, samples: Samples) -> list[tuple[int, float]]:
@@ -147,9 +159,19 @@ class ServiceIndex:
                 pairs.append((row, value))
         return pairs
 
-    def _shared(self, column: Column) -> Column:
-        for row, first in self.twins:
-            column[row] = column[first]
+    @property
+    def _width(self) -> int:
+        return self.size + len(self.owners)
+
+    def _given_out(self, column: Column, join: Callable[[float, float], float]) -> Column:
+        """Return the column of the services, to each of which its part of what is shared was added."""
+        for shared, owners in zip(column[self.size :], self.owners, strict=True):
+            if shared is None:
+                continue
+            for row in owners:
+                own = column[row]
+                column[row] = shared if own is None else join(own, shared)
+        del column[self.size :]
         return column
 
 
@@ -159,6 +181,10 @@ def by_part(samples: Samples) -> dict[str, list[Sample]]:
     for sample in samples:
         parts.setdefault(sample[0].get(PART_LABEL, ""), []).append(sample)
     return parts
+
+
+def _summed(one: dict[float, float], other: dict[float, float]) -> dict[float, float]:
+    return {bound: one.get(bound, 0.0) + other.get(bound, 0.0) for bound in one.keys() | other.keys()}
 
 
 def _bound(text: str) -> float | None:

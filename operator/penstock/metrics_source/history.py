@@ -17,10 +17,11 @@ import structlog
 from penstock.metrics_source.ask import Asker, CollectLimits
 from penstock.metrics_source.base import Labels, MetricsSource, QueryError, QueryLimits
 from penstock.metrics_source.catalogue import FleetQuery
+from penstock.metrics_source.confined import confined
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings, Watched
+from penstock.metrics_source.partial_answers import incomplete
 from penstock.metrics_source.plan import matching, plan_tick
 from penstock.metrics_source.promql import QueryWriter, Shard
-from penstock.metrics_source.promql_scope import scope
 from penstock.metrics_source.promql_tokens import PromqlRefusedError
 from penstock.model.spec import ServiceKey, Signal
 
@@ -32,6 +33,7 @@ TIMEOUT_SECONDS = 20.0  # once per restart: worth more patience than a tick has
 CUSTOM_LIMITS = CollectLimits(deadline_seconds=TIMEOUT_SECONDS, custom_timeout_seconds=TIMEOUT_SECONDS / 2)
 POD_OF_DEPLOYMENT = re.compile(r"(?P<owner>.+)-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[a-z0-9]{5}")
 POD_OF_STATEFUL_SET = re.compile(r"(?P<owner>.+)-[0-9]+")
+_LEFT_OUT = "the history of a custom rate is left out"
 
 
 async def read_rate_history(
@@ -87,18 +89,25 @@ async def _custom(
     times: tuple[float, float, float],
 ) -> dict[float, float]:
     """Return the history of a user's query; nothing where it is not one series, or cannot be read."""
+    start, end, step = times
     try:
-        scoped = scope(promql, label=settings.namespace_label, value=key.namespace)
+        query, asker = confined(promql, key.namespace, settings).promql, asker.on_behalf_of(key.namespace)
+        result = await asker.range(query, CUSTOM_LIMITS.custom(), start=start, end=end, step=step)
+        if isinstance(result, QueryError):
+            log.warning(_LEFT_OUT, service=str(key), error=result.message)
+            return {}
+        if (partial := incomplete(Signal.ARRIVAL_RATE.value, result.warnings)) is not None:
+            log.warning(_LEFT_OUT, service=str(key), error=partial.detail)
+            return {}
+        if len(result.series) != 1:
+            return {}
+        return {time: rate for time, rate in result.series[0][1] if math.isfinite(rate) and rate >= 0}
     except PromqlRefusedError:
         return {}
-    start, end, step = times
-    result = await asker.range(scoped.promql, CUSTOM_LIMITS.custom(), start=start, end=end, step=step)
-    if isinstance(result, QueryError):
-        log.warning("the history of a custom rate is left out", service=str(key), error=result.message)
+    except Exception:
+        # This service begins without its past; the others have theirs.
+        log.exception(_LEFT_OUT, service=str(key))
         return {}
-    if len(result.series) != 1:
-        return {}
-    return {time: rate for time, rate in result.series[0][1] if math.isfinite(rate) and rate >= 0}
 
 
 def _shard(services: Sequence[Watched], settings: SeriesSettings) -> Shard:

@@ -8,6 +8,7 @@ configuration attaches: a ServiceMonitor of the Prometheus operator writes names
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ class SeriesSettings:
 
     `rate_window_seconds` defaults to 60 or, where that is longer, to 4 scrape intervals, and
     `stale_after_seconds` to 4 scrape intervals. `matchers` are exact label values added to every
-    selector: ``{"job": "vllm"}`` where pods are scraped twice.
+    selector, those of users' own queries too: ``{"job": "vllm"}`` where pods are scraped twice,
+    ``{"cluster": "prod-1"}`` where one Thanos or Mimir holds several clusters. Raises `ValueError`.
     """
 
     identify_by: IdentifyBy = IdentifyBy.POD
@@ -70,6 +72,16 @@ class SeriesSettings:
             )
         stale = self.stale_after_seconds or SCRAPES_UNTIL_STALE * self.scrape_interval_seconds
         object.__setattr__(self, "stale_after_seconds", stale)
+
+    @property
+    def promql_matchers(self) -> tuple[str, ...]:
+        """Return `matchers` as they stand inside a selector's braces."""
+        return tuple(f"{label}={quoted(value)}" for label, value in self.matchers.items())
+
+
+def quoted(text: str) -> str:
+    """Quote a string for PromQL, whose escapes are those of JSON and more."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ class InFlight:
             return {}
         pod, namespace = self._settings.pod_label, self._settings.namespace_label
         names = "|".join(pods)  # DNS-1123: no characters that mean anything in a regular expression but dots
-        where = f'{{{namespace}="{spec.key.namespace}",{pod}=~"{names}"}}'
+        own = (f'{namespace}="{spec.key.namespace}"', f'{pod}=~"{names}"')
+        where = f"{{{','.join((*self._settings.promql_matchers, *own))}}}"
         query = f"sum by ({pod}) ({series.running}{where}) + sum by ({pod}) ({series.waiting}{where})"
         try:
             answer = await self._source.instant(query, at)

@@ -7,13 +7,12 @@ together come as a union whose branches are told apart by the label ``part``.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from penstock.metrics_source.catalogue import EngineSeries, FleetQuery
-from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings
+from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings, quoted
 
 AGE, PODS, RUNNING, BEFORE = "age", "pods", "running", "before"
 NUMERATOR, DENOMINATOR = "numerator", "denominator"
@@ -35,7 +34,7 @@ class Shard:
         found = {label: [_escape(each) for each in values] for label, values in self.values.items()}
         for label, beginnings in self.prefixes.items():
             found[label] = [*found.get(label, []), *(f"{_escape(each)}.*" for each in beginnings)]
-        return [f"{label}=~{_quote('|'.join(each))}" for label, each in found.items()]
+        return [f"{label}=~{quoted('|'.join(each))}" for label, each in found.items()]
 
 
 WHOLE_FLEET = Shard({})
@@ -92,8 +91,7 @@ class QueryWriter:
         return f"[{duration(self.settings.rate_window_seconds)}]"
 
     def _of(self, metric: str) -> str:
-        matchers = [f"{label}={_quote(value)}" for label, value in self.settings.matchers.items()]
-        inside = ",".join([*matchers, *self.shard.matchers()])
+        inside = ",".join([*self.settings.promql_matchers, *self.shard.matchers()])
         return f"{metric}{{{inside}}}" if inside else metric
 
     def _sum(self, expression: str) -> str:
@@ -181,8 +179,3 @@ def _labelled(query: str, label: str, value: str) -> str:
 
 def _escape(name: str) -> str:
     return re.sub(r"([.+*?()|\[\]{}^$\\])", r"\\\1", name)
-
-
-def _quote(text: str) -> str:
-    """Quote a string for PromQL, whose escapes are those of JSON and more."""
-    return json.dumps(text, ensure_ascii=False)

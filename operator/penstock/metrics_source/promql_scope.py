@@ -1,17 +1,20 @@
 """Confines any PromQL to one namespace: every selector gets the matcher ``namespace="..."``.
 
-Matchers of one selector are all required, so a further one can only narrow: a user's own
-``namespace="other"`` gives nothing. The query is read by its whole grammar (promql/parser/
-generated_parser.y) and written anew from what was understood; what is not understood is refused, such
-as names in quotes, ``or`` between matchers (VictoriaMetrics) and info(), which reads series unnamed.
+The operator's own matchers (a cluster's, in a Thanos of several) come along. Matchers of one selector are
+all required, so a further one can only narrow: a user's own ``namespace="other"`` gives nothing.
+The query is read by its whole grammar (promql/parser/generated_parser.y) and written anew from what was
+understood; what is not understood is refused, such as names in quotes, ``or`` between matchers
+(VictoriaMetrics) and info(), which reads series unnamed.
 promql-parser 0.11 was tried for this: it writes changed matchers without escaping their values.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from penstock.metrics_source.identity import quoted
 from penstock.metrics_source.promql_tokens import Kind, PromqlRefusedError, Token, duration_seconds, tokens_of
 from penstock.metrics_source.promql_words import (
     AGGREGATORS,
@@ -33,6 +36,7 @@ LONGEST_OFFSET_SECONDS = 8 * 86400.0
 MOST_SUBQUERY_POINTS = 11_000
 # Prometheus's default resolution is its evaluation interval, 15 s as the chart sets it.
 DEFAULT_STEP_SECONDS = 15.0
+NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,14 @@ class ScopedQuery:
     selectors: tuple[str, ...]
 
 
-def scope(promql: str, *, label: str, value: str) -> ScopedQuery:
-    """Confine `promql` to series whose `label` is `value`; raises `PromqlRefusedError`."""
+def scope(promql: str, *, label: str, value: str, more: Mapping[str, str] = NO_MORE) -> ScopedQuery:
+    """Confine `promql` to series whose `label` is `value`, and so for `more`; raises `PromqlRefusedError`."""
     if len(promql) > LONGEST_QUERY:
         raise PromqlRefusedError(f"it has {len(promql)} characters: {LONGEST_QUERY} are allowed")
     if any("\ud800" <= each <= "\udfff" or each == "\0" for each in promql):
         raise PromqlRefusedError("it holds a character that is not text")
-    reader = _Reader(tokens_of(promql), f"{label}={json.dumps(value, ensure_ascii=False)}")
+    matchers = ",".join(f"{name}={quoted(each)}" for name, each in ((label, value), *more.items()))
+    reader = _Reader(tokens_of(promql), matchers)
     reader.expression()
     reader.expect_end()
     return ScopedQuery(" ".join(reader.written), tuple(dict.fromkeys(reader.selectors)))
@@ -60,7 +65,7 @@ class _Reader:
     """Recursive descent over the tokens; precedence does not matter for what is written anew."""
 
     tokens: list[Token]
-    matcher: str
+    matchers: str
     position: int = 0
     depth: int = 0
     written: list[str] = field(default_factory=list)
@@ -189,7 +194,7 @@ class _Reader:
             if self.token.text != "}":
                 raise self._unexpected("a comma or a closing brace")
             self._skip()
-        selector = f"{name}{{{','.join([*matchers, self.matcher])}}}"
+        selector = f"{name}{{{','.join([*matchers, self.matchers])}}}"
         self.selectors.append(selector)
         self.written.append(selector)
 

@@ -70,12 +70,14 @@ class ArmReading:
     """One arm at `at` (Unix seconds, the evaluation instant of the queries).
 
     `thresholds` holds the value of every threshold query by the check's name; None: no value came back.
+    `fresh_seconds`: no sample behind a count is older; two readings may still show them out of order.
     """
 
     at: float
     pods: tuple[PodCounters, ...]
     checks: tuple[CheckCounters, ...] = ()
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
+    fresh_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     TARGET_MISSING = "TargetMissing"
     SCALED_TO_ZERO = "ScaledToZero"  # somebody switched the target off; not ours to switch on
     CONFLICTING_AUTOSCALER = "ConflictingAutoscaler"
+    TARGET_CLAIMED = "TargetClaimed"  # an older InferenceService scales the same workload
     LEARNING = "Learning"  # not enough seen yet to size
     PAUSED = "Paused"
 

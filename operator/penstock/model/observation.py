@@ -73,4 +73,4 @@ class Observation:
     at: float  # evaluation instant, Unix seconds
     load: Load
     pool: Pool | None
-    conflict: str = ""  # "HorizontalPodAutoscaler/chat" where another autoscaler holds the target
+    conflict: str = ""  # "HorizontalPodAutoscaler/chat" where another autoscaler or service holds the target

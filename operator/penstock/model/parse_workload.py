@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from penstock.model.revision import WorkloadTemplate, owned_target, workload_tem
 from penstock.model.spec import WorkloadType
 
 MOST_CONTAINERS = 32
+# The deepest field that Kubernetes has in a pod template is 12 objects and lists down. At 495 Python gave up.
+MOST_LEVELS = 32
+LONGEST_ANNOTATION = 262_144  # Kubernetes' bound on all of them together
 _CONTAINER = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
 
@@ -70,10 +74,37 @@ def _template(workload: Fields) -> WorkloadTemplate:
         if name in names:
             raise InvalidSpec(f"{path}.name", f'"{name}" is there twice', "write each name once")
         names.append(name)
-    if template.has("metadata"):
-        template.section("metadata")  # an object
+    _check_metadata(template.section("metadata"))
     body: Any = workload.value("template")
+    if _is_deeper(body, MOST_LEVELS):
+        raise workload.fault(
+            "template",
+            f"more than {MOST_LEVELS} objects and lists inside one another",
+            "write a pod template as Deployments have it",
+        )
     return workload_template(body)
+
+
+def _check_metadata(metadata: Fields) -> None:
+    """Refuse labels and annotations that are no strings by name, as the API server does in pods."""
+    for kind, example in (("labels", '{tier: "1"}'), ("annotations", '{prometheus.io/scrape: "true"}')):
+        words, names = metadata.section(kind), metadata.value(kind)
+        for name in names if isinstance(names, Mapping) else ():
+            words.text(
+                name,
+                default="",
+                longest=LONGEST_ANNOTATION,
+                fix=f"write the value in quotes, for example {kind}: {example}",
+            )
+
+
+def _is_deeper(template: Mapping[str, object], most: int) -> bool:
+    """Whether more than `most` objects and lists are inside one another; asked without recursion."""
+    level: list[Mapping[str, object] | list[object]] = [template]
+    for _ in range(most):
+        inner = (each.values() if isinstance(each, Mapping) else each for each in level)
+        level = [each for values in inner for each in values if isinstance(each, Mapping | list)]
+    return bool(level)
 
 
 def parse_target(ref: Fields) -> TargetRef:

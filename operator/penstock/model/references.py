@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+SERVICE_KIND: Final = "InferenceService"
 
 
 class Mode(StrEnum):
@@ -43,3 +45,8 @@ class ServiceRef:
 
     name: str
     port: int | None = None
+
+
+def is_service(holder: str) -> bool:
+    """Whether it is one of ours that scales a target, of which ``Kind/name`` is known."""
+    return holder.startswith(f"{SERVICE_KIND}/")

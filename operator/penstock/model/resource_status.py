@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from penstock.model.canary_status import CanaryShown, canary_status
@@ -24,6 +25,13 @@ NO_DAYS: Days = {}
 _MOST_REPLICAS = 1_000_000
 _MOST_IN_FLIGHT = 1_000_000_000
 _LARGEST_NUMBER = 1e9  # a rate beyond it is a broken query, and does not fit the field
+
+
+class LoadSource(StrEnum):
+    """Where requests are counted."""
+
+    ENGINE = "Engine"
+    GATEWAY = "Gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,15 @@ class LengthsShown:
 
 
 @dataclass(frozen=True, slots=True)
+class FactorsShown:
+    """Fitted factors on the profile's step times, as decisions go by them: above 1 slower."""
+
+    overhead: float
+    compute: float
+    memory: float
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """What was measured of a workload, most of which must survive a restart; None until it was."""
 
@@ -55,6 +72,7 @@ class Learned:
     new_node_start_seconds: float | None = None
     speed_ratio: float | None = None
     lengths: LengthsShown | None = None
+    factors: FactorsShown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +112,8 @@ class StatusValues:
     decided_at: float = 0.0  # when its reason or value last changed, Unix seconds
     pool: Pool | None = None
     load: Load | None = None
-    offered_per_second: float | None = None  # counted at the gateways; None: as the engines count
+    offered_per_second: float | None = None  # as decisions go by it; None: only what is served is known
+    load_source: LoadSource = LoadSource.ENGINE
     utilization_ratio: float | None = None
     objectives: tuple[ObjectiveProgress, ...] = ()
     learned: Learned = Learned()
@@ -181,15 +200,18 @@ def _load(values: StatusValues) -> dict[str, Any]:
         tpotP95=p95(load.tpot),
         latencyP95=p95(load.latency),
     )
-    return signals | {"source": "Engine" if offered is None else "Gateway"} if signals else {}
+    return signals | {"source": values.load_source.value} if signals else {}
 
 
 def _learned(learned: Learned) -> dict[str, Any]:
-    lengths = learned.lengths
+    lengths, factors = learned.lengths, learned.factors
     return _present(
         warmStartSeconds=_count(learned.warm_start_seconds),
         newNodeStartSeconds=_count(learned.new_node_start_seconds),
         speedRatio=_number(learned.speed_ratio),
+        overheadRatio=None if factors is None else _number(factors.overhead),
+        computeRatio=None if factors is None else _number(factors.compute),
+        memoryRatio=None if factors is None else _number(factors.memory),
         inputTokens=None if lengths is None else _count(lengths.input_tokens),
         inputScv=None if lengths is None else _number(lengths.input_scv),
         outputTokens=None if lengths is None else _count(lengths.output_tokens),

@@ -1,6 +1,9 @@
 """Differences of a canary's counters, pod by pod.
 
-* A value below the last one is a restart: the new value counts (Prometheus's own rule).
+* A value below the last one is a restart: the new value counts (Prometheus's own rule). But of two Prometheus
+  replicas one may just show an older sample than the other did; then all that the server ever counted would
+  be new. So a fall is believed once the baseline is older than any sample that is shown; until then it is as
+  if the pod had not been read, which delays what it counted by a minute and invents nothing.
 * A pod that was absent and is back: the difference counts, once.
 * A pod or signal first seen sets its baseline: what it counted before is no evidence. A restarted
   process counts from zero under the same name, so nothing is lost there.
@@ -78,6 +81,8 @@ def _advance_arm(memory: ArmMemory, reading: ArmReading | None) -> tuple[ArmIncr
     if reading is None or (memory.at is not None and reading.at < memory.at):
         return None, memory
     excluded = memory.excluded_until is not None and reading.at <= memory.excluded_until
+    if not excluded:
+        reading = _without_doubtful(memory, reading)
     added = ArmIncrement(thresholds=reading.thresholds) if excluded else _increment(memory, reading)
     pods = {pod.pod: _baseline(memory.pods.get(pod.pod), pod) for pod in reading.pods}
     checks = {
@@ -96,6 +101,37 @@ def _advance_arm(memory: ArmMemory, reading: ArmReading | None) -> tuple[ArmIncr
         seen_at={name: at for name, at in seen_at.items() if at >= oldest},
         at=reading.at,
         excluded_until=memory.excluded_until if excluded else None,
+    )
+
+
+def _without_doubtful(memory: ArmMemory, reading: ArmReading) -> ArmReading:
+    """Leave out what fell since a baseline so young that the sample may be older than it."""
+    certain_from = reading.at - reading.fresh_seconds
+    young = {name for name, at in memory.seen_at.items() if at > certain_from}
+    pods = (pod for pod in reading.pods if pod.pod not in young or not _fell(memory.pods[pod.pod], pod))
+    checks = (
+        each
+        for each in reading.checks
+        if (pair := (each.check, each.series)) not in young
+        or not _any_fell(_pair_of(memory.checks[pair]), _pair_of(each))
+    )
+    return replace(reading, pods=tuple(pods), checks=tuple(checks))
+
+
+def _fell(before: PodCounters, now: PodCounters) -> bool:
+    """Whether any counter of a pod is below the last one: its signals are asked for one by one."""
+    layouts = [(histogram_of(before, metric), histogram_of(now, metric)) for metric in LATENCY_METRICS]
+    return _any_fell((before.requests, before.errors), (now.requests, now.errors)) or any(
+        _any_fell(last.cumulative, new.cumulative)
+        for last, new in layouts
+        if last is not None and new is not None and last.upper_edges == new.upper_edges
+    )
+
+
+def _any_fell(before: Sequence[float | None], now: Sequence[float | None]) -> bool:
+    return any(
+        last is not None and value is not None and value < last
+        for last, value in zip(before, now, strict=True)
     )
 
 
@@ -178,7 +214,7 @@ def _added(before: Sequence[float | None], now: Sequence[float | None]) -> tuple
     new = [value for value in now if value is not None and math.isfinite(value) and value >= 0]
     if len(old) < len(before) or len(new) < len(now):
         return None
-    if any(value < last for value, last in zip(new, old, strict=True)):
+    if _any_fell(old, new):
         return tuple(new)
     return tuple(value - last for value, last in zip(new, old, strict=True))
 
@@ -207,6 +243,10 @@ def _sum_of_trials(parts: Sequence[Trials]) -> Trials | None:
     return Trials(sum(part.failures for part in parts), sum(part.total for part in parts))
 
 
+def _pair_of(check: CheckCounters) -> tuple[float | None, float | None]:
+    return check.total, check.failures
+
+
 def _checks_added(
     before: Mapping[tuple[str, str], CheckCounters], now: Iterable[CheckCounters]
 ) -> dict[str, Trials]:
@@ -215,7 +255,7 @@ def _checks_added(
         last = before.get((each.check, each.series))
         if last is None:
             continue
-        added = _added((last.total, last.failures), (each.total, each.failures))
+        added = _added(_pair_of(last), _pair_of(each))
         if added is not None:
             parts.setdefault(each.check, []).append(Trials(min(added[1], added[0]), added[0]))
     return {check: total for check, each in parts.items() if (total := _sum_of_trials(each)) is not None}

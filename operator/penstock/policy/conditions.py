@@ -12,6 +12,7 @@ from penstock.model.conditions import Finding, Status
 from penstock.model.decision import Decision, Reason
 from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
+from penstock.model.references import is_service
 from penstock.model.spec import Mode, ServiceSpec, WorkloadType
 from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
@@ -101,6 +102,12 @@ def _accepted(spec: ServiceSpec, seen: Observation, refusal: tuple[str, str] | N
         where = f"{spec.target} does not exist in namespace {spec.key.namespace}"
         message = f"{where}: create it or correct workload.targetRef"
         return Finding("Accepted", Status.FALSE, "TargetNotFound", message)
+    if is_service(seen.conflict) and spec.mode is Mode.ENFORCE:
+        message = (
+            f"{seen.conflict} scales {spec.target} and was there first: name another workload in "
+            "workload.targetRef, delete one of the two, or set mode: Observe to only look"
+        )
+        return Finding("Accepted", Status.FALSE, Reason.TARGET_CLAIMED.value, message)
     if seen.conflict and spec.mode is Mode.ENFORCE:
         message = (
             f"{seen.conflict} scales {spec.target} too: delete it and Penstock takes over from the count it "

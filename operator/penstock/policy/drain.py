@@ -48,6 +48,10 @@ class DrainMemory:
         """Return the pods that get no new requests."""
         return frozenset(name for name, _ in self.victims)
 
+    def is_late(self, now: float) -> bool:
+        """Whether the deadline of all victims has passed, or there are none; `now` in Unix seconds."""
+        return all(now - since >= DRAIN_DEADLINE_SECONDS for _, since in self.victims)
+
 
 @dataclass(frozen=True, slots=True)
 class DrainStep:

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from penstock.model.decision import TrafficReason
 from penstock.model.spec import BackendKind, RoutingType, ServiceKey, ServiceSpec
 from penstock.policy.request_classes import Refusal
+
+#: By these nothing goes to a fallback; other decisions without a value leave it what it has.
+WITHHELD: Final = frozenset(
+    {
+        TrafficReason.NO_FALLBACK,
+        TrafficReason.UNKNOWN_CLASS,
+        TrafficReason.FALLBACK_IS_ITSELF,
+        TrafficReason.FALLBACK_NOT_FOUND,
+        TrafficReason.FALLBACK_LOOP,
+        TrafficReason.FALLBACK_OTHER_API,
+        TrafficReason.FALLBACK_NOT_ROUTED,
+        TrafficReason.FALLBACK_UNCHECKED,
+        TrafficReason.MODEL_NOT_SERVED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ def _admission(admission: Admission) -> dict[str, Any]:
 def _fallback(share: FallbackShare) -> dict[str, Any]:
     return {
         "planned_ratio": from_float(share.planned_ratio),
+        "offered_ratio": from_float(share.offered_ratio),
         "in_flight_limit": share.in_flight_limit,
         "enforced": share.enforced,
     }

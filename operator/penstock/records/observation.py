@@ -3,17 +3,20 @@
 Documented in docs/observation.schema.json. `capacity` tells which solved model was at hand, because solving
 takes a second and the operator goes on with the last one: left out, the one that fits is solved at once.
 `written` is the target written since the instant before: left out, a target that has become what was
-decided. `begin` is what was remembered before this instant; it stands where a recording begins.
+decided. `begin` is what was remembered before this instant; it stands where a recording begins, and where
+the service was changed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import pairwise
 from typing import Any, Final
 
-from penstock.model.observation import Load, Observation, Pool
+from penstock.model.observation import Histogram, Load, Observation, Pool
 from penstock.policy.beliefs import LoopTimes
 from penstock.policy.capacity_problem import CapacityProblem
 from penstock.policy.decisions import ALONE, Surroundings
@@ -163,7 +166,26 @@ def _load(plain: Any) -> Load:
             if not 0 < percentile < 1:
                 raise RecordFault(f"load.{name}.{percentile:g}", "a percentile is between 0 and 1")
             _not_negative(reading.otherwise(0.0), f"load.{name}.{percentile:g}")
+    _require_histogram(load.input_lengths, "load.input_lengths")
+    _require_histogram(load.output_lengths, "load.output_lengths")
     return load
+
+
+def _require_histogram(histogram: Histogram | None, path: str) -> None:
+    """Refuse arrays that are no histogram; a number that is none fails each comparison here."""
+    if histogram is None:
+        return
+    bounds, counts, mean = histogram.upper_bounds, histogram.counts, histogram.mean
+    if len(counts) != len(bounds):
+        raise RecordFault(path, f"{len(counts)} counts for {len(bounds)} upper bounds")
+    for low, high in pairwise((-math.inf, *bounds)):
+        if not low < high:
+            raise RecordFault(f"{path}.upper_bounds", f"{high:g} does not ascend")
+    for index, count in enumerate(counts):
+        if not 0 <= count < math.inf:
+            raise RecordFault(f"{path}.counts[{index}]", f"{count:g} is no count")
+    if mean is not None and not 0 <= mean < math.inf:
+        raise RecordFault(f"{path}.mean", f"{mean:g} is no mean")
 
 
 def _pool(plain: Any) -> Pool:

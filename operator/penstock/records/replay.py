@@ -39,7 +39,8 @@ class ServiceReplay:
     def decide(self, recorded: Recorded) -> Decided:
         """Return the decisions at the next instant. Raises RecordFault where time goes backwards."""
         seen = recorded.seen
-        if seen.at <= self._at:
+        # What begins anew looks at nothing before it: after a clock that was set back, its times are earlier.
+        if recorded.begin is None and seen.at <= self._at:
             raise RecordFault("at", f"{seen.at:.3f} is not after {self._at:.3f}, the observation before")
         self._begin(recorded)
         memory = beliefs.observe(self._spec, self._engine, seen, self._memory, self._times)

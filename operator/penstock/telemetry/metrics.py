@@ -90,6 +90,12 @@ class OperatorMetrics:
         self.cache_objects = Gauge(
             "penstock_cache_objects", "Objects in the cache", ["kind"], registry=registry
         )
+        self.unread_objects = Gauge(
+            "penstock_unread_objects",
+            "Of the objects in the last listing those that a defect kept from being read",
+            ["kind"],
+            registry=registry,
+        )
         self.cache_drift = Counter(
             "penstock_cache_drift", "Objects that a re-list found and the watch had missed", registry=registry
         )

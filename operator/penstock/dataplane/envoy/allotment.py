@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.shares import Use, divide, part_of, settle
 from penstock.dataplane.envoy.snapshot import ProxyShare, clusters_by_pool
-from penstock.dataplane.envoy.stats import Look, in_flight
+from penstock.dataplane.envoy.stats import Look, Silence, in_flight
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RoutePlan, RouteState
 
-#: The last look at each proxy by id; None where nothing recent is known.
-Looks = Mapping[str, Look | None]
+#: The last look at each proxy by id, where anything recent is known.
+Looks = Mapping[str, Look | Silence]
 
 
 class Allotment:
@@ -73,9 +73,9 @@ class Allotment:
         return found
 
 
-def _use(look: Look | None, clusters: Sequence[str], sheds: Sequence[str], share: int | None) -> Use:
-    if look is None:
-        return Use(None)
+def _use(look: Look | Silence, clusters: Sequence[str], sheds: Sequence[str], share: int | None) -> Use:
+    if isinstance(look, Silence):
+        return Use(None, lost=look is Silence.LOST)
     load = in_flight(look.stats, clusters)
     return Use(load, pressed=look.rose(sheds) or (share is not None and load >= share))
 

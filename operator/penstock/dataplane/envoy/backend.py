@@ -22,7 +22,7 @@ from penstock.dataplane.envoy.proxies import Proxy
 from penstock.dataplane.envoy.rejections import rejections
 from penstock.dataplane.envoy.server import HOLD_SECONDS, Caller, XdsServer
 from penstock.dataplane.envoy.snapshot import ProxyShare, Renderer, clusters_by_pool
-from penstock.dataplane.envoy.stats import Counters, Look, reading, tells_of, wanted_counters
+from penstock.dataplane.envoy.stats import Counters, Look, Silence, reading, tells_of, wanted_counters
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import GatewayGroup, GatewayReading, RouteState
 
@@ -45,18 +45,21 @@ class _Group:
         default_factory=dict
     )
 
-    def recent(self, now: float) -> dict[str, Look | None]:
-        """Return the last look at each proxy; None where it is old. A newborn one has nothing in flight.
+    def recent(self, now: float) -> dict[str, Look | Silence]:
+        """Return the last look at each proxy, where it is not old. A newborn one has nothing in flight.
 
         For a moment only: one whose statistics cannot be read would count as idle for ever, and an idle
         fleet is given its limit twice.
         """
-        found: dict[str, Look | None] = {}
+        found: dict[str, Look | Silence] = {}
         for name, proxy in self.proxies.items():
             look = self.looks.get(name)
             if look is None and proxy.newborn and now - proxy.seen_at <= RECENT_SECONDS:
                 look = Look(now, {})
-            found[name] = look if look is not None and now - look.at <= RECENT_SECONDS else None
+            if look is not None and now - look.at <= RECENT_SECONDS:
+                found[name] = look
+            else:
+                found[name] = Silence.LOST if proxy.is_lost(now) else Silence.LATE
         return found
 
     def forget(self, proxy: str) -> None:
@@ -176,7 +179,8 @@ class EnvoyDataPlane:
 
     async def _read_group(self, group: _Group, now: float) -> dict[ServiceKey, GatewayReading]:
         await self._look(group)
-        recent = {name: look for name, look in group.recent(time.monotonic()).items() if look is not None}
+        looks = group.recent(time.monotonic())
+        recent = {name: look for name, look in looks.items() if isinstance(look, Look)}
         pools = clusters_by_pool([state.plan for state in group.routes])
         found = {}
         for state in group.routes:
@@ -204,7 +208,10 @@ class EnvoyDataPlane:
             before = group.looks.get(name)
             group.looks[name] = Look(now, stats, before.stats if before is not None else stats)
             group.counters.add(name, stats, wanted)
-            group.proxies[name].heard_at = now
+            group.proxies[name].heard(now)
+        for proxy in proxies:
+            if proxy.name not in shown:
+                proxy.doubt(now)
         if not plans:
             group.arms.forget_all()
         tried = {each for plan in plans for each in names.arm_clusters(plan)}

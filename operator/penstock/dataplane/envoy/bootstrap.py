@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import quote
 
+from penstock.dataplane.envoy.lost_peers import asked
 from penstock.dataplane.envoy.names import EXTENSION, RUNTIME_LAYERS, XDS_CLUSTER, XDS_HEALTH_PATH
+from penstock.dataplane.envoy.proxy_limits import overload_manager
 
 #: Beside ``-c <bootstrap>``: one worker, because pools and queues are per worker.
 ARGUMENTS: Final = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
@@ -85,12 +87,14 @@ def bootstrap(
     admin_port: int = 9901,
     stats_port: int = 9902,
     node_id: str = "",
+    memory_limit_bytes: int | None = None,
     listen_address: str = "0.0.0.0",  # noqa: S104 - a gateway is there to be reached
 ) -> dict[str, Any]:
     """Return the bootstrap of a proxy of `group`.
 
     `node_id` "": given on the command line, ``--service-node $(POD_NAME)``, so that pods share one file.
-    `listen_address` is where the statistics listener is bound; services' listeners come by LDS.
+    `memory_limit_bytes` is the container's; None: it has none. `listen_address` is where the statistics
+    listener is bound; services' listeners come by LDS.
     """
     node: dict[str, Any] = {"cluster": group, "metadata": {"token": token, "stats_port": stats_port}}
     if listen_address not in EVERYWHERE:
@@ -118,18 +122,7 @@ def bootstrap(
         "stats_config": {
             "stats_matcher": {"inclusion_list": {"patterns": [{"safe_regex": {"regex": _KEPT}}]}}
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": EXTENSION
-                        + "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": 50_000,
-                    },
-                }
-            ]
-        },
+        "overload_manager": overload_manager(memory_limit_bytes),
     }
 
 
@@ -167,10 +160,7 @@ def _xds_cluster(*, xds_host: str, xds_port: int, agent_port: int) -> dict[str, 
                 dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), 1_000_000)
             ]
         },
-        # A question held by a lost node is noticed after 10 + 3 x 5 s: a failed health check closes none.
-        "upstream_connection_options": {
-            "tcp_keepalive": {"keepalive_time": 10, "keepalive_interval": 5, "keepalive_probes": 3}
-        },
+        **asked(),  # of a question held by a lost node: a failed health check closes none
     }
 
 
@@ -223,7 +213,9 @@ def _stats_listener(address: str, port: int) -> dict[str, Any]:
     return {
         "name": "stats",
         "address": _address(address, port),
-        "ignore_global_conn_limit": True,  # a full gateway must still be seen
+        # A full gateway must still be seen.
+        "ignore_global_conn_limit": True,
+        "bypass_overload_manager": True,
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],

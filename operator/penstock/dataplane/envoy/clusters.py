@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.bootstrap import xds_source
+from penstock.dataplane.envoy.lost_peers import asked_and_timed
 from penstock.dataplane.envoy.names import EXTENSION
 from penstock.dataplane.envoy.runtime import RETRY_BUDGET_MINIMUM, RETRY_BUDGET_PERCENT
 from penstock.model.traffic import RoutePlan
@@ -53,6 +54,7 @@ def _pool(name: str, plan: RoutePlan) -> dict[str, Any]:
             "service_name": name,
         },
         "connect_timeout": "0.5s",  # a pod that is gone takes all new requests for as long
+        **asked_and_timed(),
         "load_balancing_policy": _balancer(plan),
         # At 50 %, Envoy's default, it would send to draining pods as soon as they are half of all.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},

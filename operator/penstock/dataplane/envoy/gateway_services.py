@@ -1,8 +1,9 @@
 """The Services by which clients reach gateways: ``http://<name>-penstock.<namespace>``.
 
 One leads to the gateways' listener of its service; after the InferenceService is gone it stays and selects
-the target's own pods, so that clients never notice. With one gateway group for the cluster the name in the
-user's namespace is an alias (ExternalName) of a Service beside the pods: a selector ends at its namespace.
+the target's own pods, so that clients never notice: not with TLS, which engines do not end. With one gateway
+group for the cluster the name in the user's namespace is an alias (ExternalName) of a Service beside the
+pods: a selector ends at its namespace.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ HTTPS_PORT: Final = 443
 
 @dataclass(frozen=True, slots=True)
 class FoundService:
-    """What one of our Services says of itself; `direct`: it bypasses the gateways."""
+    """What one of our Services says of itself.
+
+    `direct`: it bypasses the gateways. `tls`: its clients speak TLS.
+    """
 
     key: ServiceKey
     group: str
@@ -38,6 +42,7 @@ class FoundService:
     backend: str
     backend_port: int | None
     direct: bool
+    tls: bool = False
 
 
 def service_name(key: ServiceKey) -> str:
@@ -110,6 +115,7 @@ def read_service(body: Mapping[str, Any]) -> FoundService | None:
         return None
     backend, _, port = str(annotations.get(BACKEND_ANNOTATION, "")).rpartition(":")
     listen = str(annotations.get(PORT_ANNOTATION, ""))
+    ports = (body.get("spec") or {}).get("ports") or ()
     return FoundService(
         key=ServiceKey(namespace, name),
         group=labels.get(GROUP_LABEL, ""),
@@ -117,6 +123,7 @@ def read_service(body: Mapping[str, Any]) -> FoundService | None:
         backend=backend,
         backend_port=_number(port),
         direct=annotations.get(DIRECT_ANNOTATION) == "true",
+        tls=any(each.get("port") == HTTPS_PORT for each in ports),
     )
 
 

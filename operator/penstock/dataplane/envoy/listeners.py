@@ -1,7 +1,8 @@
 """LDS: one listener a service, on a port of its own; written once, so that nothing here follows a limit.
 
 Headers that steer Envoy or are ours are taken off requests after the route is chosen (the script reads the
-opt-out) and before the router acts on them. Bodies stream through, nothing times out, TLS comes by SDS.
+opt-out) and before the router acts on them. Bodies stream through, nothing times out but a lost client
+(lost_peers.py), TLS comes by SDS.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import Any
 
 from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.bootstrap import xds_source
+from penstock.dataplane.envoy.lost_peers import clients_asked
 from penstock.dataplane.envoy.names import EXTENSION
+from penstock.dataplane.envoy.proxy_limits import KEPT_BODY_BYTES
 from penstock.dataplane.envoy.replies import local_replies
 from penstock.model.traffic import RoutePlan
 
@@ -29,6 +32,9 @@ def listener(plan: RoutePlan, address: str) -> dict[str, Any]:
         "@type": names.LDS,
         "name": name,
         "address": {"socket_address": {"address": address, "port_value": plan.listen_port}},
+        "socket_options": clients_asked(),
+        # Of a request that waits as much is held twice beside what is kept of it. Envoy's own is 1 MiB.
+        "per_connection_buffer_limit_bytes": KEPT_BODY_BYTES,
         "filter_chains": [chain],
     }
 
@@ -42,6 +48,8 @@ def _http_manager(plan: RoutePlan) -> dict[str, Any]:
         "rds": {"config_source": xds_source(), "route_config_name": name},
         "stream_idle_timeout": "0s",
         "request_headers_timeout": "10s",
+        # With Envoy's own 16 MiB 8 MB of a request that waited were held.
+        "http2_protocol_options": {"initial_stream_window_size": KEPT_BODY_BYTES},
         "server_header_transformation": "PASS_THROUGH",
         "use_remote_address": True,  # x-forwarded-for gets the client's address
         "xff_num_trusted_hops": 1,  # else x-forwarded-proto of an ingress that ends TLS would be overwritten

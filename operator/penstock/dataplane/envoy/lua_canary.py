@@ -2,6 +2,8 @@
 
 * With a header: the hash of its value, modulo 10,000, below the weight: the same value stays where it is
   while the weight only rises. Requests without the header, and all where none is named, are drawn at random.
+* A request that the gateway does not keep whole goes to the primary, unless that has nobody: what the canary
+  fails of it could not be sent again. Chunked ones are among them, their length is not known.
 * A canary at its limit sends on to the primary. The stable arm is never closed for it, nor is a request held
   up; a canary whose clusters have not arrived counts as full, so that no order of answers makes a 503.
 
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from penstock.dataplane.envoy.lua_values import lua_number, lua_text
+from penstock.dataplane.envoy.proxy_limits import KEPT_BODY_BYTES
 
 PARTS: Final = 10_000
 LONGEST_HASHED_BYTES: Final = 1024  # of a header's value: tokens differ within their first half
@@ -36,7 +39,15 @@ local function part_of(value)
   return bits.tobit(hash + bits.lshift(hash, 15)) % PARTS
 end
 
+local function can_be_repeated(headers)
+  local length = headers:get("content-length")
+  if length then return (tonumber(length) or math.huge) <= service.kept_body_bytes end
+  local method = headers:get(":method")
+  return method == "GET" or method == "HEAD"
+end
+
 local function is_drawn(headers)
+  if service.stable_serves and not can_be_repeated(headers) then return false end
   local value = service.sticky_header and headers:get(service.sticky_header)
   return (value and part_of(value) or math.random() * PARTS) < service.canary_parts
 end
@@ -79,6 +90,7 @@ def canary_fields(canary: CanaryConstants) -> dict[str, str]:
         "canary_seed": lua_number(_signed(_mixed(canary.pool.encode(), 0))),
         "canary_limit": "nil" if canary.limit is None else lua_number(canary.limit),
         "sticky_header": lua_text(canary.sticky_header) if canary.sticky_header else "nil",
+        "kept_body_bytes": lua_number(KEPT_BODY_BYTES),
         "stable_serves": "true" if canary.stable_serves else "false",
     }
 

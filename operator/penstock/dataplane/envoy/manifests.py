@@ -113,6 +113,7 @@ def bootstrap_secret(group: GatewayGroupPlan) -> Object:
         agent_port=AGENT_PORT,
         admin_port=ADMIN_PORT,
         stats_port=STATS_PORT,
+        memory_limit_bytes=group.template.memory_limit_bytes,
     )
     text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     data = {BOOTSTRAP_FILE: base64.b64encode(text).decode()}

@@ -16,8 +16,14 @@ from penstock.dataplane.envoy.subscriptions import Subscription
 from penstock.dataplane.envoy.versions import Catalogue, Key, Versioned
 
 # Neither an open question nor an answer about its statistics for so long: a proxy is gone. It asks anew 20 ms
-# after each answer; a lost node leaves its questions open until they are answered, a minute at most.
+# after each answer; a lost node leaves its questions open until its connections end (`lost_peers`).
 GONE_SECONDS: Final = 5.0
+# Limits are shared without a proxy that did not ask anew for so long after it was made to. One whose
+# statistics alone are out of reach does so in 20 ms, one that takes in many routes within seconds: they keep
+# their parts. One that serves on, cut off from us, adds its equal part (its agent's) to the limit, mostly for
+# 40 s: then its node counts as lost, and Services lead there no more. To wait for the end of its connections
+# would take the part of each that is lost from all the clients, of two gateways half the limit for 30 s.
+LOST_SECONDS: Final = 5.0
 # Routes wait no longer for their clusters: one that cannot be had must not hold back the others' limits.
 ORDER_SECONDS: Final = 2.0
 # More connections are taken by the proxy before the route that lets more in is sent, or this has passed. A
@@ -44,6 +50,7 @@ class Proxy:
     open_questions: int = 0
     seen_at: float = field(default_factory=time.monotonic)  # first
     heard_at: float = field(default_factory=time.monotonic)
+    doubted_at: float | None = None  # since when it was asked for a sign of life, and gave none
     _waiting: dict[Key, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
     _behind: set[Key] = field(default_factory=set)  # what it has not taken yet
     _order_until: float = 0.0
@@ -73,7 +80,7 @@ class Proxy:
 
     def asked(self, key: Key, version: str, now: float) -> None:
         """Note a question: it tells what the proxy has."""
-        self.heard_at = now
+        self.heard(now)
         if key == _CLUSTERS and not version and self.subscriptions[key].taken:
             # A proxy that had clusters and has none: another process under the same name.
             self.subscriptions.clear()
@@ -127,9 +134,27 @@ class Proxy:
         finally:
             self._waiting[key].discard(future)
 
+    def heard(self, now: float) -> None:
+        """Note a sign of life."""
+        self.heard_at, self.doubted_at = now, None
+
+    def doubt(self, now: float) -> None:
+        """Ask for a sign of life: what it asked about clusters is answered, whereupon it asks anew."""
+        if self.doubted_at is None:
+            self.doubted_at = now
+        self._wake([_CLUSTERS])
+
+    def is_to_ask_anew(self, key: Key) -> bool:
+        """Whether a question that is held is to be answered though nothing has changed."""
+        return self.doubted_at is not None and key == _CLUSTERS
+
     def is_alive(self, now: float) -> bool:
         """Whether it asks, or gave a sign of life a moment ago."""
         return self.open_questions > 0 or now - self.heard_at < GONE_SECONDS
+
+    def is_lost(self, now: float) -> bool:
+        """Whether it gave no sign of life when it was asked for one: it may be gone with its node."""
+        return self.doubted_at is not None and now - self.doubted_at >= LOST_SECONDS
 
     @property
     def is_current(self) -> bool:

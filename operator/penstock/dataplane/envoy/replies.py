@@ -36,6 +36,18 @@ def local_replies() -> dict[str, Any]:
                 ),
             },
             {
+                "filter": _when("response.code_details == 'overload'"),
+                "headers_to_add": [
+                    _set(names.SERVED_BY, names.NOBODY),
+                    _set(names.REASON, names.REASON_UNAVAILABLE),
+                ],
+                "body_format_override": _error(
+                    message="This gateway's memory is nearly used up. Try again.",
+                    kind="server_error",
+                    code="unavailable",
+                ),
+            },
+            {
                 "filter": {"status_code_filter": _at_least(500)},
                 "headers_to_add": [
                     _set(names.SERVED_BY, names.NOBODY),

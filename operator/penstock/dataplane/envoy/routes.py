@@ -1,4 +1,7 @@
-"""RDS: one service's route: everything goes by the script of lua.py, and streams last as they last."""
+"""RDS: one service's route: everything goes by the script of lua.py, and streams last as they last.
+
+Of each body as much is kept as may be sent again (proxy_limits.py).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from penstock.dataplane.envoy import names
 from penstock.dataplane.envoy.lua import RouteConstants, script
 from penstock.dataplane.envoy.lua_canary import PARTS, CanaryConstants
 from penstock.dataplane.envoy.names import EXTENSION
+from penstock.dataplane.envoy.proxy_limits import KEPT_BODY_BYTES
 from penstock.model.traffic import FleetLimit, RoutePlan
 
 
@@ -97,6 +101,7 @@ def route_configuration(plan: RoutePlan, room: Room) -> dict[str, Any]:
                 "routes": [
                     {
                         "match": {"prefix": "/"},
+                        "request_body_buffer_limit": KEPT_BODY_BYTES,
                         "metadata": {
                             "filter_metadata": {
                                 names.METADATA: {"retry_after_seconds": str(plan.retry_after_seconds)}

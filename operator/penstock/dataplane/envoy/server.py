@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import ipaddress
 import random
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from penstock.dataplane.envoy.lost_peers import proxies_asked
 from penstock.dataplane.envoy.names import DISCOVERY, RTDS, XDS_HEALTH_PATH
 from penstock.dataplane.envoy.proxies import Proxy
 from penstock.dataplane.envoy.versions import Key
@@ -36,6 +38,7 @@ REFUSAL_SECONDS: Final = 1.0
 # made more (`proxies.RUNTIME_FIRST_SECONDS`).
 RUNTIME_LATER_SECONDS: Final = 0.03
 NOT_MODIFIED: Final = 304
+BACKLOG: Final = 4096
 _SAY_AGAIN_SECONDS: Final = 60.0
 _SAID_AT_ONCE: Final = 1000
 
@@ -121,7 +124,7 @@ class XdsServer:
         now = time.monotonic()
         proxy.asked(key, version, now)
         until = now + random.uniform(*self._hold)  # noqa: S311 - jitter
-        while now < until:
+        while now < until and not proxy.is_to_ask_anew(key):
             answer = proxy.answer(key, version, now)
             if answer is not None:
                 return web.Response(body=answer.body, content_type="application/json")
@@ -154,13 +157,17 @@ class XdsServer:
 async def serve(app: web.Application, host: str, port: int) -> web.AppRunner:
     """Listen, and return what `cleanup` ends. Raises OSError when the address cannot be had.
 
-    A proxy that is gone is seen at once, and the end waits for no held question. A proxy with 200 services
-    opens 1,000 connections at once: with a backlog of 128 the last were accepted after 15 s.
+    A proxy that is gone is seen at once, one with a lost node when its connections end (`lost_peers`). The
+    server's end waits for no held question. A proxy with 200 services opens 1,000 connections at once: with a
+    backlog of 128 the last were accepted after 15 s.
     """
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, backlog=4096).start()
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        proxies_asked(listening)
+        await web.SockSite(runner, listening, backlog=BACKLOG).start()
     except OSError:
         await runner.cleanup()
         raise

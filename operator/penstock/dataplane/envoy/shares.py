@@ -6,7 +6,9 @@
 * Little is free (10 % of K), or somebody lacks room: max-min fair parts of K (water-filling), of which each
   gets what others have left: sum max(u_i, share_i) <= max(K, sum u) + N. Who holds more than its part gives
   it back stream by stream.
-* A proxy whose load is not known has an equal part: 0 would be a guess.
+* A proxy whose load is not known has an equal part: 0 would be a guess. So has one that is lost, should it
+  serve on, but the others share all of K: that is K/2 more at most, because where most are lost it may be us
+  who are, and nobody gets more.
 
 Source: max-min fairness, Bertsekas and Gallager, Data Networks, 6.5.2.
 """
@@ -30,10 +32,14 @@ SMALLEST_RAISE_RATIO = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Requests in flight at one proxy (None: not known), and whether it turned some away for lack of room."""
+    """Requests in flight at one proxy (None: not known), and whether it turned some away for lack of room.
+
+    `lost`: it gives no sign of life.
+    """
 
     in_flight: float | None
     pressed: bool = False
+    lost: bool = False
 
 
 def divide(limit: int, uses: Mapping[str, Use]) -> dict[str, int]:
@@ -43,6 +49,9 @@ def divide(limit: int, uses: Mapping[str, Use]) -> dict[str, int]:
     if len(uses) == 1:
         return dict.fromkeys(uses, limit)
     equal = limit / len(uses)
+    here = {name: use for name, use in uses.items() if not use.lost}
+    if len(uses) / 2 <= len(here) < len(uses):
+        return dict.fromkeys(uses, max(1, math.floor(equal))) | divide(limit, here)
     held = [equal if use.in_flight is None else use.in_flight for use in uses.values()]
     found = _with_rest(_max_min_fair(limit, [_claim(use, limit, equal) for use in uses.values()]), limit)
     free_ratio = 1 - sum(held) / limit

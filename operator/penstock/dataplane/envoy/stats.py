@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 from penstock.dataplane.envoy import names
@@ -28,6 +29,13 @@ class Look:
     def rose(self, counters: Iterable[str]) -> bool:
         """Whether one of these counters is above what it was at the look before."""
         return any(self.stats.get(name, 0) > self.before.get(name, 0) for name in counters)
+
+
+class Silence(Enum):
+    """Why there is no recent look at a proxy."""
+
+    LATE = auto()  # it did not answer, or is new
+    LOST = auto()  # nor did it give another sign of life when it was asked for one
 
 
 def parse_stats(text: str) -> dict[str, int]:
