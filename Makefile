@@ -62,7 +62,7 @@ echo "== what failed beside other tests runs again alone (docs/adr/0014-timed-te
 $(BIN)/python -m pytest -m $(1) --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS)
 endef
 
-# Mostly waiting: five at a time. Demos, which time themselves, come one after the other.
+# Mostly waiting: five at a time. The larger demos, which time themselves, come one after the other.
 test-timed: export PENSTOCK_REQUIRE := $(subst kind,,$(PENSTOCK_REQUIRE))
 test-timed: venv
 	$(call by_the_clock,'(slow or prometheus or timed) and not kind',--numprocesses 5 --dist loadgroup)

@@ -15,20 +15,23 @@ pytestmark = [pytest.mark.kind, pytest.mark.slow]
 OUTAGE_SECONDS = float(os.environ.get("PENSTOCK_KIND_OUTAGE_SECONDS", "120"))
 
 
-@pytest.mark.seconds(150)
+@pytest.mark.seconds(190)
 def test_replicas_follow_a_step_up_before_the_slo_breaks_and_later_down(cluster: Cluster) -> None:
     with cluster.namespace("step") as namespace:
         cluster.apply(*deployment(namespace, replicas=2), service(namespace, spare=1))
         cluster.wait("two engines are ready", lambda: cluster.ready(namespace) == 2, namespace=namespace)
         cluster.apply(load(namespace, "2:45,5:60,1:120"))
+        began = time.monotonic()
         cluster.wait(
             "a replica is added", lambda: cluster.replicas(namespace) >= 3, namespace=namespace, seconds=110
         )
+        time.sleep(max(0.0, began + 100 - time.monotonic()))
+        assert cluster.replicas(namespace) >= 3
         cluster.wait(
             "replicas go down again",
             lambda: cluster.replicas(namespace) <= 2,
             namespace=namespace,
-            seconds=190,
+            seconds=100,
         )
         stop(cluster, namespace)
         measured = report(cluster, namespace, seconds=90)

@@ -23,7 +23,8 @@ def test_long(which): pass
 
 
 def test_the_longest_begin_first_and_those_that_do_not_say_are_the_last(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\nmarkers =\n  seconds(about): s\n")
+    scope = "asyncio_default_fixture_loop_scope = function"
+    pytester.makeini(f"[pytest]\n{scope}\nmarkers =\n  seconds(about): s\n")
     pytester.makepyfile(SUITE)
     items = pytester.inline_run(
         "--collect-only", "-q", "-p", longest_first_plugin.__name__, "-p", "no:randomly"
