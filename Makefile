@@ -39,7 +39,8 @@ test: venv ## All tests this machine can run; what was skipped is listed at the 
 	echo "== the core tests run beside those that go by the clock, which mostly wait; what they say follows"; \
 	$(IDLE) $(MAKE) --no-print-directory test-core >$$log 2>&1 & core=$$!; \
 	$(MAKE) --no-print-directory --keep-going test-timed test-on-kind || failed=$$?; \
-	echo "== the core tests"; wait $$core || failed=$$?; cat $$log; exit $$failed
+	core_failed=0; wait $$core || core_failed=$$?; core=; echo "== the core tests"; cat $$log; \
+	[ $$core_failed = 0 ] || $(MAKE) --no-print-directory test-core-again || failed=$$?; exit $$failed
 
 test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node image and the images
 	@testbed/prepare kind
@@ -47,30 +48,35 @@ test-kind: venv ## Only the tests on a kind cluster; prepares Docker, the node i
 
 # Arguments such as -k may leave a part without a test: pytest says so by 5. Much of the core waits for processes:
 # four at a time also on two cores. A cache of its own: the others ask theirs what failed.
-.PHONY: test-core test-timed test-on-kind
+.PHONY: test-core test-core-again test-timed test-on-kind
+PYTEST_CORE := python -m pytest -m 'not (kind or slow or prometheus or timed)' -o cache_dir=.pytest_cache/core
+test-core test-core-again: export PENSTOCK_REQUIRE := $(findstring api,$(PENSTOCK_REQUIRE))
 test-core: venv
-	@PENSTOCK_REQUIRE=$(findstring api,$(PENSTOCK_REQUIRE)) \
-	$(BIN)/python -m pytest -m 'not (kind or slow or prometheus or timed)' --numprocesses 4 --dist loadfile \
-	-o cache_dir=.pytest_cache/core $(PYTEST_ARGS) || [ $$? = 5 ]
+	@$(BIN)/$(PYTEST_CORE) --numprocesses 4 --dist loadfile $(PYTEST_ARGS) || [ $$? = 5 ]
+
+# Many core tests start processes: with no more than others leave of the processors one may take too long.
+test-core-again: venv
+	@echo "== what failed beside other tests runs again alone (docs/adr/0014-timed-tests-twice.md)"
+	@$(BIN)/$(PYTEST_CORE) --last-failed --last-failed-no-failures=none $(PYTEST_ARGS)
 
 # Engines, clients and demos that go by the clock: what failed beside other tests runs once more with the machine
-# to itself; what fails there fails.
+# to itself; what fails there fails. The third argument: where they are, for each process reads all it is given.
 define by_the_clock
-@$(BIN)/python -m pytest -m $(1) $(2) --durations=8 $(PYTEST_ARGS) && exit; \
+@$(BIN)/python -m pytest -m $(1) $(2) --durations=8 $(PYTEST_ARGS) $(3) && exit; \
 status=$$?; [ $$status = 5 ] && exit; [ $$status = 1 ] || exit $$status; \
 echo "== what failed beside other tests runs again alone (docs/adr/0014-timed-tests-twice.md)"; \
-$(BIN)/python -m pytest -m $(1) --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS)
+$(BIN)/python -m pytest -m $(1) --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS) $(3)
 endef
 
-# Mostly waiting: five at a time. The larger demos, which time themselves, come one after the other.
+# Mostly waiting: five at a time. Demos, which time themselves, come one after the other.
 test-timed: export PENSTOCK_REQUIRE := $(subst kind,,$(PENSTOCK_REQUIRE))
 test-timed: venv
-	$(call by_the_clock,'(slow or prometheus or timed) and not kind',--numprocesses 5 --dist loadgroup)
+	$(call by_the_clock,'(slow or prometheus or timed) and not kind',--numprocesses 5 --dist loadgroup,$$(grep -rlE --include='test_*.py' 'mark\.(slow|prometheus|timed)\b' tests))
 
 # Mostly waiting: three clusters at a time, each takes the next test.
 test-on-kind: export PENSTOCK_REQUIRE := $(findstring kind,$(PENSTOCK_REQUIRE))
 test-on-kind: venv
-	$(call by_the_clock,kind,--numprocesses 3 --dist load --maxschedchunk 1)
+	$(call by_the_clock,kind,--numprocesses 3 --dist load --maxschedchunk 1,tests/kind)
 
 LINTS := 'ruff check --quiet' 'ruff format --check --quiet' 'mypy' 'lint-imports' 'charts/render --check' 'testbed/lint'
 lint: venv ## Style, types, layers, chart, scripts, and that generated files are current

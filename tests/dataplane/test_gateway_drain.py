@@ -21,6 +21,8 @@ from penstock.dataplane.envoy import lame_duck
 from penstock.dataplane.envoy.lame_duck import Drained, active_requests, drain
 from penstock.sandbox.child_process import free_port
 
+pytestmark = pytest.mark.timed
+
 Answer = tuple[int, str] | None
 
 

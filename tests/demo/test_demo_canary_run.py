@@ -33,7 +33,7 @@ SCENE = replace(
 
 @pytest.mark.slow
 @pytest.mark.prometheus
-@pytest.mark.xdist_group("little demo")  # of little load: beside another it holds its clock
+@pytest.mark.xdist_group("demo")
 @pytest.mark.seconds(50)
 async def test_a_slow_revision_is_taken_back_on_evidence_and_no_request_fails(tmp_path: Path):
     try:
