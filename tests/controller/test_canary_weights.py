@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from fakes.gateway_api import routed_by_rule
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.canary_state import CanaryState
 from penstock.controller.canary_step import CanaryStep
@@ -28,9 +29,7 @@ from penstock.model.spec import (
     RoutingSpec,
     RoutingType,
     ServiceKey,
-    ServiceRef,
     ServiceSpec,
-    Slo,
     TargetRef,
 )
 from penstock.policy.beliefs import LoopTimes
@@ -67,18 +66,7 @@ class Steered:
     """One service with a fallback and a canary, decided as a test says."""
 
     def __init__(self, **fields: Any) -> None:
-        self.spec = ServiceSpec(
-            key=CHAT,
-            uid="u",
-            generation=1,
-            mode=Mode.ENFORCE,
-            target=TargetRef("apps", "Deployment", "chat"),
-            service=ServiceRef("chat", 8000),
-            model_names=(),
-            slo=Slo(()),
-            routing=RoutingSpec(RoutingType.GATEWAY_API, http_route=HttpRouteRef("chat", "main")),
-            canary=ADOPTED,
-        )
+        self.spec = routed_by_rule(CHAT, canary=ADOPTED)
         self.cache, self.endpoints, self.routes = FleetCache(), EndpointCache(), Written()
         self.spec_is(**fields)
         self.state = ServiceState("u")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from fakes.gateway_api import routed_by_rule
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.given_shares import UNASKED_SECONDS
 from penstock.controller.httproutes import HttpRoutes, Problem
@@ -24,12 +25,8 @@ from penstock.model.spec import (
     HttpRouteRef,
     Mode,
     RoutingSpec,
-    RoutingType,
     ServiceKey,
     ServiceRef,
-    ServiceSpec,
-    Slo,
-    TargetRef,
 )
 from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.fallback import FallbackShare
@@ -37,17 +34,7 @@ from penstock.policy.fallback_refusal import WITHHELD
 
 CHAT, SMALL = ServiceKey("prod", "chat"), ServiceKey("prod", "small")
 PLANNED = FallbackShare(0.4, 10, enforced=True)
-SPEC = ServiceSpec(
-    key=CHAT,
-    uid="u",
-    generation=1,
-    mode=Mode.ENFORCE,
-    target=TargetRef("apps", "Deployment", "chat"),
-    service=ServiceRef("chat", 8000),
-    model_names=(),
-    slo=Slo(()),
-    routing=RoutingSpec(RoutingType.GATEWAY_API, http_route=HttpRouteRef("chat", "main")),
-)
+SPEC = routed_by_rule(CHAT)
 
 
 def to(name: str, kind: BackendKind = BackendKind.SERVICE) -> FallbackSpec:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from fakes.api_servers_plugin import Served
-from fakes.gateway_api import a_route, a_rule, http_route_definition
+from fakes.gateway_api import a_route, a_rule, http_route_definition, routed_by_rule
 from penstock.controller.cache import FleetCache, KnownService
 from penstock.controller.httproutes import HttpRoutes
 from penstock.controller.route_weights import RouteWeights
@@ -21,14 +21,7 @@ from penstock.model.spec import (
     BackendRef,
     FallbackSpec,
     HttpRouteRef,
-    Mode,
-    RoutingSpec,
-    RoutingType,
     ServiceKey,
-    ServiceRef,
-    ServiceSpec,
-    Slo,
-    TargetRef,
 )
 from penstock.policy.canary_explanation import NONE_SET
 from penstock.policy.fallback import FallbackShare
@@ -149,18 +142,7 @@ def a_spec(namespace: str, share: FallbackShare | None) -> tuple[FleetCache, dic
     """A service with routing.type GatewayAPI and a plain Service as its fallback, decided as given."""
     key = ServiceKey(namespace, "chat")
     backend = BackendRef("chat-small", BackendKind.SERVICE, 8000, 10)
-    spec = ServiceSpec(
-        key=key,
-        uid="u",
-        generation=1,
-        mode=Mode.ENFORCE,
-        target=TargetRef("apps", "Deployment", "chat"),
-        service=ServiceRef("chat", 8000),
-        model_names=(),
-        slo=Slo(()),
-        routing=RoutingSpec(RoutingType.GATEWAY_API, http_route=REF),
-        fallback=FallbackSpec(backend),
-    )
+    spec = routed_by_rule(key, fallback=FallbackSpec(backend))
     cache = FleetCache()
     cache.services[key] = KnownService(key, "u", 1, spec, None, b"{}")
     decision = Decision(share, TrafficReason.FALLBACK_ACTIVE, "said")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -75,20 +76,22 @@ def _validate(configuration: object, directory: Path) -> None:
     assert "deprecated" not in ended.stderr.lower()
 
 
+PLACES: Any = {
+    "group": "prod",
+    "token": "t",
+    "xds_host": "penstock-xds",
+    "xds_port": 18000,
+    "agent_port": 18001,
+}
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_resources_are_the_golden_ones(scenario: str) -> None:
     assert_golden(GOLDEN / f"{scenario}.json", _rendered(scenario).resources)
 
 
 def test_the_bootstrap_is_the_golden_one() -> None:
-    made = bootstrap(
-        group="prod",
-        token="t",
-        xds_host="penstock-xds",
-        xds_port=18000,
-        agent_port=18001,
-        memory_limit_bytes=512 * 2**20,
-    )
+    made = bootstrap(**PLACES, memory_limit_bytes=512 * 2**20)
     assert_golden(GOLDEN / "bootstrap.json", made)
 
 
@@ -99,15 +102,7 @@ def test_envoy_accepts_the_resources(scenario: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("memory_limit_bytes", [None, 512 * 2**20], ids=["no memory limit", "512 MiB"])
 def test_envoy_accepts_the_bootstrap(tmp_path: Path, memory_limit_bytes: int | None) -> None:
-    made = bootstrap(
-        group="prod",
-        token="t",
-        xds_host="penstock-xds",
-        xds_port=18000,
-        agent_port=18001,
-        node_id="gateway-0",
-        memory_limit_bytes=memory_limit_bytes,
-    )
+    made = bootstrap(**PLACES, node_id="gateway-0", memory_limit_bytes=memory_limit_bytes)
     _validate(made, tmp_path)
 
 

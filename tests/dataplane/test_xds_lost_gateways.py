@@ -127,6 +127,14 @@ async def ask(session: aiohttp.ClientSession, port: int, kind: str, version: str
         return reply.status, (await reply.json())["version_info"] if reply.status == 200 else version
 
 
+async def holding(
+    session: aiohttp.ClientSession, port: int
+) -> tuple[dict[str, str], list[asyncio.Task[tuple[int, str]]]]:
+    """Take what there is, by kind, and ask anew; return the versions and the questions that are held."""
+    versions = {kind: (await ask(session, port, kind))[1] for kind in ("clusters", "listeners")}
+    return versions, [asyncio.create_task(ask(session, port, *each)) for each in versions.items()]
+
+
 async def until(condition: Callable[[], bool], seconds: float) -> float:
     """Wait, and return for how long; at most `seconds`."""
     began = time.monotonic()
@@ -142,13 +150,7 @@ async def test_a_gateway_whose_statistics_are_silent_is_made_to_ask_anew_and_nob
     plane.publish(GROUP, ROUTES)
     try:
         async with aiohttp.ClientSession() as session:
-            versions = {
-                kind: (await ask(session, server.port, kind))[1] for kind in ("clusters", "listeners")
-            }
-            held = [
-                asyncio.create_task(ask(session, server.port, kind, version))
-                for kind, version in versions.items()
-            ]
+            versions, held = await holding(session, server.port)
             proxy = plane._groups[GROUP].proxies["gateway-0"]
             await until(lambda: proxy.open_questions == 2, 5.0)
             for answered in (1, 2):
@@ -243,13 +245,7 @@ async def test_the_questions_of_a_lost_node_end_before_they_would_be_answered(tm
     try:
         connector = aiohttp.TCPConnector(local_addr=(address, 0))
         async with aiohttp.ClientSession(connector=connector) as session:
-            versions = {
-                kind: (await ask(session, server.port, kind))[1] for kind in ("clusters", "listeners")
-            }
-            held = [
-                asyncio.create_task(ask(session, server.port, kind, version))
-                for kind, version in versions.items()
-            ]
+            _, held = await holding(session, server.port)
             proxy = plane._groups[GROUP].proxies["gateway-0"]
             await until(lambda: proxy.open_questions == 2, 5.0)
             lose_node(address)

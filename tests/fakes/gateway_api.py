@@ -9,6 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
+from penstock.model.spec import (
+    HttpRouteRef,
+    Mode,
+    RoutingSpec,
+    RoutingType,
+    ServiceKey,
+    ServiceRef,
+    ServiceSpec,
+    Slo,
+    TargetRef,
+)
+
 SCRIPT = Path(__file__).parents[2] / "testbed" / "gateway-api"
 
 
@@ -44,3 +56,18 @@ def a_rule(name: str | None, **weights: int | None) -> dict[str, Any]:
         for service, weight in weights.items()
     ]
     return ({"name": name} if name else {}) | {"backendRefs": refs}
+
+
+def routed_by_rule(key: ServiceKey, **fields: Any) -> ServiceSpec:
+    """Return a service, enforced, whose HTTPRoute `chat` has a rule `main` for it."""
+    values: dict[str, Any] = {
+        "uid": "u",
+        "generation": 1,
+        "mode": Mode.ENFORCE,
+        "target": TargetRef("apps", "Deployment", "chat"),
+        "service": ServiceRef("chat", 8000),
+        "model_names": (),
+        "slo": Slo(()),
+        "routing": RoutingSpec(RoutingType.GATEWAY_API, http_route=HttpRouteRef("chat", "main")),
+    }
+    return ServiceSpec(key=key, **(values | fields))

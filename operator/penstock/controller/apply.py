@@ -15,7 +15,7 @@ import structlog
 
 from penstock.controller.pod_state import DELETION_COST, PodState, choose_victims, read_pod
 from penstock.controller.service_state import Outcome, ServiceState
-from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound, Scale, Unavailable
+from penstock.kube.api import PODS, Conflict, KubeApi, KubeError, NotFound, Scale, Unavailable
 from penstock.model.observation import Pool
 from penstock.model.spec import ServiceSpec, TargetRef
 from penstock.policy.replicas import acknowledge
@@ -86,8 +86,7 @@ class ScaleWriter:
                 # It may have been applied: if the watch shows it, no foreign hand did that.
                 expected = replace(state.memory.replicas, in_force=replicas)
                 state.memory = state.memory.with_replicas(expected)
-            advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
-            state.write_error = ("WriteRefused", f"{spec.target} cannot be scaled: {error.message}{advice}")
+            state.write_error = ("WriteRefused", f"{spec.target} cannot be scaled: {error.advised}")
             return False
         _note(state, spec.target, pool, replicas, written, now)
         return True

@@ -25,7 +25,7 @@ from penstock.controller.service_state import Outcome, ServiceState
 from penstock.controller.show import StatusWriter
 from penstock.controller.target_change import leave_target
 from penstock.controller.wanted_revisions import wanted_revisions
-from penstock.kube.api import PODS, Conflict, Forbidden, KubeApi, KubeError, NotFound
+from penstock.kube.api import PODS, Conflict, KubeApi, KubeError, NotFound
 from penstock.kube.events import EventType
 from penstock.model.canary import CanaryPhase, CanaryPlan
 from penstock.model.conditions import Status
@@ -183,8 +183,7 @@ class CanaryActions:
         except (Conflict, NotFound):
             return None
         except KubeError as error:
-            advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
-            return ("WriteRefused", f"{target} cannot be scaled: {error.message}{advice}")
+            return ("WriteRefused", f"{target} cannot be scaled: {error.advised}")
         canary.written, canary.written_to = plan.canary_replicas, target
         canary.written_version = written.resource_version
         log.info(

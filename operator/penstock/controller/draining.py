@@ -13,7 +13,7 @@ from penstock.controller.gateway_state import GatewayState
 from penstock.controller.pod_state import PodState
 from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.service_state import Outcome, ServiceState
-from penstock.kube.api import Forbidden, KubeError
+from penstock.kube.api import KubeError
 from penstock.policy.drain import DrainMemory, PodLoad, Removal, decide_drain
 from penstock.policy.gateway_load import STALE_SECONDS
 
@@ -84,8 +84,7 @@ class Drainer:
         try:
             marked = await self._scale.mark(spec, alive, memory.names)
         except KubeError as error:
-            advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
-            _give_up(outcome, state, f"{error.message}{advice}", now)
+            _give_up(outcome, state, error.advised, now)
             return False
         if not marked and all(now - since >= MARK_SECONDS for _, since in memory.victims):
             _give_up(outcome, state, "the annotation does not stay: does a webhook remove it?", now)

@@ -14,7 +14,7 @@ import structlog
 
 from penstock.dataplane.gatewayapi.ownership import OURS, last_writer
 from penstock.dataplane.gatewayapi.weights import Refusal, weight_patch
-from penstock.kube.api import Forbidden, KubeError, NotFound, Object, PatchType, Resource, Unprocessable
+from penstock.kube.api import KubeError, NotFound, Object, PatchType, Resource, Unprocessable
 from penstock.model.spec import HttpRouteRef, ServiceKey
 
 log = structlog.get_logger(__name__)
@@ -107,8 +107,7 @@ class HttpRoutes:
                 f"{name} does not exist: create it, or correct routing.gatewayAPI.httpRouteRef",
             )
         except KubeError as error:
-            advice = "; grant it with the chart's RBAC" if isinstance(error, Forbidden) else ""
-            return ("RouteNotWritten", f"{name} cannot be patched: {error.message}{advice}")
+            return ("RouteNotWritten", f"{name} cannot be patched: {error.advised}")
         return None  # it moves faster than we look: the next tick tries again
 
     async def wrote_last(self, key: ServiceKey, ref: HttpRouteRef) -> bool:

@@ -72,6 +72,11 @@ class KubeError(Exception):
         self.message = message
         self.status = status
 
+    @property
+    def advised(self) -> str:
+        """The message, and what a user can do about it where that is known."""
+        return self.message
+
 
 class NotFound(KubeError):  # noqa: N818 - named as the API names them
     """404: the object or its resource type does not exist."""
@@ -83,6 +88,11 @@ class Conflict(KubeError):  # noqa: N818
 
 class Forbidden(KubeError):  # noqa: N818
     """401 or 403: the operator lacks a permission; the message names it."""
+
+    @property
+    def advised(self) -> str:
+        """The message, and who can give the permission."""
+        return f"{self.message}; grant it with the chart's RBAC"
 
 
 class Unprocessable(KubeError):  # noqa: N818

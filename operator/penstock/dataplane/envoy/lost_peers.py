@@ -23,6 +23,12 @@ CLIENT_NOTICED_SECONDS: Final = 60
 
 _SOL_SOCKET, _SO_KEEPALIVE = 1, 9
 _IPPROTO_TCP, _TCP_KEEPIDLE, _TCP_KEEPINTVL, _TCP_KEEPCNT, _TCP_USER_TIMEOUT = 6, 4, 5, 6, 18
+_ASKED: Final = (
+    (_SOL_SOCKET, _SO_KEEPALIVE, 1),
+    (_IPPROTO_TCP, _TCP_KEEPIDLE, _ASK_AFTER_SECONDS),
+    (_IPPROTO_TCP, _TCP_KEEPINTVL, _ASK_EVERY_SECONDS),
+    (_IPPROTO_TCP, _TCP_KEEPCNT, _ASK_TIMES),
+)
 
 
 def asked() -> dict[str, Any]:
@@ -50,23 +56,14 @@ def asked_and_timed() -> dict[str, Any]:
 
 def clients_asked() -> list[dict[str, Any]]:
     """Return the socket options of a listener, which the connections of clients inherit."""
-    return _options(
-        (_SOL_SOCKET, _SO_KEEPALIVE, 1),
-        (_IPPROTO_TCP, _TCP_KEEPIDLE, _ASK_AFTER_SECONDS),
-        (_IPPROTO_TCP, _TCP_KEEPINTVL, _ASK_EVERY_SECONDS),
-        (_IPPROTO_TCP, _TCP_KEEPCNT, _ASK_TIMES),
-        (_IPPROTO_TCP, _TCP_USER_TIMEOUT, CLIENT_NOTICED_SECONDS * 1000),
-    )
+    return _options(*_ASKED, (_IPPROTO_TCP, _TCP_USER_TIMEOUT, CLIENT_NOTICED_SECONDS * 1000))
 
 
 def proxies_asked(listening: socket.socket) -> None:
     """Have the connections asked that the xDS server accepts at a socket, and its answers timed."""
     if sys.platform == "linux":
-        listening.setsockopt(_SOL_SOCKET, _SO_KEEPALIVE, 1)
-        listening.setsockopt(_IPPROTO_TCP, _TCP_KEEPIDLE, _ASK_AFTER_SECONDS)
-        listening.setsockopt(_IPPROTO_TCP, _TCP_KEEPINTVL, _ASK_EVERY_SECONDS)
-        listening.setsockopt(_IPPROTO_TCP, _TCP_KEEPCNT, _ASK_TIMES)
-        listening.setsockopt(_IPPROTO_TCP, _TCP_USER_TIMEOUT, NOTICED_SECONDS * 1000)
+        for option in (*_ASKED, (_IPPROTO_TCP, _TCP_USER_TIMEOUT, NOTICED_SECONDS * 1000)):
+            listening.setsockopt(*option)
 
 
 def _options(*values: tuple[int, int, int]) -> list[dict[str, Any]]:

@@ -35,31 +35,26 @@ def local_replies() -> dict[str, Any]:
                     code="overloaded",
                 ),
             },
-            {
-                "filter": _when("response.code_details == 'overload'"),
-                "headers_to_add": [
-                    _set(names.SERVED_BY, names.NOBODY),
-                    _set(names.REASON, names.REASON_UNAVAILABLE),
-                ],
-                "body_format_override": _error(
-                    message="This gateway's memory is nearly used up. Try again.",
-                    kind="server_error",
-                    code="unavailable",
-                ),
-            },
-            {
-                "filter": {"status_code_filter": _at_least(500)},
-                "headers_to_add": [
-                    _set(names.SERVED_BY, names.NOBODY),
-                    _set(names.REASON, names.REASON_UNAVAILABLE),
-                ],
-                "body_format_override": _error(
-                    message="No replica of this service answered: %RESPONSE_CODE_DETAILS%.",
-                    kind="server_error",
-                    code="unavailable",
-                ),
-            },
+            _unavailable(
+                _when("response.code_details == 'overload'"),
+                "This gateway's memory is nearly used up. Try again.",
+            ),
+            _unavailable(
+                {"status_code_filter": _at_least(500)},
+                "No replica of this service answered: %RESPONSE_CODE_DETAILS%.",
+            ),
         ]
+    }
+
+
+def _unavailable(filtered: dict[str, Any], message: str) -> dict[str, Any]:
+    return {
+        "filter": filtered,
+        "headers_to_add": [
+            _set(names.SERVED_BY, names.NOBODY),
+            _set(names.REASON, names.REASON_UNAVAILABLE),
+        ],
+        "body_format_override": _error(message=message, kind="server_error", code="unavailable"),
     }
 
 
