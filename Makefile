@@ -3,8 +3,6 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# For what has no clock beside what has one: it takes only what others leave.
-IDLE := $(if $(shell command -v chrt),chrt --idle 0)
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kind-from-source
 export PATH := $(PATH):$(CACHE)/bin
 
@@ -37,7 +35,7 @@ endif
 test: venv ## All tests this machine can run; what was skipped is listed at the end of each of the three parts
 	@log=$$(mktemp) core= failed=0; trap 'kill $$core 2>/dev/null || true; rm -f $$log' EXIT; \
 	echo "== the core tests run beside those that go by the clock, which mostly wait; what they say follows"; \
-	$(IDLE) $(MAKE) --no-print-directory test-core >$$log 2>&1 & core=$$!; \
+	testbed/idly $(MAKE) --no-print-directory test-core >$$log 2>&1 & core=$$!; \
 	$(MAKE) --no-print-directory --keep-going test-timed test-on-kind || failed=$$?; \
 	core_failed=0; wait $$core || core_failed=$$?; core=; echo "== the core tests"; cat $$log; \
 	[ $$core_failed = 0 ] || $(MAKE) --no-print-directory test-core-again || failed=$$?; exit $$failed
