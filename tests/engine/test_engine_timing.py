@@ -160,7 +160,6 @@ def objection(results: list[LoadResult]) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.5, 0.7])
 @pytest.mark.seconds(90)
-@pytest.mark.xdist_group("engine")  # one disturbs the other
 async def test_measured_over_http_the_engine_agrees_with_the_model_within_ten_percent(
     rho: float, tmp_path: Path
 ):

@@ -20,7 +20,8 @@ def test_replicas_follow_a_step_up_before_the_slo_breaks_and_later_down(cluster:
     with cluster.namespace("step") as namespace:
         cluster.apply(*deployment(namespace, replicas=2), service(namespace, spare=1))
         cluster.wait("two engines are ready", lambda: cluster.ready(namespace) == 2, namespace=namespace)
-        cluster.apply(load(namespace, "2:45,5:60,1:120"))
+        # Half a request a second afterwards: a burst of it does not ask for what the step did.
+        cluster.apply(load(namespace, "2:45,5:60,0.5:120"))
         began = time.monotonic()
         cluster.wait(
             "a replica is added", lambda: cluster.replicas(namespace) >= 3, namespace=namespace, seconds=110
