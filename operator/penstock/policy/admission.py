@@ -221,6 +221,8 @@ def _is_of(law: AdmissionLaw, per_replica: FleetLimit) -> bool:
 
 
 def _queue_ratio(trimmed: TrimMemory) -> float:
+    if not trimmed.ratio:
+        return 1.0
     return round(1 + trimmed.ratio, 2)  # by whole percents: each move is told to every gateway
 
 

@@ -16,6 +16,7 @@ from zlib import crc32
 
 from penstock.model.value import value
 from penstock.policy.forecast import Cell, ForecastMemory, Grid, close_cell, judged_anew
+from penstock.policy.young_margin import highest_of
 
 LEVEL_HALF_LIFE_WINDOWS = 1.0  # of the window that rates are counted over, 60 s by default
 NORMAL_95 = 1.645
@@ -190,9 +191,9 @@ def expected_demand(
     if forecast.bounds is None or forecast.is_far_above:
         light, heavier = forecast.spread
         weight = heavier.recent / light.recent if light.recent > 0 else memory.heaviness
-        times = {"lead_seconds": lead_seconds, "window_seconds": window_seconds}
-        requests = max(requests, level + light.margin(level, **times))
-        heavy = max(heavy, level * weight + heavier.margin(level * weight, **times))
+        z = highest_of(lead_seconds / window_seconds)
+        requests = max(requests, level + light.margin(level, z, window_seconds))
+        heavy = max(heavy, level * weight + heavier.margin(level * weight, z, window_seconds))
     method = "" if forecast.bounds is None else forecast.methods[0]
     if capacity_tokens is not None and memory.reference_tokens > 0:
         if method:

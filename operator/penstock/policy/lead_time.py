@@ -101,6 +101,8 @@ def measured_starts(memory: LeadTimeMemory) -> tuple[float | None, float | None]
 
 def _longer(memory: LeadTimeMemory, initial_seconds: float) -> float:
     """Return the P90 of the kind of start that takes longer; the user's value for what was never seen."""
+    if not memory.warm_seconds and not memory.new_node_seconds:
+        return initial_seconds  # most services at most ticks
     warm = _percentile(memory.warm_seconds, initial_seconds)
     return max(warm, _percentile(memory.new_node_seconds, initial_seconds))
 

@@ -40,14 +40,23 @@ class Spread:
     largest_rise: float = 0.0  # over a lead time
     lead_ago: float = math.inf  # the rate then
 
-    def margin(self, rate: float, *, lead_seconds: float, window_seconds: float) -> float:
-        """Return what to add to `rate` (1/s)."""
-        noise = max(rate / window_seconds, self.noise_variance)
-        z = _highest_of(lead_seconds / window_seconds)
+    def margin(self, rate: float, z: float, window_seconds: float) -> float:
+        """Return what to add to `rate` (1/s); `z` is `highest_of` the windows of the lead time."""
+        # Twice for each young service at every tick, so no more roots and calls than it takes.
+        noise = rate / window_seconds
+        if noise < self.noise_variance:
+            noise = self.noise_variance
+        latest = rate - self.lead_ago
+        if latest < self.latest_rise:
+            latest = self.latest_rise
+        largest = self.largest_rise
+        if largest < latest:
+            largest = latest
         alone = STUDENT_OVER_NORMAL * z * math.sqrt(noise)
+        if largest <= alone:
+            return alone
         both = STUDENT_OVER_NORMAL * math.sqrt(z * z * noise + NORMAL_95**2 * self.drift_square)
-        latest = max(self.latest_rise, rate - self.lead_ago)
-        return max(alone, min(both, max(self.largest_rise, latest)), latest)
+        return largest if largest < both else max(both, latest)
 
 
 UNKNOWN = Spread()
@@ -81,6 +90,6 @@ def _recent_mean(values: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=1024)
-def _highest_of(windows: float) -> float:
+def highest_of(windows: float) -> float:
     """Return what 95 % of the highest of so many normal values stay below, in standard deviations."""
     return NormalDist().inv_cdf(0.95 ** (1 / max(1.0, windows)))
