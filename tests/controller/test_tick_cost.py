@@ -17,18 +17,19 @@ from fakes.world import chat
 from penstock.controller import loop
 from penstock.controller.apply import ScaleWriter
 from penstock.controller.cache import FleetCache
-from penstock.controller.forecasts_ahead import make_forecasts
 from penstock.controller.loop import ControlLoop, LoopParts
 from penstock.controller.show import StatusWriter
 from penstock.controller.step import StepContext
 from penstock.controller.tables import CapacityTables
+from penstock.controller.work_ahead import work_ahead
 from penstock.kube.events import EventRecorder
 from penstock.metrics_source.identity import Watched
 from penstock.model.observation import Load
 from penstock.model.reading import Reading
 from penstock.model.spec import ServiceKey
-from penstock.policy import demand
+from penstock.policy import beliefs, demand
 from penstock.policy.beliefs import LoopTimes
+from penstock.policy.engine_look import compare
 from penstock.policy.forecast import ForecastMemory, close_cell
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -156,7 +157,7 @@ async def test_the_loop_forecasts_in_each_gap_for_the_time_of_the_next_tick(
         if len(asked) == 2:
             twice.set()
 
-    monkeypatch.setattr(loop, "make_forecasts", note)
+    monkeypatch.setattr(loop, "work_ahead", note)
     running = asyncio.create_task(fleet.loop.run())
     try:
         async with asyncio.timeout(10):
@@ -182,11 +183,31 @@ async def test_forecasts_are_made_between_ticks_not_in_them(monkeypatch: pytest.
     await fleet.tick(4)
     assert len(closed) == 20, "in the ticks, where nobody does it before"
     for _ in range(4):
-        await make_forecasts(fleet.loop.states.values(), fleet.now, LoopTimes())
+        await work_ahead(fleet.loop.states.values(), fleet.now, LoopTimes())
         before = len(closed)
         await fleet.tick(1)
         assert len(closed) == before
     assert len(closed) == 40
+
+
+async def test_engines_are_compared_with_their_profile_between_ticks_not_in_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet(20)
+    await fleet.tick(60)
+    compared = []
+
+    def note(*words: Any) -> Any:
+        compared.append(fleet.now)
+        return compare(*words)
+
+    monkeypatch.setattr(beliefs, "compare", note)
+    for _ in range(4):
+        await work_ahead(fleet.loop.states.values(), fleet.now, LoopTimes())
+        before = len(compared)
+        await fleet.tick(1)
+        assert len(compared) == before
+    assert len(compared) == 20, "each once a minute"
 
 
 async def test_a_forecast_that_fails_ahead_is_left_to_the_tick_and_stops_no_other(
@@ -202,7 +223,7 @@ async def test_a_forecast_that_fails_ahead_is_left_to_the_tick_and_stops_no_othe
         return close_cell(forecast, *words)
 
     monkeypatch.setattr(demand, "close_cell", close)
-    await make_forecasts(fleet.loop.states.values(), fleet.now + 60, LoopTimes())
+    await work_ahead(fleet.loop.states.values(), fleet.now + 60, LoopTimes())
     assert broken.ahead is None
     assert sound.ahead is not None
     await fleet.tick(4)

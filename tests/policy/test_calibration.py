@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -449,16 +450,11 @@ def test_while_not_trusted_what_waits_and_is_not_served_keeps_the_replicas() -> 
     assert found.capacity.replicas_for(0.0) == 4
 
 
-def test_in_the_loop_a_slower_engine_changes_the_problem_that_is_solved() -> None:
-    slower, spec, engine = (
-        StepFactors(1.0, 1.5, 1.0),
-        replace(service(), balancer=Balancer.LEAST_REQUESTS),
-        Engine(PROFILE),
-    )
-    times, memory = LoopTimes(), ServiceMemory(lengths=LengthMemory(cell=CELL))
+def slower_minutes(factors: StepFactors) -> Iterator[Observation]:
+    """Yield an hour's observations, one a minute, of engines with these factors under a load that moves."""
     for minute in range(60):
         rho = LOADS[int(2 + 1.9 * math.sin(minute / 10))]
-        replica, means = pool_means(slower, rho)
+        replica, means = pool_means(factors, rho)
         load = Load(
             arrival_rate=Reading(REPLICAS * replica.arrival_rate),
             queue_growth=Reading(0.0),
@@ -469,7 +465,13 @@ def test_in_the_loop_a_slower_engine_changes_the_problem_that_is_solved() -> Non
             tpot_mean=Reading(means.tpot),
             ttft_mean=Reading(means.ttft + PROFILE.frontend_seconds),
         )
-        observed = seen(minute * 60.0, pool(REPLICAS), load=load)
+        yield seen(minute * 60.0, pool(REPLICAS), load=load)
+
+
+def test_in_the_loop_a_slower_engine_changes_the_problem_that_is_solved() -> None:
+    spec, engine = replace(service(), balancer=Balancer.LEAST_REQUESTS), Engine(PROFILE)
+    times, memory = LoopTimes(), ServiceMemory(lengths=LengthMemory(cell=CELL))
+    for observed in slower_minutes(StepFactors(1.0, 1.5, 1.0)):
         memory = beliefs.observe(spec, engine, observed, memory, times)
     found = beliefs.problem(spec, engine, memory)
     assert memory.calibration.stage is Stage.FITTED
@@ -477,7 +479,19 @@ def test_in_the_loop_a_slower_engine_changes_the_problem_that_is_solved() -> Non
     assert found.factors.compute == pytest.approx(1.5, rel=0.08)
     assert found.factors.overhead == pytest.approx(1.0, rel=0.15)
     # A queue, or no TTFT at all, teaches the filter nothing.
+    memory = beliefs.compared_ahead(engine, memory)
     taken = memory.calibration.filter
-    queued = replace(load, waiting=Reading(40.0), ttft_mean=Reading(9.0))
+    queued = replace(observed.load, waiting=Reading(40.0), ttft_mean=Reading(9.0))
     memory = beliefs.observe(spec, engine, seen(3700.0, pool(REPLICAS), load=queued), memory, times)
-    assert memory.calibration.filter == taken
+    assert memory.look is not None
+    assert beliefs.compared_ahead(engine, memory).calibration.filter == taken
+
+
+def test_what_is_compared_before_a_tick_is_what_the_tick_would_have_compared() -> None:
+    spec, engine, times = service(), Engine(PROFILE), LoopTimes()
+    ahead = behind = ServiceMemory(lengths=LengthMemory(cell=CELL))
+    for observed in slower_minutes(StepFactors(1.2, 1.5, 0.9)):
+        behind = beliefs.observe(spec, engine, observed, behind, times)
+        ahead = beliefs.observe(spec, engine, observed, beliefs.compared_ahead(engine, ahead), times)
+        assert (ahead.speed, ahead.calibration, ahead.look) == (behind.speed, behind.calibration, behind.look)
+    assert ahead.calibration.stage is Stage.FITTED

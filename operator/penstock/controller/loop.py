@@ -19,7 +19,6 @@ from penstock.controller.cache import NO_PODS, KnownService
 from penstock.controller.canaries import Canaries
 from penstock.controller.decision_counts import count_changes, count_verdict
 from penstock.controller.defects import note_defect
-from penstock.controller.forecasts_ahead import make_forecasts
 from penstock.controller.garbage import GarbageCollection
 from penstock.controller.past_rates import PastRates
 from penstock.controller.pod_state import NONE_STUCK, stuck_pods
@@ -35,6 +34,7 @@ from penstock.controller.show import StatusWriter
 from penstock.controller.status_outbox import StatusOutbox
 from penstock.controller.step import StepContext, prepare, replicas_to_write, step
 from penstock.controller.tick_writes import TickWrites, Writers
+from penstock.controller.work_ahead import work_ahead
 from penstock.controller.workloads import Workload
 from penstock.kube.api import KubeError
 from penstock.metrics_source.collector import Collector
@@ -128,7 +128,7 @@ class ControlLoop:
             garbage.between_ticks(backlog=backlog + awaiting_past)
             due = max(due + interval, time.monotonic() - interval)
             if (gap := due - time.monotonic()) > 0:
-                await make_forecasts(self.states.values(), self._clock() + gap, self._parts.context.times)
+                await work_ahead(self.states.values(), self._clock() + gap, self._parts.context.times)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def tick(self, now: float) -> None:

@@ -60,7 +60,7 @@ def prepare(context: StepContext, known: KnownService, state: ServiceState) -> N
         state.refusal = ("InvalidProfile", str(error))
     if before is not None and (state.engine is None or state.engine.profile != before.profile):
         # Factors are of a profile: those of the old one made the right one that replaced it 3 x too slow.
-        state.memory = replace(state.memory, speed=NO_SPEED, calibration=NO_CALIBRATION)
+        state.memory = replace(state.memory, speed=NO_SPEED, calibration=NO_CALIBRATION, look=None)
     state.generation = known.generation  # last: what failed half-way is not done
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from penstock.model.observation import Load, Observation, Pool
 from penstock.model.reading import Absence, Reading
 from penstock.model.spec import EngineType, ServiceSpec
-from penstock.policy.calibration import CalibrationMemory, Measured, observe_engine
 from penstock.policy.capacity_problem import CapacityProblem, Engine, static_limit
 from penstock.policy.demand import (
     ClosedAhead,
@@ -21,24 +20,18 @@ from penstock.policy.demand import (
     expected_demand,
     observe_rate,
 )
+from penstock.policy.engine_look import compare, look_at, silent_pods
 from penstock.policy.estimate import Capacity, Estimate, NothingToCarry
 from penstock.policy.forecast import Grid
 from penstock.policy.lead_time import LeadTimeMemory, lead_seconds, observe_starts
 from penstock.policy.lengths import LengthMemory, ShapeCell, observe_lengths, observe_means
-from penstock.policy.mean_latency import (
-    MeanLatency,
-    expected_step_seconds,
-    mean_latency,
-    replica_load,
-)
 from penstock.policy.memory import NO_DEMAND, ServiceMemory
 from penstock.policy.saturation import saturation_rule
-from penstock.policy.speed import SPEED_EVERY_SECONDS, SpeedMemory, is_due, observe_speed
+from penstock.policy.speed import SPEED_EVERY_SECONDS, is_due
 from penstock.policy.step_factors import StepFactors
 from penstock.policy.token_work import cell_work, measured_work
 
 SHORTEST_DRAIN_SECONDS = 60.0
-MOST_WAITING = 0.5  # requests a replica, beyond which TTFT is that of the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +58,10 @@ def observe(
 ) -> ServiceMemory:
     """Let every estimator take in what was seen; a missing signal teaches nothing.
 
-    `ahead` is what `forecast_ahead` made for this moment: it saves time and changes nothing.
+    `ahead` is what `forecast_ahead` made for this moment: it saves time and changes nothing. So does
+    `compared_ahead`, which may have had the engine's last look compared already.
     """
+    memory = compared_ahead(engine, memory)
     load, pool = seen.load, seen.pool
     lead, initial = memory.lead, spec.replicas.initial_startup_seconds
     if pool is not None:
@@ -78,7 +73,7 @@ def observe(
         seen.at,
         window_seconds=times.length_window_seconds,
     )
-    demand, speed, calibration = memory.demand, memory.speed, memory.calibration
+    demand, look = memory.demand, None
     arrival = load.arrival_rate.value
     if arrival is not None:
         if lengths.cell is None:
@@ -101,20 +96,21 @@ def observe(
         due = is_due(memory.speed, seen.at, every_seconds=every, turn_seconds=turn)
         if due and pool is not None and pool.ready and lengths.cell is not None:
             between = max(every, times.tick_seconds)
-            speed, calibration = _calibrated(spec, engine, seen, pool, lengths.cell, memory, between)
+            look = look_at(engine.profile, seen, lengths.cell, spec.balancer, every_seconds=between)
     partial_since = None
-    if pool is not None and _silent_pods(load, pool):
+    if pool is not None and silent_pods(load, pool):
         partial_since = seen.at if memory.partial_since is None else memory.partial_since
     return ServiceMemory(
         demand,
         lead,
-        speed,
+        memory.speed,
         lengths,
         memory.replicas,
         partial_since,
         memory.admission,
         memory.fallback,
-        calibration,
+        memory.calibration,
+        look,
     )
 
 
@@ -126,6 +122,19 @@ def forecast_ahead(
         return None
     lead = _lead(spec, memory.lead, next_at, times)
     return close_ahead(memory.demand, Grid(times.cell_seconds, lead, times.rate_window_seconds))
+
+
+def compared_ahead(engine: Engine, memory: ServiceMemory) -> ServiceMemory:
+    """Compare what the last look at the engine saw with its profile; without one, return the memory itself.
+
+    The next `observe` would do so first: what it decides is the same, and it decides sooner.
+    """
+    if memory.look is None:
+        return memory
+    speed, calibration = memory.speed, memory.calibration
+    if engine.profile is not None:
+        speed, calibration = compare(engine.profile, memory.look, speed, calibration)
+    return replace(memory, speed=speed, calibration=calibration, look=None)
 
 
 def problem(spec: ServiceSpec, engine: Engine, memory: ServiceMemory) -> CapacityProblem | None:
@@ -235,37 +244,6 @@ def _lead(spec: ServiceSpec, memory: LeadTimeMemory, now: float, times: LoopTime
     return lead_seconds(memory, initial_seconds=initial, now=now, tick_seconds=times.tick_seconds)
 
 
-def _calibrated(
-    spec: ServiceSpec,
-    engine: Engine,
-    seen: Observation,
-    pool: Pool,
-    cell: ShapeCell,
-    memory: ServiceMemory,
-    every_seconds: float,
-) -> tuple[SpeedMemory, CalibrationMemory]:
-    """Compare the measured means with the profile's at the same batch; what is missing teaches nothing."""
-    load, profile, tpot = seen.load, engine.profile, seen.load.tpot_mean.value
-    replica = replica_load(load, cell, pool.ready, spec.balancer)
-    if profile is None or replica is None or tpot is None or _silent_pods(load, pool):
-        return memory.speed, memory.calibration
-    law = profile.step_law
-
-    def predict(factors: StepFactors) -> MeanLatency | None:
-        return mean_latency(law, replica, factors)
-
-    expected = expected_step_seconds(law, replica, tpot)
-    speed = observe_speed(memory.speed, measured_seconds=tpot, expected_seconds=expected, at=seen.at)
-    ttft, waiting = load.ttft_mean.value, load.waiting.value
-    if ttft is not None and (waiting is None or waiting > MOST_WAITING * pool.ready):
-        ttft = None  # it holds the queue, which is no property of the engine
-    measured = Measured(tpot, None if ttft is None else ttft - profile.frontend_seconds)
-    calibration = observe_engine(
-        memory.calibration, speed, measured, predict, seen.at, every_seconds=every_seconds
-    )
-    return speed, calibration
-
-
 def _without_model(
     spec: ServiceSpec,
     engine: Engine,
@@ -339,16 +317,10 @@ def _backlog(waiting: Reading, pool: Pool | None, capacity: Capacity, ahead: flo
     return max(0.0, excess) / max(ahead, SHORTEST_DRAIN_SECONDS)
 
 
-def _silent_pods(load: Load, pool: Pool) -> bool:
-    """Whether fewer pods report than are ready."""
-    reporting = load.reporting_pods.value
-    return reporting is not None and reporting < pool.ready
-
-
 def _partial(spec: ServiceSpec, load: Load, pool: Pool | None) -> str:
     """Say why the load may be under-counted; empty when it is not."""
     growth = load.queue_growth
-    if pool is not None and _silent_pods(load, pool):
+    if pool is not None and silent_pods(load, pool):
         return f"{load.reporting_pods.value:.0f} of {pool.ready} ready pods report"
     if growth.value is not None or load.offered_rate.value is not None:
         return ""

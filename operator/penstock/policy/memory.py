@@ -10,6 +10,7 @@ from penstock.model.value import value
 from penstock.policy.admission import AdmissionMemory
 from penstock.policy.calibration import CalibrationMemory
 from penstock.policy.demand import DemandMemory
+from penstock.policy.engine_look import EngineLook
 from penstock.policy.fallback import FallbackMemory
 from penstock.policy.lead_time import LeadTimeMemory
 from penstock.policy.lengths import LengthMemory
@@ -41,6 +42,7 @@ class ServiceMemory:
     admission: AdmissionMemory = NO_ADMISSION
     fallback: FallbackMemory = NO_FALLBACK
     calibration: CalibrationMemory = NO_CALIBRATION
+    look: EngineLook | None = None  # not compared with the profile yet
 
     def with_replicas(self, replicas: ReplicaMemory) -> ServiceMemory:
         """Return the memory after a replica decision."""
@@ -60,4 +62,5 @@ class ServiceMemory:
             admission,
             fallback,
             self.calibration,
+            self.look,
         )
