@@ -210,6 +210,27 @@ async def test_engines_are_compared_with_their_profile_between_ticks_not_in_them
     assert len(compared) == 20, "each once a minute"
 
 
+async def test_a_look_that_cannot_be_compared_fails_one_tick_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = Fleet(1)
+    await fleet.tick(60)
+    (state,) = fleet.loop.states.values()
+    while state.memory.look is None:
+        await fleet.tick(1)
+
+    def fail(*_: object) -> Any:
+        raise ArithmeticError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(beliefs, "compare", fail)
+        await work_ahead(fleet.loop.states.values(), fleet.now, LoopTimes())
+        await fleet.tick(1)
+        assert state.defect == "ArithmeticError: "
+        await fleet.tick(1)
+        assert state.defect == ""
+
+
 async def test_a_forecast_that_fails_ahead_is_left_to_the_tick_and_stops_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

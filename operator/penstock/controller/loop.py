@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -203,6 +203,8 @@ class ControlLoop:
         """Make a condition, a metric and a log line of it, and leave the service out of this tick."""
         event = "a service could not be decided"
         state.defect = note_defect(error, state.defect, event=event, key=key, metrics=self._parts.metrics)
+        if state.memory.look is not None:
+            state.memory = replace(state.memory, look=None)  # or it would fail for ever if that is why
         failed.add(key)
 
     async def _follow(
