@@ -131,6 +131,15 @@ async def calls_per_service(fleet: Fleet, ticks: int) -> float:
     return counted / ticks / len(fleet.loop.states)
 
 
+async def all_before_its_tick(fleet: Fleet, done: Sequence[float]) -> None:
+    """Let a minute pass; nothing is `done` in its ticks, where the gaps before them do it."""
+    for _ in range(4):
+        await work_ahead(fleet.loop.states.values(), fleet.now, LoopTimes())
+        before = len(done)
+        await fleet.tick(1)
+        assert len(done) == before
+
+
 async def test_a_tick_of_unchanged_services_writes_nothing_asks_once_and_calls_little() -> None:
     fleet = Fleet(60)
     await fleet.tick(60)
@@ -182,11 +191,7 @@ async def test_forecasts_are_made_between_ticks_not_in_them(monkeypatch: pytest.
     monkeypatch.setattr(demand, "close_cell", close)
     await fleet.tick(4)
     assert len(closed) == 20, "in the ticks, where nobody does it before"
-    for _ in range(4):
-        await work_ahead(fleet.loop.states.values(), fleet.now, LoopTimes())
-        before = len(closed)
-        await fleet.tick(1)
-        assert len(closed) == before
+    await all_before_its_tick(fleet, closed)
     assert len(closed) == 40
 
 
@@ -202,11 +207,7 @@ async def test_engines_are_compared_with_their_profile_between_ticks_not_in_them
         return compare(*words)
 
     monkeypatch.setattr(beliefs, "compare", note)
-    for _ in range(4):
-        await work_ahead(fleet.loop.states.values(), fleet.now, LoopTimes())
-        before = len(compared)
-        await fleet.tick(1)
-        assert len(compared) == before
+    await all_before_its_tick(fleet, compared)
     assert len(compared) == 20, "each once a minute"
 
 
