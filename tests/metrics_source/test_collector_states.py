@@ -272,6 +272,7 @@ async def test_warnings_reach_every_service_that_was_asked_for() -> None:
     load = await load_of(healthy() | {"arrival": partial})
     assert load.warnings == ("store 7 is down",)
     assert load.arrival_rate == Reading(17.2)
+    assert load.sample_age_seconds.absence is Absence.PARTIAL, "nothing is scaled down by it"
 
 
 async def test_only_the_percentiles_of_its_own_objectives_reach_a_service() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fakes.custom_load import AT, FULL, answering, load_of
@@ -9,6 +11,7 @@ from fakes.scripted_source import Samples, ScriptedSource
 from fakes.watched import watched
 from penstock.metrics_source.base import QueryResult
 from penstock.metrics_source.collector import Collector
+from penstock.model.observation import Load
 from penstock.model.reading import Absence, Reading
 from penstock.model.spec import EngineType, Signal
 
@@ -91,3 +94,59 @@ async def test_a_part_of_what_arrives_at_a_named_engine_scales_nothing_down_eith
     load = (await Collector(ScriptedSource(script)).collect([llama], at=AT))[llama.key]
     assert (load.arrival_rate, load.queue_growth) == (Reading(12.5), may_be_incomplete("ArrivalRate"))
     assert load.warnings == ("store 3 is slow", "store 7 is down")
+
+
+# What each query is recognised by, most telling first.
+SIGNS = {
+    "timestamp(": "running",
+    "deriv(": "queue_growth",
+    "num_requests_waiting": "waiting",
+    "first_token_seconds_count": "arrival_rate",
+    "vllm:prompt_tokens_total": "input_token_rate",
+    "vllm:generation_tokens_total": "output_token_rate",
+    "": "a mean, a percentile or lengths",
+}
+POD = {"namespace": "prod", "pod": "chat-1"}
+PULSE = [(POD | {"part": "running"}, 4.0), (POD | {"part": "age"}, 1.0), ({"part": "before"}, 1.0)]
+
+
+async def vllm(
+    *incomplete: str, warning: str = "store 7 is down", queries: dict[Signal, str] | None = None
+) -> Load:
+    """Return the load of a vLLM whose answers all hold 1, and may be incomplete for the named queries."""
+
+    def script(query: str) -> QueryResult | Samples:
+        kind = next(each for sign, each in SIGNS.items() if sign in query)
+        samples = PULSE if kind == "running" else [(POD, 1.0)]
+        return QueryResult(samples, warnings=(warning,) if kind in incomplete else ())
+
+    chat = watched("chat", "chat-1", queries=queries or {})
+    return (await Collector(ScriptedSource(script)).collect([chat], at=AT))[chat.key]
+
+
+@pytest.mark.parametrize("query", [each for sign, each in SIGNS.items() if sign])
+async def test_a_part_of_a_named_engines_load_is_used_and_its_age_says_that_it_is_a_part(query: str) -> None:
+    whole, part_of_it = await vllm(), await vllm(query)
+    age, warnings = may_be_incomplete(query), ("store 7 is down",)
+    assert part_of_it == replace(whole, sample_age_seconds=age, warnings=warnings)
+
+
+async def test_of_several_parts_the_first_in_the_order_of_the_queries_is_told() -> None:
+    load = await vllm("arrival_rate", "waiting")
+    assert load.sample_age_seconds == may_be_incomplete("waiting")
+
+
+async def test_a_part_of_the_requests_tells_means_and_percentiles_well_enough() -> None:
+    load = await vllm("a mean, a percentile or lengths")
+    assert (load.sample_age_seconds, load.warnings) == (Reading(1.0), ("store 7 is down",))
+
+
+async def test_a_warning_of_what_a_query_means_makes_a_named_engines_load_no_part() -> None:
+    warning = "PromQL warning: metric might not be a counter"
+    load = await vllm("arrival_rate", warning=warning)
+    assert (load.sample_age_seconds, load.warnings) == (Reading(1.0), (warning,))
+
+
+async def test_a_query_of_ones_own_does_not_make_the_rest_of_the_load_whole() -> None:
+    load = await vllm("arrival_rate", queries={Signal.QUEUE_DEPTH: "queued"})
+    assert load.sample_age_seconds == may_be_incomplete("arrival_rate")

@@ -21,7 +21,11 @@ HEALTHY = Load(
     queue_growth=Reading(0.0),
     waiting=Reading(0.0),
     running=Reading(5.0),
+    input_token_rate=Reading(10_000.0),
+    output_token_rate=Reading(2_000.0),
     ttft={0.95: Reading(0.31)},
+    reporting_pods=Reading(3.0),
+    sample_age_seconds=Reading(5.0),
 )
 TPOT_40MS = Objective(Metric.TPOT, 0.95, 0.04)
 FINE = Decision(3, Reason.LATENCY_OBJECTIVE, "3 replicas: because")
@@ -97,6 +101,40 @@ def test_each_kind_of_missing_metric_is_its_own_reason_with_its_detail(absence: 
     assert (metrics.status, metrics.reason, metrics.message) == (Status.FALSE, absence.value, detail)
     assert found["ObjectivesMet"].status is Status.UNKNOWN
     assert found["Ready"].status is Status.TRUE  # an outage is not the spec's fault
+
+
+@pytest.mark.parametrize(
+    ("signal", "absence", "reason"),
+    [
+        ("queue_growth", Absence.QUERY_FAILED, "QueryFailed"),
+        ("queue_growth", Absence.NOT_A_NUMBER, "NotANumber"),
+        ("queue_growth", Absence.PARTIAL, "PartialReporting"),
+        ("queue_growth", Absence.NOT_EXPOSED, "Available"),  # a Custom engine without a query for QueueDepth
+        ("queue_growth", Absence.TOO_FEW_SAMPLES, "Available"),  # all pods have just started
+        ("input_token_rate", Absence.QUERY_FAILED, "QueryFailed"),
+        ("input_token_rate", Absence.NO_SERIES, "NoSeries"),
+        ("input_token_rate", Absence.NOT_EXPOSED, "Available"),
+        ("input_token_rate", Absence.TOO_FEW_SAMPLES, "Available"),
+        ("output_token_rate", Absence.QUERY_FAILED, "QueryFailed"),
+        ("output_token_rate", Absence.SEVERAL_SERIES, "SeveralSeries"),
+        ("output_token_rate", Absence.NOT_EXPOSED, "Available"),
+        ("output_token_rate", Absence.TOO_FEW_SAMPLES, "Available"),
+        ("reporting_pods", Absence.QUERY_FAILED, "QueryFailed"),  # beside a query of the user's for Running
+        ("reporting_pods", Absence.NOT_EXPOSED, "Available"),
+        ("sample_age_seconds", Absence.PARTIAL, "PartialReporting"),
+        # Of a user's queries the age is asked about, and where that fails the values speak for themselves.
+        ("sample_age_seconds", Absence.QUERY_FAILED, "Available"),
+    ],
+)
+def test_what_the_count_follows_from_is_told_where_it_could_not_be_read(
+    signal: str, absence: Absence, reason: str
+) -> None:
+    load = replace(HEALTHY, **{signal: Reading.missing(absence, "what came back")})  # type: ignore[arg-type]
+    metrics = conditions(seen(0, pool(3), load=load))["MetricsAvailable"]
+    told = (
+        (Status.TRUE, "every signal was read") if reason == "Available" else (Status.FALSE, "what came back")
+    )
+    assert (metrics.reason, metrics.status, metrics.message) == (reason, *told)
 
 
 def test_partial_reporting_and_warnings_are_told() -> None:

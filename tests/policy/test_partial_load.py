@@ -1,4 +1,4 @@
-"""When the load may be under-counted, so that no scale-down follows from it: a Custom engine's queries."""
+"""When the load may be under-counted, so that no scale-down follows from it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ def classifier() -> ServiceSpec:
     return parse_service(yaml.safe_load(SAMPLE.read_text()))
 
 
-def believed(spec: ServiceSpec, growth: Reading) -> Estimate:
-    load = Load(arrival_rate=Reading(20.0), queue_growth=growth)
+def believed(spec: ServiceSpec, load: Load) -> Estimate:
     engine, observed, times = resolve_engine(spec.engine), seen(0.0, pool(12), load=load), LoopTimes()
     memory = observe(spec, engine, observed, ServiceMemory(), times)
     return estimate(spec, engine, observed, memory, NothingToCarry(), times)
@@ -50,7 +49,68 @@ def test_a_queue_that_nobody_asks_for_hides_no_arrivals(
 ) -> None:
     spec = classifier()
     spec = replace(spec, engine=replace(spec.engine, type=type_))
-    assert believed(spec, growth).partial == partial
+    load = Load(arrival_rate=Reading(20.0), queue_growth=growth)
+    assert believed(spec, load).partial == partial
+
+
+GONE = "the query failed: time-out"
+READ_WHOLE = Load(
+    arrival_rate=Reading(20.0),
+    queue_growth=Reading(0.0),
+    waiting=Reading(0.0),
+    running=Reading(4.0),
+    reporting_pods=Reading(12.0),
+    sample_age_seconds=Reading(5.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("signal", "absence", "partial"),
+    [
+        ("waiting", Absence.QUERY_FAILED, GONE),
+        ("waiting", Absence.NOT_A_NUMBER, GONE),
+        ("waiting", Absence.SEVERAL_SERIES, GONE),
+        ("waiting", Absence.NO_SERIES, GONE),
+        ("waiting", Absence.PARTIAL, GONE),
+        # An engine without the metric, or one that has just begun to show it, is scaled down all the same.
+        ("waiting", Absence.NOT_EXPOSED, ""),
+        ("waiting", Absence.TOO_FEW_SAMPLES, ""),
+        ("reporting_pods", Absence.QUERY_FAILED, GONE),
+        ("reporting_pods", Absence.NOT_EXPOSED, ""),
+        ("sample_age_seconds", Absence.QUERY_FAILED, GONE),
+        ("sample_age_seconds", Absence.PARTIAL, GONE),
+        ("sample_age_seconds", Absence.NOT_EXPOSED, ""),
+        # No count follows from it but the one of measured concurrency, which is not made without it.
+        ("running", Absence.NOT_A_NUMBER, ""),
+        # Lengths and speed are what was learned before.
+        ("output_token_rate", Absence.QUERY_FAILED, ""),
+        ("tpot_mean", Absence.NO_REQUESTS, ""),
+    ],
+)
+def test_a_signal_that_could_not_be_read_makes_the_load_of_an_engine_partial(
+    signal: str, absence: Absence, partial: str
+) -> None:
+    spec = classifier()
+    spec = replace(spec, engine=replace(spec.engine, type=EngineType.VLLM))
+    load = replace(READ_WHOLE, **{signal: Reading.missing(absence, GONE)})  # type: ignore[arg-type]
+    assert believed(spec, load).partial == partial
+    counted_at_a_gateway = replace(load, offered_rate=Reading(21.0))
+    assert believed(spec, counted_at_a_gateway).partial == partial
+
+
+@pytest.mark.parametrize("signal", ["waiting", "reporting_pods", "sample_age_seconds"])
+def test_own_queries_say_by_the_growth_of_the_queue_what_they_lack(signal: str) -> None:
+    missing = {signal: Reading.missing(Absence.QUERY_FAILED, GONE)}
+    load = replace(READ_WHOLE, **missing)  # type: ignore[arg-type]
+    assert believed(classifier(), load).partial == ""
+
+
+def test_pods_that_are_known_to_be_silent_are_told_before_what_is_missing() -> None:
+    spec = classifier()
+    spec = replace(spec, engine=replace(spec.engine, type=EngineType.VLLM))
+    age = Reading.missing(Absence.PARTIAL, "the answer may be incomplete")
+    load = replace(READ_WHOLE, reporting_pods=Reading(11.0), sample_age_seconds=age)
+    assert believed(spec, load).partial == "11 of 12 ready pods report"
 
 
 def test_the_sample_for_requests_and_responses_asks_for_all_that_its_objectives_and_scaling_need() -> None:

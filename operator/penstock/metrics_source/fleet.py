@@ -3,7 +3,9 @@
 A fleet's loads made at once are 160,000 objects, spread over 25 MB column by column; when its turn comes,
 each of a service's sixteen is a cache miss. Made at its turn they are still there.
 A service whose series are missing or stale loses what the columns say: a rate outlives its pods by a
-window, which would look like falling load.
+window, which would look like falling load. Without the pulse nobody knows which: the values stay, to scale
+up by, and `reporting_pods` says that they are not to be scaled down by. So does `sample_age_seconds` where
+answers may be incomplete: of what the server did not reach nobody knows the age, and no number is lost.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class EngineLoads:
             self._signals |= dict.fromkeys(_RATES, absences.window_not_filled(columns.settings))
         self._gone = frozenset(() if isinstance(pulse, Reading) else pulse.gone)
         self._warnings = columns.warnings
+        self._partial = columns.partial
         self._arrivals = self._reader(FleetQuery.ARRIVAL_RATE)
         self._growth = self._reader(FleetQuery.QUEUE_GROWTH)
         self._waiting = self._reader(FleetQuery.WAITING)
@@ -74,7 +77,7 @@ class EngineLoads:
             tpot,
             latency,
             pulse if isinstance(pulse, Reading) else whole(pulse.pods[row] or 0.0),
-            pulse if isinstance(pulse, Reading) else Reading(pulse.ages[row]),
+            pulse if isinstance(pulse, Reading) else self._partial or Reading(pulse.ages[row]),
             None if self._input_lengths is None else self._input_lengths[row],
             None if self._output_lengths is None else self._output_lengths[row],
             self._warnings,

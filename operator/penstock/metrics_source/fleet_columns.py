@@ -16,6 +16,7 @@ from penstock.metrics_source.base import QueryError, Sample, Samples
 from penstock.metrics_source.catalogue import PERCENTILES, FleetQuery
 from penstock.metrics_source.columns import Column, by_part
 from penstock.metrics_source.identity import PART_LABEL, IdentifyBy, SeriesSettings
+from penstock.metrics_source.partial_answers import incomplete
 from penstock.metrics_source.plan import EnginePlan
 from penstock.metrics_source.promql import (
     AGE,
@@ -34,6 +35,15 @@ from penstock.model.spec import Metric
 Signal = Column | Reading
 Family = Mapping[float, Column] | Reading  # by percentile
 _METRIC_OF = {query: metric for metric, query in PERCENTILES.items()}
+# A part of these looks like less load; means, percentiles and lengths of some requests are those of most.
+_LOAD = (
+    FleetQuery.PULSE,
+    FleetQuery.WAITING,
+    FleetQuery.QUEUE_GROWTH,
+    FleetQuery.ARRIVAL_RATE,
+    FleetQuery.INPUT_TOKEN_RATE,
+    FleetQuery.OUTPUT_TOKEN_RATE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,12 @@ class FleetColumns:
         """Return what the server said beside its answers, in the order of the queries."""
         said = (each for query in self.plan.queries for each in self._warnings.get(query, ()))
         return tuple(dict.fromkeys(said))
+
+    @property
+    def partial(self) -> Reading | None:
+        """Return why there may be more load than was read; None where nothing says so."""
+        found = (incomplete(query.value, self._warnings.get(query, ())) for query in _LOAD)
+        return next((each for each in found if each is not None), None)
 
     def take(self, query: FleetQuery, answer: Answer | None) -> None:
         """Reduce one answer; None: the engine has no metric for it and nothing was asked."""

@@ -32,6 +32,8 @@ from penstock.policy.step_factors import StepFactors
 from penstock.policy.token_work import cell_work, measured_work
 
 SHORTEST_DRAIN_SECONDS = 60.0
+# There is nothing to read, or not yet; where that stays, a service may be scaled down all the same.
+NO_FAILURE = (Absence.NOT_EXPOSED, Absence.TOO_FEW_SAMPLES, Absence.NO_REQUESTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,11 +321,16 @@ def _backlog(waiting: Reading, pool: Pool | None, capacity: Capacity, ahead: flo
 
 def _partial(spec: ServiceSpec, load: Load, pool: Pool | None) -> str:
     """Say why the load may be under-counted; empty when it is not."""
-    growth = load.queue_growth
+    growth, custom = load.queue_growth, spec.engine.type is EngineType.CUSTOM
     if pool is not None and silent_pods(load, pool):
         return f"{load.reporting_pods.value:.0f} of {pool.ready} ready pods report"
-    if growth.value is not None or load.offered_rate.value is not None:
-        return ""
-    if spec.engine.type is EngineType.CUSTOM and growth.absence is Absence.NOT_EXPOSED:
-        return ""  # no query for QueueDepth: ArrivalRate counts at the door, so what waits is in it
-    return f"the growth of the queue is not known: {growth.detail}"
+    # Custom without a query for QueueDepth: ArrivalRate counts at the door, so what waits is in it.
+    at_the_door = custom and growth.absence is Absence.NOT_EXPOSED
+    if growth.value is None and load.offered_rate.value is None and not at_the_door:
+        return f"the growth of the queue is not known: {growth.detail}"
+    # What waits is a rate to serve as well; without the pulse a rate may outlive its pods by a window, and
+    # sink meanwhile. What a Custom engine's own queries lack, its growth says.
+    for each in () if custom else (load.waiting, load.reporting_pods, load.sample_age_seconds):
+        if each.absence is not None and each.absence not in NO_FAILURE:
+            return each.detail
+    return ""

@@ -14,6 +14,7 @@ from penstock.model.observation import Load, Observation
 from penstock.model.reading import Absence, Reading
 from penstock.model.references import is_service
 from penstock.model.spec import Mode, ServiceSpec, WorkloadType
+from penstock.policy.beliefs import NO_FAILURE
 from penstock.policy.canary_conditions import CANARY_HEALTHY, NO_CANARY
 from penstock.policy.estimate import Estimate
 from penstock.policy.model_condition import MODEL_TRUSTED, NO_MODEL, model_finding
@@ -132,6 +133,12 @@ def _metrics_available(
     for reading in (load.arrival_rate, load.waiting, load.running):
         if reading.absence is not None:
             return Finding("MetricsAvailable", Status.FALSE, reading.absence.value, reading.detail)
+    for reading in (load.queue_growth, load.input_token_rate, load.output_token_rate, load.reporting_pods):
+        if reading.absence is not None and reading.absence not in NO_FAILURE:
+            return Finding("MetricsAvailable", Status.FALSE, reading.absence.value, reading.detail)
+    age = load.sample_age_seconds
+    if age.absence is Absence.PARTIAL:  # a Custom engine's ages may fail beside values that need none
+        return Finding("MetricsAvailable", Status.FALSE, age.absence.value, age.detail)
     if estimate.partial and estimate.partial_seconds >= window_seconds:
         # Every scale-up is partial until the new pods are scraped; that is no trouble.
         return Finding("MetricsAvailable", Status.FALSE, Absence.PARTIAL.value, estimate.partial)
