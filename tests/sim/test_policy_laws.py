@@ -23,6 +23,7 @@ from penstock.sim.policies.wva_tokens import token_count
         ([8.0, 8.0], 2.0, 2, 2, 8),  # two that start count as idle: 16/4/2 = 2, x 4
         ([3.0, 3.0], 2.0, 2, 2, 4),  # 1.5 becomes 0.75: the direction flips, nothing is done
         ([0.0, 0.0], 2.0, 4, 0, 2),  # two are silent and count as full: 4/4/2 = 0.5, x 4
+        ([1.0] * 4, 2.0, 4, 2, 4),  # two load their model: they run, have no metric, count as full: 8/6/2 x 6
         ([0.0], 2.0, 1, 0, 0),
     ],
 )

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from fakes.sim_scenarios import TENTH, FourEach, scenario, solved_as
+from fakes.sim_scenarios import FourEach, scenario, solved_as
 from penstock.sim.policies.clairvoyant import Clairvoyant
-from penstock.sim.policies.dynamo import worker_seconds
 from penstock.sim.policies.hpa import Hpa
 from penstock.sim.policies.keda import Keda, KedaEpp
 from penstock.sim.policies.kpa import Kpa
 from penstock.sim.policies.ray_serve import RayServe
 from penstock.sim.policies.sizing import true_rates
 from penstock.sim.policies.skyserve import SkyServe
-from penstock.sim.policies.token_aware import prefill_tokens_per_second
 from penstock.sim.policy_port import ReplicaGauges, ReplicaWindow, Signals, WindowRates
 
 
@@ -136,9 +134,3 @@ def test_true_rates_are_counted_around_their_instant_in_requests_of_mean_weight(
     load = scenario(np.arange(0, 600, 0.5), 100, 10)
     rates = true_rates(load, window_seconds=60.0, step_seconds=60.0)
     assert abs(rates[1:-1] - 2.0).max() < 0.05
-
-
-def test_what_a_dynamo_worker_and_a_prefill_step_take():
-    # Every step of TENTH lasts 10 ms: a prompt one step, each output token 10 ms shared by 256 slots.
-    assert worker_seconds(TENTH, 100.0, 64.0, 0.05) == 0.01 + 64 * 0.01 / 256
-    assert prefill_tokens_per_second(TENTH) == 8192 / 0.01

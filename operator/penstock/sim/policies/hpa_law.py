@@ -40,7 +40,8 @@ def pods_metric(values: Sequence[float], target: float, *, ready: int, starting:
     """Return the recommendation from a metric of each pod, an AverageValue over those that report.
 
     `ready` pods that do not report and pods that start are missing: full when it would go down, idle when
-    it would go up. Raises ValueError when none reports.
+    it would go up. Only a Pending pod would be left out on the way down; one that loads its model runs and
+    has no metric (groupPods). Raises ValueError when none reports.
     """
     if not values:
         raise ValueError("no pod reports the metric")

@@ -9,7 +9,6 @@ guide (with its guard against counting pods that start twice), and what vLLM's p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from penstock.sim.policies.hpa_law import SYNC_SECONDS, Behavior, Pace, Stabilizer, average_value
@@ -26,6 +25,7 @@ def totals(seen: Signals) -> Mapping[str, float] | None:
     return {
         "queue": float(seen.waiting or 0),
         "running": float(seen.running or 0),
+        "concurrency": float((seen.running or 0) + (seen.waiting or 0)),
         "kv": sum(each.kv_usage_ratio for each in seen.replicas),
         "prompt_tokens": seen.input_token_rate or 0.0,
         "generation_tokens": seen.output_token_rate or 0.0,
@@ -59,7 +59,8 @@ class Keda:
 class KedaEpp:
     """llm-d's guide: the gateway's queue and running requests, less what already starts.
 
-    D = max(queue/1, running/16); D while D <= n, else max(D - starting, n).
+    D = max(queue/1, running/16); D while D <= n, else max(D - starting, n); an AverageValue of 1.
+    The guide's pool saturation (0.7) is its other signal, not a third: the guard is not made for a ratio.
     """
 
     name = "KEDA llm-d"
@@ -75,7 +76,8 @@ class KedaEpp:
         values = totals(seen)
         if values is None:
             return seen.target
-        asked = math.ceil(max(values["queue"] / self._queue, values["running"] / self._running) - 1e-9)
-        wanted = asked if asked <= seen.target else max(asked - seen.starting, seen.target)
+        demand = max(values["queue"] / self._queue, values["running"] / self._running)
+        asked = demand if demand <= seen.target else max(demand - seen.starting, seen.target)
+        wanted = average_value(asked, 1.0, seen.target)
         bounded = min(max(wanted, seen.min_replicas), seen.max_replicas)
         return self._stabilizer.limited(seen.at, seen.target, bounded)

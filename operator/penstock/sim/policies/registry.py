@@ -98,7 +98,7 @@ def _hpa_max(
 
 
 def _keda(scenario: Scenario, *, queue: float = 2.0, concurrency: float = 32.0) -> ScalingPolicy:
-    return Keda("KEDA queue, concurrency", {"queue": queue, "running": concurrency})
+    return Keda("KEDA queue, concurrency", {"queue": queue, "concurrency": concurrency})
 
 
 def _production_stack(scenario: Scenario, *, running: float = 5.0) -> ScalingPolicy:

@@ -3,9 +3,9 @@
     s = mean over 45 s of min(max(p90 TTFT/objective, p90 TPOT/objective), 2);  c = ready/n
     s > 0.55: n + ceil(n (s c/0.55 - 1));  s < 0.40: n - floor(n (1 - s/0.40));  else n
 
-Then an HPA: up max(100 %, 4)/60 s after 30 s, down 1 pod/120 s after 180 s. Source: llm-d/llm-d
-guides/workload-autoscaling/README.slo-aware.md. Its latencies are predicted at the gateway or, as here,
-measured; no value counts as 0.
+Then an HPA, an AverageValue of 1: up max(100 %, 4)/60 s after 30 s, down 1 pod/120 s after 180 s. Source:
+llm-d/llm-d guides/workload-autoscaling/README.slo-aware.md. Its latencies are predicted at the gateway or,
+as here, measured; no value counts as 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from penstock.sim.policies.hpa_law import Behavior, Pace, Stabilizer
+from penstock.sim.policies.hpa_law import Behavior, Pace, Stabilizer, average_value
 from penstock.sim.policy_port import Signals
 from penstock.sim.scenario import Objectives
 
@@ -52,6 +52,7 @@ class SloKeda:
         smooth = sum(value for _, value in self._samples) / len(self._samples)
         ready = seen.ready / seen.target if 0 < seen.ready < seen.target else 1.0
         wanted = slo_count(smooth, ready, seen.target, self._limits)
+        wanted = average_value(wanted, 1.0, seen.target)
         bounded = min(max(wanted, seen.min_replicas), seen.max_replicas)
         return self._stabilizer.limited(seen.at, seen.target, bounded)
 

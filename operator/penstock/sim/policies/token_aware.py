@@ -2,29 +2,28 @@
 
     d = max(ceil(prompt tokens in flight/V/1.5 s), ceil(sum of KV usage/0.8)),  V: peak prefill tokens/s
 
-Source: llm-d/llm-d guides/workload-autoscaling, keda-epp-token-aware. V is measured there by a load test;
-here it is a full step of the engine. Tokens in flight are those that wait, and the arrival rate times the
-time to first token (Little), whichever is more.
+Two triggers of an HPA, an AverageValue each. Source: llm-d/llm-d guides/workload-autoscaling,
+keda-epp-token-aware. V is measured there: a prompt of one full step over its time to first token on an idle
+engine (15,928 for Qwen3-32B on two H100); here the profile says that time. Tokens in flight are those that
+wait, and the arrival rate times the time to first token (Little), whichever is more.
 """
 
 from __future__ import annotations
 
-import math
-
 from penstock.queueing.engine_profile import EngineProfile
-from penstock.sim.policies.hpa_law import SYNC_SECONDS, Behavior, Stabilizer
+from penstock.sim.policies.hpa_law import SYNC_SECONDS, Behavior, Stabilizer, average_value
 from penstock.sim.policy_port import Signals
 
 DRAIN_SECONDS, KV_TARGET = 1.5, 0.8
 
 
 def prefill_tokens_per_second(profile: EngineProfile) -> float:
-    """Return the speed of steps full of prompts, attention over half a step's tokens included."""
+    """Return the speed at which a prompt as long as a step's budget comes to its first token."""
     tokens = float(profile.step_token_budget)
     seconds = profile.step_law.seconds_of_one(
-        prefill_tokens=tokens, decode_sequences=0.0, attention_token_pairs=0.0, kv_tokens=0.0
+        prefill_tokens=tokens, decode_sequences=0.0, attention_token_pairs=tokens * tokens / 2, kv_tokens=0.0
     )
-    return tokens / seconds
+    return tokens / (profile.frontend_seconds + seconds)
 
 
 class TokenAware:
@@ -50,6 +49,9 @@ class TokenAware:
             mean = rates.engine.prompt_tokens / rates.engine.requests
             tokens = max(tokens, mean * sum(each.waiting for each in seen.replicas))
         usage = sum(each.kv_usage_ratio for each in seen.replicas)
-        wanted = max(math.ceil(tokens / self._speed / self._drain), math.ceil(usage / self._kv))
+        wanted = max(
+            average_value(tokens / self._speed, self._drain, seen.target),
+            average_value(usage, self._kv, seen.target),
+        )
         bounded = min(max(wanted, seen.min_replicas), seen.max_replicas)
         return self._stabilizer.limited(seen.at, seen.target, bounded)

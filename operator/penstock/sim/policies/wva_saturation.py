@@ -3,13 +3,14 @@
     saturated: kv >= 0.80 or queue >= 5 (maxima over a minute); spare = means over the others
     up: spare kv < 0.10 or spare queue < 3;  down: after load N/(N-1) both still spare
 
-Nothing moves while a change is under way. An HPA with its five minutes carries it out. Source:
-llm-d/llm-d-workload-variant-autoscaler, saturation analyzer.
+Nothing moves while a change is under way. An HPA on the count wanted, an AverageValue of 1, carries it out
+with its five minutes and its tolerance: from ten replicas on, one more or less is within a tenth and never
+happens. Source: llm-d/llm-d-workload-variant-autoscaler, saturation analyzer.
 """
 
 from __future__ import annotations
 
-from penstock.sim.policies.hpa_law import SYNC_SECONDS, Behavior, Stabilizer
+from penstock.sim.policies.hpa_law import SYNC_SECONDS, Behavior, Stabilizer, average_value
 from penstock.sim.policy_port import Signals
 
 KV_THRESHOLD, QUEUE_THRESHOLD = 0.80, 5.0
@@ -36,6 +37,7 @@ class WvaSaturation:
         if pods and seen.ready == seen.target and len(pods) == seen.ready:
             load = [(each.kv_usage_max, float(each.waiting_max)) for each in pods]
             wanted += saturation_step(load, kv=self._kv, queue=self._queue)
+        wanted = average_value(wanted, 1.0, seen.target)
         bounded = min(max(wanted, seen.min_replicas), seen.max_replicas)
         return self._stabilizer.limited(seen.at, seen.target, bounded)
 

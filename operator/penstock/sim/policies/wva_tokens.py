@@ -4,8 +4,9 @@
     per replica = min(k1, k2);  demand = tokens in use + queue (I + O)
     up by ceil((demand/0.85 - anticipated)/per replica), down by floor((supply - demand/0.70)/per replica)
 
-Source: llm-d/llm-d-workload-variant-autoscaler, token analyzer (default since v0.9); an HPA's five minutes
-follow. Histories are by the bucket of mean output lengths.
+Source: llm-d/llm-d-workload-variant-autoscaler, token analyzer (default since v0.9); an HPA on the count, an
+AverageValue of 1, follows with its tolerance and five minutes. Histories are by the bucket of mean output
+lengths.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 from collections import defaultdict, deque
 
 from penstock.queueing.engine_profile import EngineProfile
-from penstock.sim.policies.hpa_law import SYNC_SECONDS, Behavior, Stabilizer
+from penstock.sim.policies.hpa_law import SYNC_SECONDS, Behavior, Stabilizer, average_value
 from penstock.sim.policy_port import Signals
 
 FULL, UP_AT, DOWN_AT = 0.80, 0.85, 0.70
@@ -40,6 +41,7 @@ class WvaTokens:
         wanted = self._wanted(seen)
         if wanted is None:
             return seen.target
+        wanted = average_value(wanted, 1.0, seen.target)
         bounded = min(max(wanted, seen.min_replicas), seen.max_replicas)
         return self._stabilizer.limited(seen.at, seen.target, bounded)
 
