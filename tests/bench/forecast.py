@@ -1,6 +1,6 @@
 """How well the demand bound covers the highest rate of the lead time, and what it costs.
 
-    python tests/bench/forecast.py [--traces DIR] [--quick]
+    python tests/bench/forecast.py [--traces DIR] [--quick] [--plot FILE]
 
 For each trace and lead time: the share of ticks whose bound held (aim 0.95), the mean bound over the mean
 of what came, the pinball loss in % of it, and which forecasts were followed; beside it simple bounds. Request
@@ -18,16 +18,24 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from rich.console import Console
-from rich.table import Table
-
+from bench.forecast_report import (
+    AIM,
+    DRIFTING_POINTS,
+    STEADY_POINTS,
+    TICK,
+    Row,
+    Series,
+    console,
+    draw,
+    print_counts,
+    print_rows,
+)
 from penstock.policy.demand import DemandMemory, expected_demand, observe_rate
 from penstock.policy.point_forecasts import NAMES
 from penstock.queueing.domain import FloatArray
@@ -35,42 +43,11 @@ from penstock.traces.reading import read_trace
 
 HERE = Path(__file__).parents[2]
 TRACES, SHIPPED = HERE.parent / "shared" / "traces", HERE / "tests" / "data" / "azure23_conv.csv.gz"
-TICK, WINDOW = 15.0, 60.0
+WINDOW = 60.0
 LEADS = (60.0, 135.0, 315.0)  # start-up of 45 s, 2 min and 5 min, and a tick to notice
 OUTPUT_WEIGHT = 5.6  # of a Llama-3.1-8B on an H100
-AIM, STEADY_POINTS, DRIFTING_POINTS = 0.95, 0.02, 0.06
 MOST_MICROSECONDS = 13.0  # a service and tick, 10 beyond what the formula before it cost
 TARGET_RATE = 10.0  # published rates are scaled to this mean
-console = Console(width=150)
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Rates over the last minute at each tick, requests and (where lengths are known) work in tokens."""
-
-    name: str
-    rates: FloatArray
-    work: FloatArray | None
-    steady: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One bound on one trace."""
-
-    series: Series
-    lead: float
-    name: str
-    covered: float
-    over: float
-    pinball: float
-    followed: str = ""
-
-    @property
-    def missed(self) -> float:
-        """Return by how many points the goal of a bound of ours is missed; 0 when it is met."""
-        points = STEADY_POINTS if self.series.steady else DRIFTING_POINTS
-        return max(0.0, abs(self.covered - AIM) - points) if self.name.startswith("Penstock") else 0.0
 
 
 def of_requests(name: str, path: Path) -> Series:
@@ -199,36 +176,6 @@ def simple(series: Series, lead: float) -> list[Row]:
     return [judged(series, lead, name, each, rates) for name, each in bounds.items()]
 
 
-def print_rows(rows: list[Row]) -> None:
-    """Print one line a bound."""
-    table = Table(title="Highest rate of the lead time, aim 0.95", title_justify="left")
-    for name in ("trace", "lead", "bound"):
-        table.add_column(name, no_wrap=True)
-    for name in ("covered", "over", "pinball %"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    table.add_column("followed, % of the ticks")
-    before: tuple[str, float] | None = None
-    for row in rows:
-        key = (row.series.name, row.lead)
-        if before is not None and key[0] != before[0]:
-            table.add_section()
-        ours = row.name.startswith("Penstock")
-        mark = "" if not ours else (f"[red]MISSED by {100 * row.missed:.1f}" if row.missed else "[green]met")
-        table.add_row(
-            row.series.name if key[0] != (before or ("", 0))[0] else "",
-            f"{row.lead:.0f} s" if key != before else "",
-            row.name,
-            f"{row.covered:.3f}",
-            f"{100 * row.over:+.0f} %",
-            f"{row.pinball:.2f}",
-            mark,
-            row.followed,
-        )
-        before = key
-    console.print(table)
-
-
 def main() -> int:
     """Look at all traces; 1 when a goal is missed."""
     parser = argparse.ArgumentParser(
@@ -236,6 +183,7 @@ def main() -> int:
     )
     parser.add_argument("--traces", type=Path, default=TRACES)
     parser.add_argument("--quick", action="store_true", help="steady load and the two real hours")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the coverage as SVG")
     arguments = parser.parse_args()
     rows, seconds = [], []
     for series in all_series(arguments.traces, quick=arguments.quick):
@@ -244,7 +192,10 @@ def main() -> int:
             rows += [*found, *simple(series, lead)]
             seconds.append(each)
     print_rows(rows)
-    judged_rows = [row for row in rows if row.name.startswith("Penstock")]
+    print_counts(rows)
+    judged_rows = [row for row in rows if row.is_ours]
+    if arguments.plot:
+        draw(arguments.plot, judged_rows)
     missed = [row for row in judged_rows if row.missed]
     cost = 1e6 * float(np.median(seconds))
     slow = cost > MOST_MICROSECONDS

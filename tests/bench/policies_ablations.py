@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.dataplane_report import print_grid
 from bench.policies_llmd import back_at_floor, published_profile
 from bench.policies_matched import SWEPT_START_UP
-from bench.policies_run import Result, Store
+from bench.policies_run import BOUND, Result, Store, times
 from bench.policies_traces import available, scenario
 from penstock.policy.demand import Demand
 from penstock.policy.estimate import Estimate
@@ -100,16 +100,14 @@ def calibrations(profiled: Scenario) -> tuple[Ablation, ...]:
 
 
 def measure(store: Store, traces: Path, *, quick: bool) -> None:
-    """Print what is lost or saved without each part."""
+    """Print what is lost or saved without each part, and what the clairvoyant needs."""
     for load in loads(traces, quick=quick):
         until = back_at_floor if load.name == published_profile().name else None
         slow = slower(load)
-        rows = [store.run(SECTION, load, each.name, make=each.make, until=until) for each in AS_IT_IS]
-        print_grid(f"(c) {load.name}", ("SLO met %", "average replicas", "events"), [_row(r) for r in rows])
-        rows = [
-            store.run(SECTION, slow, each.name, make=each.make, until=until) for each in calibrations(load)
-        ]
-        print_grid(f"(c) {slow.name}", ("SLO met %", "average replicas", "events"), [_row(r) for r in rows])
+        for each, parts in ((load, AS_IT_IS), (slow, calibrations(load))):
+            rows = [store.run(SECTION, each, part.name, make=part.make, until=until) for part in parts]
+            rows.append(store.run(SECTION, each, BOUND, until=until))
+            print_grid(f"(c) {each.name}", COLUMNS, [_row(store, row) for row in rows])
 
 
 def loads(traces: Path, *, quick: bool) -> list[Scenario]:
@@ -121,9 +119,15 @@ def loads(traces: Path, *, quick: bool) -> list[Scenario]:
     return found
 
 
-def _row(result: Result) -> tuple[str, list[str]]:
+COLUMNS = ("SLO met %", "average replicas", "replica-hours", "cost USD", "x bound", "events")
+
+
+def _row(store: Store, result: Result) -> tuple[str, list[str]]:
     return result.policy, [
         f"{100 * result.attainment:.2f}",
         f"{result.average:.2f}",
+        f"{result.replica_hours:.2f}",
+        f"{result.cost:.0f}",
+        times(store.over_bound(result)),
         f"{result.scale_events}",
     ]

@@ -155,8 +155,8 @@ def row(result: Result, bound: Result) -> tuple[str, list[str]]:
     return result.title + (f" (tuned: {settings})" if settings else ""), [
         f"{100 * result.attainment:.2f}",
         f"{result.replica_hours:.2f}",
-        f"{COST_PER_REPLICA_HOUR * result.replica_hours:.0f}",
-        f"{result.replica_hours / bound.replica_hours:.2f}",
+        f"{result.cost:.0f}",
+        f"{result.over(bound):.2f}",
         f"{result.scale_events}",
     ]
 

@@ -28,7 +28,8 @@ from penstock.sim.simulate import simulate
 
 SEED = 1
 OURS = "penstock"
-ABLATIONS = "c"  # the section in which every result is ours
+BOUND = "clairvoyant"
+ABLATIONS = "c"  # the section in which every result but the bound is ours
 SETTLING_SECONDS = 300.0
 COST_PER_REPLICA_HOUR = 4.0  # USD, the example of theory.md
 
@@ -61,12 +62,21 @@ class Result:
     @property
     def key(self) -> str:
         """What makes two results the same run."""
-        return json.dumps([self.section, self.workload, self.policy, self.tuning], sort_keys=True)
+        return _key(self.section, self.workload, self.policy, self.tuning)
 
     @property
     def ours(self) -> bool:
         """Whether it depends on the operator's code."""
         return self.policy == OURS or self.section == ABLATIONS
+
+    @property
+    def cost(self) -> float:
+        """What was paid until `until_seconds`, the fallback's replicas included, USD."""
+        return COST_PER_REPLICA_HOUR * (self.replica_hours + self.fallback_hours)
+
+    def over(self, other: Result) -> float:
+        """Return what an hour of this costs over what one of `other` does: the two may end at other times."""
+        return (self.cost / self.until_seconds) / (other.cost / other.until_seconds)
 
 
 class Forget(StrEnum):
@@ -109,7 +119,7 @@ class Store:
     ) -> Result:
         """Return the result of a policy by name, or of the one that `make` makes under that name."""
         chosen = tuning or {}
-        key = json.dumps([section, scenario.name, name, chosen], sort_keys=True)
+        key = _key(section, scenario.name, name, chosen)
         if key in self.known:
             return self.known[key]
         began = time.perf_counter()
@@ -132,14 +142,20 @@ class Store:
         )
         return result
 
+    def over_bound(self, result: Result) -> float | None:
+        """Return cost an hour over the clairvoyant's of the same section and workload; None: not run."""
+        bound = self.known.get(_key(result.section, result.workload, BOUND, {}))
+        return None if bound is None else result.over(bound)
+
     def write_csv(self) -> Path:
-        """Write all results as a table."""
-        path = self.directory / "results.csv"
+        """Write all results as a table; where no clairvoyant ran, the ratio to it is empty."""
+        path, names = self.directory / "results.csv", [each.name for each in fields(Result)]
         with path.open("w", newline="") as out:
             writer = csv.writer(out)
-            writer.writerow([each.name for each in fields(Result)])
+            writer.writerow([*names, "cost_usd", "over_clairvoyant"])
             for result in self.known.values():
-                writer.writerow([_cell(getattr(result, each.name)) for each in fields(Result)])
+                cells = [_cell(getattr(result, name)) for name in names]
+                writer.writerow([*cells, result.cost, self.over_bound(result)])
         return path
 
 
@@ -178,6 +194,15 @@ def judged(run: Run, scenario: Scenario, until: float | None) -> Result:
 def _settled(run: Run, scenario: Scenario) -> float:
     later = scenario.arrivals_seconds >= SETTLING_SECONDS
     return float(run.good(scenario.slo)[later].mean()) if later.any() else math.nan
+
+
+def times(ratio: float | None) -> str:
+    """Return a ratio to the bound for a table."""
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def _key(section: str, workload: str, policy_name: str, tuning: dict[str, float]) -> str:
+    return json.dumps([section, workload, policy_name, tuning], sort_keys=True)
 
 
 def _cell(value: Any) -> Any:

@@ -1,10 +1,12 @@
 """How true and how fast the fleet simulation is: real measurements, another simulation, a day's trace.
 
-    python tests/bench/simulation.py [--trace FILE]
+    python tests/bench/simulation.py [--trace FILE] [--quick]
 
-The day has 700,000 requests of conversation lengths whose rate waves by a factor of four, under a policy
-that looks at Prometheus every 15 s; with --trace it is that file's. Compiling (a few seconds, once) is not
-counted. Returns 1 when a goal is missed.
+The day has 700,000 requests of conversation lengths whose rate waves by a factor of four, under a policy of
+one line that looks at Prometheus every 15 s, under the operator's own deciders (the same pace) and under
+Knative's KPA (every 2 s); with --trace it is that file's. Compiling (a few seconds, once) is not counted, the
+capacity tables that a policy solves are, and are told apart. --quick takes a tenth of the day and judges no
+time. Returns 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import argparse
 import math
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.dataplane_report import SIMULATION, Figure, Goal, console, print_figures
 from bench.simulation_accuracy import against_measurements, against_published, conversations, scenario_of
+from penstock.policy.capacity_problem import CapacityProblem
+from penstock.policy.capacity_table import CapacityTable
+from penstock.sim.policies import sizing
+from penstock.sim.policies.registry import policy
 from penstock.sim.policy_port import Signals
+from penstock.sim.run import Run
 from penstock.sim.scenario import Scenario
 from penstock.sim.simulate import simulate
 from penstock.sim.static import Static
@@ -31,6 +40,8 @@ from penstock.traces.reading import read_trace
 DAY_SECONDS, DAY_REQUESTS = 86_400.0, 700_000
 LONGEST_DAY_SECONDS = 60.0
 REQUESTS_PER_REPLICA = 2.0  # a second: 4 replicas on average, 7 at the peak
+QUICK_RATIO = 0.1
+TIMED = ("penstock", "kpa")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +57,34 @@ class ByRate:
         return seen.target if rate is None else math.ceil(rate / REQUESTS_PER_REPLICA)
 
 
-def day() -> Scenario:
-    """Return a day whose rate waves between 0.4 and 1.6 of its mean."""
-    random = np.random.default_rng(7)
-    phase = random.random(2 * DAY_REQUESTS)
+@dataclass(slots=True)
+class Solving:
+    """Capacity tables that were solved, and how long that took."""
+
+    solve: Callable[[CapacityProblem], CapacityTable]
+    count: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, problem: CapacityProblem) -> CapacityTable:
+        """Solve a problem, and count it."""
+        began = time.perf_counter()
+        try:
+            return self.solve(problem)
+        finally:
+            self.count += 1
+            self.seconds += time.perf_counter() - began
+
+
+def day(ratio: float = 1.0) -> Scenario:
+    """Return a day whose rate waves between 0.4 and 1.6 of its mean; `ratio` of it: as fast, and as much."""
+    random, count = np.random.default_rng(7), round(ratio * DAY_REQUESTS)
+    phase = random.random(2 * count)
     chance = (1 + 0.6 * np.sin(2 * np.pi * phase)) / 1.6
-    kept = np.sort(phase[random.random(phase.size) < chance][:DAY_REQUESTS])
+    kept = np.sort(phase[random.random(phase.size) < chance][:count])
     hour = conversations()
     drawn = random.integers(0, hour.inputs.size, kept.size)
-    return scenario_of("day", DAY_SECONDS * kept, hour.inputs[drawn], hour.outputs[drawn], replicas=16)
+    times = ratio * DAY_SECONDS * kept
+    return scenario_of("day", times, hour.inputs[drawn], hour.outputs[drawn], replicas=16)
 
 
 def of_trace(path: Path) -> Scenario:
@@ -76,12 +106,42 @@ def speed(scenario: Scenario) -> list[Figure]:
         np.array_equal(getattr(runs[0], name), getattr(runs[1], name), equal_nan=True)
         for name in ("ttft_seconds", "tpot_seconds", "latency_seconds", "status")
     )
-    count = scenario.arrivals_seconds.size
-    what = f"{count:,} requests, {runs[0].average_replicas():.1f} replicas on average"
+    goal = (Goal.BELOW, LONGEST_DAY_SECONDS)
     return [
-        Figure("speed", what, max(seconds), "s", SIMULATION, (Goal.BELOW, LONGEST_DAY_SECONDS)),
+        Figure("speed", _described(runs[0], "a policy of one line"), max(seconds), "s", SIMULATION, goal),
         Figure("speed", "two runs of one seed differ", float(not same), "", SIMULATION, (Goal.EXACTLY, 0)),
+        *(figure for name in TIMED for figure in under_policy(scenario, name)),
     ]
+
+
+def under_policy(scenario: Scenario, name: str) -> list[Figure]:
+    """Return how long the day takes under a policy of the registry, its capacity tables included."""
+    with solving() as tables:
+        began = time.perf_counter()
+        run = simulate(scenario, made := policy(name, scenario), seed=1)
+        seconds = time.perf_counter() - began
+    what = _described(run, f"{made.name}, looks every {made.interval_seconds:g} s")
+    found = [Figure("speed", what, seconds, "s", SIMULATION, (Goal.BELOW, LONGEST_DAY_SECONDS))]
+    if tables.count:
+        solved = f"of these, {tables.count} capacity tables of {made.name}"
+        found.append(Figure("speed", solved, tables.seconds, "s", SIMULATION))
+    return found
+
+
+@contextmanager
+def solving() -> Iterator[Solving]:
+    """Count the capacity tables that are solved meanwhile; those of before are forgotten."""
+    before, counted = sizing.solve, Solving(sizing.solve)
+    sizing.solved.cache_clear()
+    sizing.solve = counted
+    try:
+        yield counted
+    finally:
+        sizing.solve = before
+
+
+def _described(run: Run, under: str) -> str:
+    return f"{run.status.size:,} requests, {run.average_replicas():.1f} replicas on average: {under}"
 
 
 def main() -> int:
@@ -90,12 +150,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trace", type=Path, help="take this day instead of the drawn one")
-    trace = parser.parse_args().trace
-    figures = [
-        *against_measurements(),
-        *against_published(),
-        *speed(day() if trace is None else of_trace(trace)),
-    ]
+    parser.add_argument("--quick", action="store_true", help="a tenth of the day, no time judged")
+    options = parser.parse_args()
+    load = of_trace(options.trace) if options.trace else day(QUICK_RATIO if options.quick else 1.0)
+    timed = speed(load)
+    if options.quick:
+        timed = [replace(each, goal=None) if each.unit == "s" else each for each in timed]
+    figures = [*against_measurements(), *against_published(), *timed]
     print_figures(figures, "Fleet simulation")
     missed = sum(figure.missed for figure in figures)
     if missed:

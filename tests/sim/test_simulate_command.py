@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import weakref
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fakes.sim_scenarios import scenario
 from fakes.simulate_run import answer, trace
+from penstock.sim.figures import figures_of
+from penstock.sim.simulate import simulate
+from penstock.sim.static import Static
+from penstock.traces.reading import read_trace
 
 POLICIES = "static-mean,hpa-queue,static-peak"
 
@@ -44,6 +52,25 @@ def test_a_window_is_cut_out_and_sped_up(run: Any) -> None:
     options = ("--from", "1m", "--for", "2m", "--speed-up", "2", "-o", "json", "--policy", "static-mean")
     found = answer(run(*options))
     assert (found["requests"], found["seconds"]) == (480, 60.0)
+
+
+def test_a_window_of_a_trace_too_long_to_hold_is_simulated(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.cli.simulate_window.read_trace", partial(read_trace, most=500))
+    whole = run("--policy", "static-mean")
+    assert (whole.exit_code, "trace.csv has more than 500 requests\n" in whole.stderr) == (2, True)
+    window = run("--policy", "static-mean", "--from", "1m", "--for", "2m", "-o", "json")
+    assert answer(window)["requests"] == 480
+
+
+def test_no_request_of_a_run_is_held_once_it_is_summed_up() -> None:
+    load = scenario(np.arange(100) / 4, 100, 10)
+    run = simulate(load, Static(1), seed=1)
+    requests = [run.ttft_seconds, run.tpot_seconds, run.latency_seconds, run.status]
+    held = [weakref.ref(each) for each in requests]
+    figures = figures_of(load, "static", run, None)
+    del run, requests
+    assert not [each for each in held if each() is not None]
+    assert figures.timeline.at.size >= 1
 
 
 def test_startup_options_are_taken_and_cost_time(run: Any) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from penstock.traces.fault import TraceFault
-from penstock.traces.reading import read_trace, traced_requests
+from penstock.traces.fault import SilentSpan, TraceFault
+from penstock.traces.reading import Span, read_trace, traced_requests
 
 HEADER = "arrival_s,input_tokens,output_tokens\n"
 Write = Callable[..., Path]
@@ -121,6 +121,71 @@ def test_a_trace_too_long_to_hold_is_refused(trace: Write) -> None:
     assert read_trace(path, most=4).arrivals.size == 4
     with pytest.raises(TraceFault, match="has more than 3 requests"):
         read_trace(path, most=3)
+
+
+SECONDLY = HEADER + "".join(f"{at},{at + 10},5\n" for at in range(8))
+
+
+@pytest.mark.parametrize(
+    ("span", "found"),
+    [
+        (Span(2, 5), [2.0, 3.0, 4.0]),
+        (Span(1.5, 4), [2.0, 3.0]),
+        (Span(6), [6.0, 7.0]),
+        (Span(0, 3), [0.0, 1.0, 2.0]),
+    ],
+    ids=str,
+)
+def test_a_part_is_read_out_of_a_trace_too_long_to_hold(trace: Write, span: Span, found: list[float]) -> None:
+    path = trace(SECONDLY)
+    part = read_trace(path, most=3, span=span)
+    assert part.arrivals.tolist() == found
+    assert part.inputs.tolist() == [at + 10 for at in found]
+    assert part.place(0) == f"{path}, line {found[0] + 2:.0f}"
+
+
+@pytest.mark.parametrize(
+    ("span", "where"), [(Span(), ""), (Span(1), " from 1 s on"), (Span(0, 4), " between 0 s and 4 s")]
+)
+def test_a_part_too_long_to_hold_is_refused(trace: Write, span: Span, where: str) -> None:
+    path = trace(SECONDLY)
+    with pytest.raises(TraceFault) as fault:
+        read_trace(path, most=3, span=span)
+    assert fault.value.cause == f"{path} has more than 3 requests{where}"
+    assert fault.value.fix == "take a shorter part of it, or keep every n-th request"
+
+
+@pytest.mark.parametrize(
+    ("span", "where"), [(Span(9), "from 9 s on"), (Span(1.2, 1.8), "between 1 s and 2 s"), (Span(8, 9), None)]
+)
+def test_a_part_without_requests_is_refused_with_the_whole_length(
+    trace: Write, span: Span, where: str | None
+) -> None:
+    path = trace(SECONDLY)
+    with pytest.raises(SilentSpan) as fault:
+        read_trace(path, span=span)
+    said = where or "between 8 s and 9 s"
+    assert fault.value.cause == f"{path} has no request {said}: it goes from 0 s to 7 s"
+
+
+def test_what_comes_after_the_part_is_not_read(trace: Write) -> None:
+    path = trace(SECONDLY + "8,none,5\n")
+    assert read_trace(path, span=Span(2, 5)).arrivals.size == 3
+    with pytest.raises(TraceFault, match=r"line 10: input_tokens is 'none'"):
+        read_trace(path, span=Span(2))
+
+
+def test_a_part_of_a_file_costs_the_part_and_not_the_file(trace: Write) -> None:
+    rows = "".join(f"{at},1000,200\n" for at in range(100_000))
+    path = trace(gzip.compress((HEADER + rows).encode(), 1), "trace.csv.gz")
+    tracemalloc.start()
+    try:
+        count = read_trace(path, span=Span(99_000, 99_100)).arrivals.size
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 100
+    assert peak < 2_000_000  # all of it would be 3.2 MB
 
 
 @pytest.mark.parametrize("lines", ["0,10,5\n0,none,5\n", "0,10,5\n" * 4], ids=["bad", "too long"])

@@ -10,8 +10,8 @@ import numpy as np
 
 from penstock.cli.plan_fault import PlanFault
 from penstock.cli.plan_question import require_offline_timing
-from penstock.cli.plan_trace import require_room, trace_of
-from penstock.cli.simulate_window import Window, cut
+from penstock.cli.plan_trace import require_room
+from penstock.cli.simulate_window import Window, read_window
 from penstock.model.profiles import UnknownProfile, profile_named
 from penstock.model.spec import AdmissionPolicy, Balancer, Metric, Mode, Objective, RoutingType, ServiceSpec
 from penstock.policy.capacity_problem import resolve_engine
@@ -50,7 +50,7 @@ def scenario_of(spec: ServiceSpec, path: Path, window: Window, conditions: Condi
             f"spec.replicas.max is {spec.replicas.max}: at most {LARGEST_FLEET} replicas are simulated",
             f"write at most {LARGEST_FLEET}, and thin the trace out as much",
         )
-    trace = cut(trace_of(path), path, window)
+    trace = read_window(path, window)
     _require_lengths(trace, profile)
     startup = conditions.startup_seconds
     median = spec.replicas.initial_startup_seconds if startup is None else startup

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from penstock.cli.plan_fault import PlanFault
-from penstock.traces.reading import Trace
+from penstock.traces.fault import SilentSpan, TraceFault
+from penstock.traces.reading import Span, Trace, read_trace
 
 DAY_SECONDS = 86_400.0
 LONGEST_SECONDS = 100 * DAY_SECONDS  # 576,000 decisions; the longest trace at hand has nine days
@@ -28,22 +29,21 @@ class Window:
     speed_up: float = 1.0
 
 
-def cut(trace: Trace, path: Path, window: Window) -> Trace:
-    """Return the requests of the window, from its start on, at its speed.
+def read_window(path: Path, window: Window) -> Trace:
+    """Return the requests of the window, from its start on, at its speed; no others are held.
 
-    Raises PlanFault for a window without requests, of no length, or too long to be simulated.
+    Raises PlanFault for a line that is wrong, and for a window without requests, of no length, or too long to
+    be simulated.
     """
     start = window.start_seconds
     end = math.inf if window.length_seconds is None else start + window.length_seconds
-    inside = trace.part(slice(*np.searchsorted(trace.arrivals, [start, end]).tolist()))
+    try:
+        inside = read_trace(path, span=Span(start, end))
+    except SilentSpan as fault:
+        raise PlanFault(fault.cause, "choose --from and --for inside it") from fault
+    except TraceFault as fault:
+        raise PlanFault(fault.cause, fault.fix) from fault
     arrivals = inside.arrivals
-    if not arrivals.size:
-        first, last = float(trace.arrivals[0]), float(trace.arrivals[-1])
-        where = f"from {start:,.0f} s on" if math.isinf(end) else f"between {start:,.0f} s and {end:,.0f} s"
-        raise PlanFault(
-            f"{path} has no request {where}: it goes from {first:,.0f} s to {last:,.0f} s",
-            "choose --from and --for inside it",
-        )
     begins = start if start > 0 or window.length_seconds is not None else float(arrivals[0])
     _require_length(inside, path, window, begins)
     return replace(inside, arrivals=(arrivals - begins) / window.speed_up)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.queueing.domain import FloatArray
-from penstock.sim.run import RequestStatus, Run
+from penstock.sim.run import PoolTimeline, RequestStatus, Run
 from penstock.sim.scenario import Scenario
 
 PERCENTILES = (0.5, 0.9, 0.95, 0.99)
@@ -28,10 +28,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One policy on one scenario; percentiles are over answered requests, None without any."""
+    """One policy on one scenario; percentiles are over answered requests, None without any.
+
+    Nothing in it grows with the requests: those of a run are let go before the next policy's begins.
+    """
 
     policy: str
-    run: Run
+    end_seconds: float
+    timeline: PoolTimeline
     attainment_ratio: float  # of all requests, answered within both objectives
     refused_ratio: float  # 429 and 503
     replica_hours: float
@@ -51,7 +55,8 @@ def figures_of(scenario: Scenario, name: str, run: Run, cost_per_hour: float | N
     refused = np.isin(run.status, [RequestStatus.SHED, RequestStatus.UNAVAILABLE])
     return Figures(
         policy=name,
-        run=run,
+        end_seconds=run.end_seconds,
+        timeline=run.timeline,
         attainment_ratio=run.attainment_ratio(scenario.slo),
         refused_ratio=float(refused.mean()),
         replica_hours=hours,

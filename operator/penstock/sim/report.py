@@ -44,7 +44,7 @@ def report(
     title: str, facts: Mapping[str, str], scenario: Scenario, results: Sequence[Figures], currency: str
 ) -> str:
     """Return the page; `facts` are shown above the table, in their order."""
-    end = results[0].run.end_seconds
+    end = results[0].end_seconds
     parts = [
         '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8"/>',
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
@@ -136,7 +136,7 @@ def _load(scenario: Scenario, edges: FloatArray, end: float) -> str:
 def _section(
     scenario: Scenario, each: Figures, end: float, counts: Axes, decades: tuple[Decades, Decades]
 ) -> list[str]:
-    timeline, series, slo = each.run.timeline, each.series, scenario.slo
+    timeline, series, slo = each.timeline, each.series, scenario.slo
     shown = timeline.at <= end  # drains end later
     paid, ready = timeline.paid[shown].astype(float), timeline.ready[shown].astype(float)
     at = np.append(timeline.at[shown], end)

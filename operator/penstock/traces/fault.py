@@ -10,3 +10,7 @@ class TraceFault(ValueError):  # noqa: N818 - the finding is the name
         super().__init__(f"{cause}\nFix: {fix}")
         self.cause = cause
         self.fix = fix
+
+
+class SilentSpan(TraceFault):
+    """No request arrives in the part of the trace that was asked for."""

@@ -1,7 +1,8 @@
 """Request traces: csv or csv.gz with the columns arrival_s, input_tokens and output_tokens.
 
 Seconds must not decrease, tokens are whole and at least 1; other columns may stand beside them. Rows are
-streamed and kept in 32 bytes each, so what is held is bounded by `MOST_REQUESTS`, not by the file.
+streamed and those of the part that is asked for kept in 32 bytes each, so what is held is bounded by
+`MOST_REQUESTS`, not by the file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.queueing.domain import FloatArray
-from penstock.traces.fault import TraceFault
+from penstock.traces.fault import SilentSpan, TraceFault
 from penstock.traces.lines import text_lines
 
 if TYPE_CHECKING:
@@ -63,19 +64,52 @@ class Trace:
         return f"request {index}" if self.lines is None else f"{self.path}, line {self.lines[index]}"
 
 
-def read_trace(path: Path, most: int = MOST_REQUESTS) -> Trace:
-    """Return the requests of a file. Raises TraceFault with the line and what to write there."""
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The part of a trace from `start_seconds` on that ends before `end_seconds`."""
+
+    start_seconds: float = 0.0
+    end_seconds: float = math.inf
+
+    def __str__(self) -> str:
+        if math.isinf(self.end_seconds):
+            return f" from {self.start_seconds:,.0f} s on" if self.start_seconds else ""
+        return f" between {self.start_seconds:,.0f} s and {self.end_seconds:,.0f} s"
+
+
+WHOLE = Span()
+
+
+def read_trace(path: Path, most: int = MOST_REQUESTS, *, span: Span = WHOLE) -> Trace:
+    """Return the requests of a file in `span`; what comes after it is not read.
+
+    Raises TraceFault with the line and what to write there, SilentSpan where nothing arrives.
+    """
     arrivals, inputs, outputs, lines = array("d"), array("q"), array("q"), array("q")
+    first, last = math.inf, -math.inf
     with closing(_numbered_requests(path)) as requests:
         for line, request in requests:
+            first, last = min(first, request.arrival_seconds), request.arrival_seconds
+            if last < span.start_seconds:
+                continue
+            if last >= span.end_seconds:
+                if arrivals:
+                    break
+                continue  # to the end: the fault says how far the trace goes
             if len(arrivals) == most:
                 raise TraceFault(
-                    f"{path} has more than {most:,} requests", "cut it into parts, or keep every n-th request"
+                    f"{path} has more than {most:,} requests{span}",
+                    "take a shorter part of it, or keep every n-th request",
                 )
-            arrivals.append(request.arrival_seconds)
+            arrivals.append(last)
             inputs.append(request.input_tokens)
             outputs.append(request.output_tokens)
             lines.append(line)
+    if not arrivals:
+        raise SilentSpan(
+            f"{path} has no request{span}: it goes from {first:,.0f} s to {last:,.0f} s",
+            "choose a part inside it",
+        )
     prompts, answers, places = (np.frombuffer(each, np.int64) for each in (inputs, outputs, lines))
     return Trace(np.frombuffer(arrivals, np.float64), prompts, answers, path, places)
 
