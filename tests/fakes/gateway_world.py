@@ -13,12 +13,10 @@ from penstock.controller.fallbacks import Fallbacks
 from penstock.controller.gateway_ports import ExternalGateways
 from penstock.controller.scaling_news import ScalingNews
 from penstock.controller.traffic import TrafficParts, TrafficTask
-from penstock.kube.api import PODS, PatchType, Resource
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import ClassCount, GatewayGroup, GatewayReading, RoutePlan, RouteState
 
 CHAT = ServiceKey("prod", "chat")
-DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
 @dataclass
@@ -70,8 +68,6 @@ class GatewayWorld(World):
         self.gateways = PlayedGateways()
         self.streams: dict[str, float] = {}
         self.unready: set[str] = set()
-        self.costs: dict[str, str | None] = {}
-        self.costed_at: dict[str, float] = {}
         self.shed = 0.0
         self.offered = 0.0
         super().__init__(**arguments)
@@ -152,56 +148,7 @@ class GatewayWorld(World):
         )
 
     def _is_ready(self, name: str) -> bool:
-        pod = next(each for each in self.pods if each.name == name)
-        return name not in self.unready and pod.ready_at is not None and pod.ready_at <= self.now
-
-    def _set_target(self, replicas: int) -> None:
-        """Remove as a ReplicaSet does: unready pods first, then the lowest deletion cost it has heard of.
-
-        Its watch of the pods may be behind: what was annotated in this second it does not know yet.
-        """
-        known = {pod: cost for pod, cost in self.costs.items() if self.costed_at[pod] < self.now}
-        if replicas < len(self.pods):
-            ranked = sorted(
-                self.pods,
-                key=lambda pod: (
-                    self._is_ready(pod.name),
-                    float(known.get(pod.name) or 0),
-                    -pod.asked_at,
-                ),
-            )
-            excess = len(ranked) - replicas
-            self.gone, self.pods = ranked[:excess], ranked[excess:]
-        super()._set_target(replicas)
-
-    async def list(
-        self, resource: Resource, namespace: str = "", *, label_selector: str = ""
-    ) -> list[dict[str, Any]]:
-        bodies = await super().list(resource, namespace, label_selector=label_selector)
-        for body in bodies:
-            name = body["metadata"]["name"]
-            body["metadata"]["annotations"] = (
-                {DELETION_COST: self.costs[name]} if self.costs.get(name) else {}
-            )
-            body["status"]["conditions"][0]["status"] = "True" if self._is_ready(name) else "False"
-        return bodies
-
-    async def patch(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        body: Any,
-        *,
-        subresource: str = "",
-        patch_type: PatchType = PatchType.MERGE,
-    ) -> dict[str, Any]:
-        if resource == PODS:
-            self.costs[name] = body["metadata"]["annotations"][DELETION_COST]
-            self.costed_at[name] = self.now
-        return await super().patch(
-            resource, namespace, name, body, subresource=subresource, patch_type=patch_type
-        )
+        return name not in self.unready and super()._is_ready(name)
 
 
 def routed_chat(**replicas: Any) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from penstock.policy.beliefs import LoopTimes
 from penstock.telemetry.metrics import OperatorMetrics
 
 TICK, WINDOW = 15.0, 60.0
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 MISSING = Reading.missing(Absence.QUERY_FAILED, "Prometheus cannot be reached")
 
 
@@ -91,6 +92,10 @@ class World:
         self.waits: list[float] = [0.0] * 8
         self.random = np.random.default_rng(self.seed)
         self.pods: list[FakePod] = []
+        self.gone: list[FakePod] = []  # by the last scale-down
+        self.costs: dict[str, str | None] = {}
+        self.costed_at: dict[str, float] = {}
+        self.costs_before: dict[str, str | None] = {}  # the second in which they were written
         for _ in range(self.target):
             self._start(ready_at=self.now)
         self.restart_operator()
@@ -149,14 +154,32 @@ class World:
         self.pods.append(FakePod(f"chat-{self.started}", self.now, ready_at if fits else None, needs_node))
         self.started += 1
 
+    def _is_ready(self, name: str) -> bool:
+        pod = next(each for each in self.pods if each.name == name)
+        return pod.ready_at is not None and pod.ready_at <= self.now
+
     def _set_target(self, replicas: int) -> None:
+        """Remove as a ReplicaSet does: unready pods first, then the lowest deletion cost it has heard of.
+
+        Its watch of the pods may be behind: what was annotated in this second it does not know yet.
+        """
         self.version += 1
         self.generation += 1
         self.target = replicas
         while len(self.pods) < replicas:
             self._start()
+        if replicas < len(self.pods):
+            ranked = sorted(
+                self.pods,
+                key=lambda pod: (self._is_ready(pod.name), self._known_cost(pod.name), -pod.asked_at),
+            )
+            excess = len(ranked) - replicas
+            self.gone, self.pods = ranked[:excess], ranked[excess:]
         self.pods.sort(key=lambda pod: math.inf if pod.ready_at is None else pod.ready_at)
-        del self.pods[replicas:]
+
+    def _known_cost(self, name: str) -> float:
+        known = self.costs if self.costed_at.get(name, 0.0) < self.now else self.costs_before
+        return float(known.get(name) or 0)
 
     def _flow(self) -> None:
         """Requests of one tick: what is ready serves, the rest waits."""
@@ -275,12 +298,12 @@ class World:
         assert resource == PODS
         return [
             {
-                "metadata": {"name": pod.name},
+                "metadata": {"name": pod.name, "annotations": self._annotations(pod)},
                 "status": {
                     "conditions": [
                         {
                             "type": "Ready",
-                            "status": "True" if pod.ready_at and pod.ready_at <= self.now else "False",
+                            "status": "True" if self._is_ready(pod.name) else "False",
                         },
                         {
                             "type": "PodScheduled",
@@ -296,6 +319,10 @@ class World:
             for pod in self.pods
         ]
 
+    def _annotations(self, pod: FakePod) -> dict[str, str]:
+        cost = self.costs.get(pod.name)
+        return {DELETION_COST: cost} if cost else {}
+
     async def patch(
         self,
         resource: Resource,
@@ -307,6 +334,10 @@ class World:
         patch_type: PatchType = PatchType.MERGE,
     ) -> dict[str, Any]:
         if resource == PODS:
+            if self.costed_at.get(name, 0.0) < self.now:
+                self.costs_before[name] = self.costs.get(name)
+            self.costs[name] = body["metadata"]["annotations"][DELETION_COST]
+            self.costed_at[name] = self.now
             return {}
         assert subresource == "status"
         self.status = _merged(self.status, body["status"])

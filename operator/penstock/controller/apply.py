@@ -1,4 +1,7 @@
-"""Write a replica count: choose the victims of a scale-down, then patch /scale.
+"""Write a replica count: choose the victims of a scale-down, and patch /scale when their costs are known.
+
+The ReplicaSet controller hears of pods and of replicas by two watches: where both were written in the same
+second, on a busy node, it chose before it knew of the costs. So /scale follows a tick later.
 
 A write is re-validated: it names the resourceVersion that was looked at, so if the target has moved
 meanwhile the API server refuses and the next tick decides anew.
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -26,8 +29,18 @@ VICTIM_COST = "-1000000"
 MARKS_AT_ONCE = 16
 # A scale-down in a tick waits no longer for its victims to be chosen: a webhook on pods may hang.
 CHOICE_SECONDS = 5.0
+# Victims that have waited longer were of a scale-down that nobody wanted any more. The longest tick is 300 s.
+CHOICE_KEPT_SECONDS = 600.0
 
 InFlight = Callable[[ServiceSpec, Sequence[str], float], Awaitable[Mapping[str, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The victims of a scale-down that waits for its next tick, and when they were marked (Unix seconds)."""
+
+    victims: frozenset[str]
+    at: float
 
 
 class ScaleWriter:
@@ -36,6 +49,7 @@ class ScaleWriter:
     def __init__(self, kube: KubeApi, in_flight: InFlight) -> None:
         self._kube = kube
         self._in_flight = in_flight
+        self._chosen: dict[tuple[str, TargetRef], _Choice] = {}  # by namespace and target, oldest first
 
     async def write(
         self,
@@ -49,6 +63,7 @@ class ScaleWriter:
     ) -> bool:
         """Set the target; whether it was written. A refusal is kept in ``state.write_error``.
 
+        A scale-down whose victims had to be marked is left to the next call; a scale-up never is.
         `victims` are the pods to lose, drained already; None: those with the least in flight. `version`
         is the target's newest known resourceVersion: while it is still that, a scale-up needs no other look.
         """
@@ -74,8 +89,10 @@ class ScaleWriter:
             if spec.target.kind == "Deployment":
                 if victims:
                     await self._check_drained(outcome, scale.selector, victims)
-                elif replicas < pool.ready:
-                    await self._mark_victims(outcome, scale.selector, pool.target - replicas)
+                elif replicas < min(pool.ready, pool.target) and await self._mark_victims(
+                    outcome, scale.selector, replicas, now
+                ):
+                    return False  # decided anew at the next tick
             written = await self._kube.patch_scale(
                 resource, namespace, name, replicas=replicas, resource_version=scale.resource_version
             )
@@ -101,28 +118,46 @@ class ScaleWriter:
     async def mark(self, spec: ServiceSpec, pods: Sequence[PodState], victims: frozenset[str]) -> bool:
         """Annotate the victims of a drain, and no other; whether all were annotated already.
 
-        Not in the second of /scale: the ReplicaSet controller hears of pods and of replicas by two
-        watches, and on a busy node it chose before it knew of the costs. Raises `KubeError`.
+        Not in the second of /scale. Raises `KubeError`.
         """
         if spec.target.kind != "Deployment":
             return True
         return await self._set_costs(spec, pods, victims) == 0
 
-    async def _mark_victims(self, outcome: Outcome, selector: str, count: int) -> None:
-        """Let the ReplicaSet controller remove the pods with the least in flight.
+    async def _mark_victims(self, outcome: Outcome, selector: str, replicas: int, now: float) -> bool:
+        """Give the pods with the least in flight the lowest costs; whether to wait until these are known.
 
+        That is once in a scale-down: where others are the idlest a tick later, those marked first go.
         Unready pods go first whatever their cost. Without permission, when the query fails or it takes
         long, Kubernetes chooses: a scale-down is not worth failing, nor the tick of all others.
         """
         spec = outcome.spec
+        waited_for = self._waited_for(spec, now)
         try:
             async with asyncio.timeout(CHOICE_SECONDS):
                 pods = await self.list_pods(spec, selector)
-                load = await self._in_flight(spec, [pod.name for pod in pods], outcome.seen.at)
-                await self._set_costs(spec, pods, frozenset(choose_victims(pods, load, count)))
+                alive = [pod for pod in pods if not pod.terminating]
+                load = await self._in_flight(spec, [pod.name for pod in alive], outcome.seen.at)
+                if waited_for is not None:
+                    load = {**load, **dict.fromkeys(waited_for.victims, -1.0)}
+                # Of the pods, not of the target: at a quota of 4 a target of 8 would make victims of all.
+                excess = max(0, len(alive) - replicas)
+                victims = frozenset(choose_victims(alive, load, excess))
+                changed = await self._set_costs(spec, alive, victims)
         except (KubeError, TimeoutError) as error:
             cause = error.message if isinstance(error, KubeError) else f"not within {CHOICE_SECONDS:g} s"
             log.warning("victims could not be chosen", service=str(spec.key), error=cause)
+            return False
+        if waited_for is not None or not changed:
+            return False
+        self._chosen[spec.key.namespace, spec.target] = _Choice(victims, now)
+        return True
+
+    def _waited_for(self, spec: ServiceSpec, now: float) -> _Choice | None:
+        """Take the choice that a target's scale-down has waited for; forget those that are too old."""
+        while self._chosen and now - next(iter(self._chosen.values())).at > CHOICE_KEPT_SECONDS:
+            del self._chosen[next(iter(self._chosen))]
+        return self._chosen.pop((spec.key.namespace, spec.target), None)
 
     async def _check_drained(self, outcome: Outcome, selector: str, victims: frozenset[str]) -> None:
         """Make sure that the drained pods go and no others. Raises `KubeError`: then nothing may go."""
