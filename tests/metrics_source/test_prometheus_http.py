@@ -1,7 +1,8 @@
-"""What only the default adapter does, and credentials and TLS of both."""
+"""What only the default adapter does, and warnings, credentials and TLS of both."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import ssl
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fakes.misbehaving_server import MisbehavingServer, Reply, vector
-from penstock.metrics_source.base import ErrorKind, QueryError, QueryLimits
+from penstock.metrics_source.base import ErrorKind, QueryError, QueryLimits, RangeResult
 from penstock.metrics_source.connection import Connection
 from penstock.metrics_source.prometheus_api_client import PrometheusApiClient
 from penstock.metrics_source.prometheus_http import PrometheusHttp
@@ -41,20 +42,60 @@ def tls_server(certificate: Path) -> Iterator[MisbehavingServer]:
         yield server
 
 
-async def test_warnings_and_infos_are_part_of_the_answer() -> None:
+@BOTH
+async def test_warnings_and_infos_are_part_of_the_answer(
+    adapter: type[PrometheusHttp | PrometheusApiClient],
+) -> None:
     body = vector(({}, "1"), warnings=["store 10.0.0.7 is down: partial response"], infos=["not a counter"])
     with MisbehavingServer(Reply(body=body)) as server:
-        source = PrometheusHttp(Connection(server.url))
+        source = adapter(Connection(server.url))
         result = await source.instant("up", 1.0)
         await source.close()
+    assert result.samples == [({}, 1.0)]
     assert result.warnings == ("store 10.0.0.7 is down: partial response",)
     assert result.infos == ("not a counter",)
 
 
-async def test_an_answer_cut_by_the_server_is_a_failure_unless_it_was_asked_for() -> None:
+@BOTH
+async def test_warnings_and_infos_are_part_of_a_range(
+    adapter: type[PrometheusHttp | PrometheusApiClient],
+) -> None:
+    data = {"resultType": "matrix", "result": [{"metric": {"a": "b"}, "values": [[1, "2"], [6, "3"]]}]}
+    body = vector(data=data, warnings=["store 7 is down"], infos=["not a counter"])
+    with MisbehavingServer(Reply(body=body)) as server:
+        source = adapter(Connection(server.url))
+        result = await source.range("up", start=1.0, end=6.0, step=5.0)
+        await source.close()
+    assert result == RangeResult(
+        [({"a": "b"}, [(1.0, 2.0), (6.0, 3.0)])], ("store 7 is down",), ("not a counter",)
+    )
+
+
+@BOTH
+async def test_of_two_queries_at_a_time_each_keeps_its_own_warnings(
+    adapter: type[PrometheusHttp | PrometheusApiClient],
+) -> None:
+    whole, partial = vector(({}, "1")), vector(({}, "2"), warnings=["store 7 is down"])
+    with MisbehavingServer() as server:
+        server.choose = lambda seen: Reply(
+            body=partial if seen.fields["query"] == "partial" else whole, delay_seconds=0.2
+        )
+        source = adapter(Connection(server.url))
+        results = await asyncio.gather(source.instant("partial", 1.0), source.instant("whole", 1.0))
+        await source.close()
+    assert [(each.samples, each.warnings) for each in results] == [
+        ([({}, 2.0)], ("store 7 is down",)),
+        ([({}, 1.0)], ()),
+    ]
+
+
+@BOTH
+async def test_an_answer_cut_by_the_server_is_a_failure_unless_it_was_asked_for(
+    adapter: type[PrometheusHttp | PrometheusApiClient],
+) -> None:
     body = vector(({}, "1"), warnings=["results truncated due to limit"])
     with MisbehavingServer(Reply(body=body)) as server:
-        source = PrometheusHttp(Connection(server.url))
+        source = adapter(Connection(server.url))
         with pytest.raises(QueryError) as caught:
             await source.instant("up", 1.0)
         assert caught.value.kind is ErrorKind.TOO_LARGE

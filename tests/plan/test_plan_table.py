@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fakes.plan_run import SAMPLES, Run
 from penstock.cli.plan_chart import chart
 from penstock.cli.plan_service import read_service
 from penstock.model.spec import Metric, Objective
+from penstock.policy import wording
 
 AZURE = ("--input-tokens", 1155, "--output-tokens", 211)
 Service = Callable[..., Path]
+
+
+def custom(timing: dict[str, Any]) -> dict[str, Any]:
+    """The classifier's engine with another service time."""
+    engine: dict[str, Any] = yaml.safe_load((SAMPLES / "classifier.yaml").read_text())["spec"]["engine"]
+    return engine | {"serviceTime": timing}
 
 
 def test_the_table_answers_why_this_count(run: Run, service: Service) -> None:
@@ -37,11 +45,13 @@ def test_the_table_shows_the_sums(run: Run, chat: Path) -> None:
     for line in (
         "Load         40 req/s, Poisson arrivals; 1,155 in, 211 out tokens",
         "Balancer     random (as kube-proxy spreads)",
+        "KV of a token      131,072 bytes x 432,992 tokens = 56.8 GB on each GPU\n",
         "engine flags       --max-num-seqs ",
         "by 70% utilization",
         "five steps, x 1.3",
         "error budget        483,840 of 96,768,000 requests in 28 days at this rate",
         "cost                4 x 4.00 = 16.00 USD an hour",
+        "per million tokens  0.527 USD of output (8440/s), spare included",
         "p95 TTFT against replicas (line: the objective, 500 ms)",
     ):
         assert line in shown
@@ -49,6 +59,51 @@ def test_the_table_shows_the_sums(run: Run, chat: Path) -> None:
         r"KV memory +([\d,]+) tokens / ([\d,]+) a sequence = (\d+)", shown
     ).groups()
     assert int(sequences) == int(room.replace(",", "")) // int(held.replace(",", ""))
+    plan = run("-f", chat, "--rate", 40, *AZURE, "-o", "json").plan
+    first, each = plan["ttft_seconds"]["mean"], plan["tpot_seconds"]["mean"]
+    total = wording.seconds(first + 210 * each)
+    assert (
+        f"latency budget      TTFT {wording.seconds(first)} + 210 tokens x {wording.seconds(each)} "
+        f"= {total} (means)\n"
+    ) in shown
+    # 3.5 s x 131 sequences would be a queue of a million: the rule is of requests that wait for a worker.
+    assert "rule of thumb" not in shown
+
+
+def test_the_kv_of_a_token_is_that_of_each_gpu_and_is_left_out_where_the_profile_has_none(
+    run: Run, service: Service
+) -> None:
+    def shown(profile: dict[str, Any]) -> str:
+        return run("-f", service(engine={"type": "VLLM", "profile": profile}), "--rate", 1, *AZURE).stdout
+
+    split = "KV of a token      81,920 bytes x 454,016 tokens = 37.2 GB on each GPU\n"
+    assert split in shown({"type": "Named", "name": "llama-3.1-70b-h100-x4"})
+    law = {"t0Milliseconds": "5", "gMillisecondsPerToken": "0.02", "kvCapacityTokens": 400_000}
+    inline = shown({"type": "Inline", "inline": law})
+    assert "KV memory          400,000 tokens" in inline
+    assert "KV of a token" not in inline
+
+
+def test_the_table_of_a_request_response_service_shows_its_sums(run: Run, service: Service) -> None:
+    shown = run("-f", service("classifier"), "--rate", 300).stdout
+    for line in (
+        "queue, rule of thumb  10 to 15 a replica (2 to 3 x service ms x workers)\n",
+        "by 70% utilization    3 replicas at 50%, whatever the objectives\n",
+        "five steps, x 1.3     4 replicas; 50% after one is lost\n",
+        "error budget          725,760 of 725,760,000 requests in 28 days at this rate\n",
+        "cost                  4 x 0.60 = 2.40 USD an hour\n",
+    ):
+        assert line in shown
+    for tokens_only in ("KV memory", "engine flags", "latency budget", "per million tokens", "batching tax"):
+        assert tokens_only not in shown
+
+
+def test_the_table_of_a_batching_service_shows_what_filling_a_batch_costs(run: Run, service: Service) -> None:
+    timing = {"mean": "10ms", "concurrency": 2, "batching": {"maxBatch": 8, "fullBatchMean": "20ms"}}
+    shown = run("-f", service("classifier", engine=custom(timing)), "--rate", 400, "--replicas", 4).stdout
+    # 7 others at 50 a second and worker, half of them on average before one's own: 70 ms.
+    assert "queue, rule of thumb  40 to 60 a replica (2 to 3 x service ms x workers)\n" in shown
+    assert "batching tax          full batches of 8: 70 ms to fill, 90 ms with service\n" in shown
 
 
 def test_a_pipe_gets_80_columns_without_colours_or_trailing_blanks(run: Run, service: Service) -> None:

@@ -22,6 +22,7 @@ from penstock.queueing.arithmetic import (
 _TARGET_UTILIZATION = 0.7
 _HEADROOM = 1.3
 _SECONDS_A_DAY = 86_400
+_GIGABYTE = 1e9
 
 
 def limit_lines(plan: Plan) -> list[tuple[str, str]]:
@@ -44,6 +45,10 @@ def limit_lines(plan: Plan) -> list[tuple[str, str]]:
                 f"{room:,.0f} tokens / {held:,.0f} a sequence = {fit} sequences",
             )
         )
+    if question.profile is not None and question.profile.kv_bytes_per_token is not None:
+        room, each_token = question.profile.kv_capacity_tokens, question.profile.kv_bytes_per_token
+        size = f"{room * each_token / _GIGABYTE:.1f} GB on each GPU"
+        lines.append(("KV of a token", f"{each_token:,.0f} bytes x {room:,.0f} tokens = {size}"))
     each, count = sizing.running_limit + sizing.queue_limit, sizing.replicas
     if question.static_in_flight is None:
         lines.append(("running limit c*", str(sizing.running_limit)))
@@ -85,6 +90,7 @@ def _latency_budget(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _batching(plan: Plan) -> list[tuple[str, str]]:
+    # Not for token engines: 3.5 s x 131 sequences, which share each step, would be a queue of a million.
     timing = plan.question.spec.engine.service_time
     if timing is None:
         return []

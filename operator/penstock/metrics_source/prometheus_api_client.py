@@ -1,9 +1,9 @@
 """Prometheus through the prometheus-api-client package: the second adapter.
 
 For notebooks, tools and users who bring their own `requests` set-up (proxies, SigV4). The package has
-no time-out of its own, puts POST queries into the URL, follows redirects and reads any amount; the
-session below mends that. What stays lost, against `PrometheusHttp`: warnings and infos (a partial answer
-of Thanos or Mimir looks complete), and range queries start and end at whole seconds. Two threads.
+no time-out of its own, puts POST queries into the URL, follows redirects, reads any amount and drops
+warnings and infos (a partial answer of Thanos or Mimir would look complete); the session below mends that.
+What stays lost, against `PrometheusHttp`: range queries start and end at whole seconds. Two threads.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import orjson
 import requests
 from prometheus_api_client import PrometheusConnect
 from urllib3 import Retry
@@ -38,6 +38,14 @@ CHUNK_BYTES = 256 * 1024
 Result = TypeVar("Result", QueryResult, RangeResult)
 
 
+@dataclass(slots=True)
+class Call:
+    """One query on its way through the package: its limits in, the body of its answer out."""
+
+    limits: QueryLimits
+    body: bytes = b""
+
+
 class BoundedSession(requests.Session):
     """A session that sends parameters as a form, follows nothing and bounds each answer."""
 
@@ -53,9 +61,10 @@ class BoundedSession(requests.Session):
         self.skew: float | None = None
 
     def request(self, method: str, url: str | bytes, *args: Any, **options: Any) -> requests.Response:
-        """Send one query and read its answer within its limits; raises `QueryError`."""
+        """Send one query and read its answer within its limits, also into its `Call`; raises `QueryError`."""
         fields = dict(options.pop("params"))
-        limits: QueryLimits = fields.pop("limits")
+        call: Call = fields.pop("call")
+        limits = call.limits
         query, address = fields["query"], self._connection.url
         deadline = time.monotonic() + limits.timeout_seconds
         options |= {
@@ -86,7 +95,7 @@ class BoundedSession(requests.Session):
             raise failure.http_failure(response.status_code, content_type, bytes(body), query, address)
         if skew is not None:
             self.skew = skew
-        response._content = bytes(body)  # as requests itself does after reading a stream
+        response._content = call.body = bytes(body)  # as requests itself does after reading a stream
         return response
 
 
@@ -106,11 +115,12 @@ class PrometheusApiClient:
 
     async def instant(self, query: str, at: float, limits: QueryLimits = DEFAULT_LIMITS) -> QueryResult:
         """Evaluate `query` at `at` (Unix seconds); raises `QueryError`."""
-        params = _params(limits) | {"time": f"{at:.3f}"}
+        call = Call(limits)
 
         def ask() -> QueryResult:
-            result = self._client.custom_query(query, params=params)
-            return read_instant(_envelope(_instant_type(result), result), query, limits)
+            self._client.custom_query(query, params=_params(call) | {"time": f"{at:.3f}"})
+            # Not what it returns: that is the result alone, without its type and without warnings.
+            return read_instant(call.body, query, limits)
 
         return await self._run(ask, query, limits)
 
@@ -118,11 +128,12 @@ class PrometheusApiClient:
         self, query: str, *, start: float, end: float, step: float, limits: QueryLimits = DEFAULT_LIMITS
     ) -> RangeResult:
         """Evaluate `query` every `step` seconds over [start, end] rounded to seconds; raises `QueryError`."""
+        call = Call(limits)
         times = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
 
         def ask() -> RangeResult:
-            result = self._client.custom_query_range(query, *times, step=f"{step:g}", params=_params(limits))
-            return read_range(_envelope("matrix", result), query, limits)
+            self._client.custom_query_range(query, *times, step=f"{step:g}", params=_params(call))
+            return read_range(call.body, query, limits)
 
         return await self._run(ask, query, limits)
 
@@ -153,25 +164,14 @@ def _answered(ask: Callable[[], Result], query: str) -> Result:
         raise QueryError(ErrorKind.BAD_RESPONSE, query, message) from None
 
 
-def _params(limits: QueryLimits) -> dict[str, Any]:
+def _params(call: Call) -> dict[str, Any]:
     params: dict[str, Any] = {
-        "timeout": f"{max(1, round(limits.timeout_seconds * 1000))}ms",
-        "limits": limits,
+        "timeout": f"{max(1, round(call.limits.timeout_seconds * 1000))}ms",
+        "call": call,
     }
-    if limits.series:
-        params["limit"] = str(limits.series)
+    if call.limits.series:
+        params["limit"] = str(call.limits.series)
     return params
-
-
-def _instant_type(result: Any) -> str:
-    """Return the result type, which the package drops: a scalar is a pair that starts with a time."""
-    if len(result) == 2 and isinstance(result[0], (int, float)):
-        return "scalar"
-    return "matrix" if result and "values" in result[0] else "vector"
-
-
-def _envelope(kind: str, result: Any) -> bytes:
-    return orjson.dumps({"status": "success", "data": {"resultType": kind, "result": result}})
 
 
 def _reason(error: BaseException) -> str:

@@ -104,6 +104,7 @@ def _profile(row: Mapping[str, str]) -> EngineProfile:
         max_sequences=_MAX_SEQUENCES,
         step_token_budget=_STEP_TOKEN_BUDGET,
         gpus=int(row["gpus"]),
+        kv_bytes_per_token=float(row["kv_bytes_per_tok"]),
         gpu=row["gpu"],
         model=row["model"],
         precision=row["weights"],

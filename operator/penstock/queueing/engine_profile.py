@@ -22,6 +22,7 @@ class EngineProfile:
     max_sequences: int = 256
     step_token_budget: int = 8192
     gpus: int = 1
+    kv_bytes_per_token: float | None = None  # on each of the GPUs; None: not stated
     gpu: str = ""
     model: str = ""
     precision: str = ""
