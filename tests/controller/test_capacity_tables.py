@@ -87,6 +87,33 @@ def test_whatever_fails_is_said_and_only_what_may_pass_is_tried_again(
     asyncio.run(run())
 
 
+def test_a_solver_that_nobody_needs_goes_and_the_next_problem_starts_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    solvers: list[ThreadPoolExecutor] = []
+
+    def solver() -> ThreadPoolExecutor:
+        solvers.append(ThreadPoolExecutor(1))
+        return solvers[-1]
+
+    async def run() -> None:
+        tables = CapacityTables(solver)
+        await asked(tables, problem(1.0))
+        await asked(tables, problem(2.0))
+        assert len(solvers) == 1, "kept while one problem follows another"
+        await asyncio.sleep(0.1)
+        with pytest.raises(RuntimeError, match="shutdown"):
+            solvers[0].submit(int)
+        assert tables.get(problem(1.0)) is not None, "what is solved stays"
+        await asked(tables, problem(3.0))
+        assert tables.get(problem(3.0)) is not None
+        assert len(solvers) == 2
+        tables.close()
+
+    asyncio.run(run())
+
+
 def test_a_solver_that_dies_is_replaced_after_a_pause_that_doubles() -> None:
     async def run() -> None:
         clock, made = Clock(), []

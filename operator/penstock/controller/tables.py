@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 # A problem that kills its solver takes the others' table with it: each time it waits twice as long.
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 60.0, 3600.0
 NEVER = float("inf")
+# A solver that waits holds 60 MB; the next problem starts another in a second or two, beside the ticks.
+IDLE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class CapacityTables:
         self._new_executor = executor
         self._clock = clock
         self._executor: Executor | None = None
+        self._resting: asyncio.TimerHandle | None = None  # runs while nothing is being solved
         self._most = most
         self._tables: OrderedDict[CapacityProblem, CapacityTable] = OrderedDict()
         self._pending: dict[CapacityProblem, asyncio.Task[None]] = {}
@@ -76,12 +79,13 @@ class CapacityTables:
         return failed is None or self._clock() >= failed.again_at
 
     async def _solve(self, problem: CapacityProblem) -> None:
-        began = time.monotonic()
+        began, loop = time.monotonic(), asyncio.get_running_loop()
+        if self._resting is not None:
+            self._resting.cancel()
         if self._executor is None:
             self._executor = self._new_executor()
         executor = self._executor
         try:
-            loop = asyncio.get_running_loop()
             self._tables[problem] = await loop.run_in_executor(executor, solve, problem)
             self._failed.pop(problem, None)
             while len(self._tables) > self._most:
@@ -104,6 +108,8 @@ class CapacityTables:
             self._fail(problem, f"the model could not be solved: {type(error).__name__}: {error}")
         finally:
             del self._pending[problem]
+            if not self._pending:
+                self._resting = loop.call_later(IDLE_SECONDS, self.close)
 
     def _fail(self, problem: CapacityProblem, reason: str, *, again: bool = True) -> None:
         failed = self._failed.get(problem)
@@ -119,6 +125,9 @@ class CapacityTables:
         self._failed[problem] = _Failure(reason, pause, self._clock() + pause if again else NEVER)
 
     def close(self) -> None:
-        """Stop the solver; what is being solved is dropped."""
+        """Stop the solver; what is being solved is dropped. Another problem starts a new one."""
+        if self._resting is not None:
+            self._resting.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
