@@ -354,3 +354,9 @@ def test_the_yaml_that_is_shown_is_valid_and_fits_the_screen(scene: Scene):
 @pytest.mark.parametrize(("at", "position"), [(0.0, 0), (9.9, 0), (10.0, 1), (25.0, 1)])
 def test_a_request_belongs_to_the_phase_it_is_due_in(at: float, position: int):
     assert SCENE.phase_at(at) == position
+
+
+@pytest.mark.parametrize("scene", [full_scene(), replicas_scene()], ids=["gateway", "replicas"])
+def test_a_demo_ends_within_four_minutes_on_a_machine_that_has_nothing(scene: Scene) -> None:
+    # 45 s for the environment and Prometheus (ADR 2), 11 s until the engines serve and when they end.
+    assert 45 + scene.startup_seconds + 11 + scene.load_seconds <= 240

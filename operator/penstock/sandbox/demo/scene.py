@@ -109,7 +109,7 @@ def full_scene() -> Scene:
             Phase(
                 "after",
                 2,
-                72,
+                54,
                 "the load falls back to 2 requests/s. Replicas go only after fewer have been enough "
                 "for the whole scaleDownWindow, and the least busy ones first.",
             ),
@@ -143,7 +143,7 @@ def replicas_scene() -> Scene:
             Phase(
                 "after",
                 2,
-                80,
+                62,
                 "the load falls back to 2 requests/s. Replicas go only after fewer have been enough "
                 "for the whole scaleDownWindow, and the least busy ones first.",
             ),
