@@ -52,7 +52,7 @@ Examples:
     type=click.Choice(["aiohttp", "prometheus-api-client"]),
     default="aiohttp",
     show_default=True,
-    help="Adapter; the second one is for requests-based sessions and loses Prometheus's warnings.",
+    help="Adapter; the second one goes through that package and requests, in two threads.",
 )
 @click.option(
     "--prometheus-header",

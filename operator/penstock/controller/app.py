@@ -342,8 +342,11 @@ async def _has_keda(kube: KubeApi) -> bool:
 
 
 async def _keep(elector: LeaseElector, lost: asyncio.Event) -> None:
-    """Renew the Lease; say so when it is lost."""
+    """Renew the Lease; say so when it is lost, or when nobody renews it any more."""
     try:
         await elector.keep()
     except LeaseLost:
+        lost.set()
+    except Exception as error:  # noqa: BLE001 - whatever it is: who decides without a Lease is one of two
+        log.error("the Lease is not renewed any more", cause=f"{type(error).__name__}: {error}")
         lost.set()
