@@ -20,6 +20,11 @@ NONE = (
     "AmbiguousService",
     f"no Service selects {AROUND}: create one, or name it in workload.serviceRef",
 )
+GONE = (
+    "False",
+    "TargetNotFound",
+    "Deployment/chat does not exist in namespace prod: create it or correct workload.targetRef",
+)
 ACCEPTED = ("True", "Accepted", "Deployment/chat found, the spec is valid")
 
 
@@ -34,11 +39,14 @@ class Fronted(World):
 
     def __post_init__(self) -> None:
         self.selectors: dict[str, dict[str, str]] = {}
+        self.target_exists = True
         super().__post_init__()
 
     def _watch(self) -> None:
         super()._watch()
-        for name in ("chat", "chat-metrics", "search"):
+        if not self.target_exists:
+            self.cache.forget_workload("Deployment", "prod", "chat")
+        for name in ("chat", "chat-1", "chat-2", "chat-metrics", "search"):
             if name in self.selectors:
                 metadata = {"namespace": "prod", "name": name}
                 self.cache.see_cluster_service(
@@ -101,7 +109,7 @@ async def test_from_several_services_to_none_it_stays_refused_and_nothing_is_wri
     assert world.accepted == SEVERAL
     world.selectors = {"search": SEARCH}
     await world.run(120)
-    assert world.accepted[:2] == ("False", "AmbiguousService")
+    assert world.accepted == NONE
     assert world.scale_writes == []
     world.selectors = {"chat": CHAT, "search": SEARCH}
     await world.run(60)
@@ -134,3 +142,47 @@ async def test_a_name_ends_the_ambiguity_too() -> None:
     await world.run(60)
     assert world.accepted == ACCEPTED
     assert world.target == 3
+
+
+async def test_services_that_differ_by_a_number_are_told_apart() -> None:
+    world = fronted(min=3, max=12)
+    world.selectors["chat-1"] = CHAT
+    await world.run(120)
+    assert world.accepted[2].startswith(f"several Services select {AROUND} (chat, chat-1): ")
+    world.selectors["chat-2"] = world.selectors.pop("chat-1")
+    await world.run(120)
+    assert world.accepted[2].startswith(f"several Services select {AROUND} (chat, chat-2): ")
+
+
+async def test_a_restart_in_between_leaves_no_stale_names_either() -> None:
+    world = fronted(min=3, max=12)
+    world.selectors["chat-metrics"] = CHAT
+    await world.run(120)
+    world.selectors = {"search": SEARCH}
+    world.restart_operator()
+    await world.run(120)
+    assert world.accepted == NONE
+
+
+async def test_what_stays_ambiguous_is_written_once() -> None:
+    world = fronted(min=3, max=12)
+    world.selectors["chat-metrics"] = CHAT
+    await world.run(300)
+    world.status_writes.clear()
+    await world.run(1800)
+    assert world.accepted == SEVERAL
+    assert world.status_writes == []
+
+
+async def test_a_target_that_is_gone_is_said_instead_of_who_selects_it() -> None:
+    world = fronted(min=3, max=12)
+    world.selectors["chat-metrics"] = CHAT
+    await world.run(120)
+    assert world.accepted == SEVERAL
+    world.target_exists = False
+    await world.run(60)
+    assert world.accepted == GONE
+    world.target_exists = True
+    await world.run(60)
+    assert world.accepted == SEVERAL
+    assert world.scale_writes == []

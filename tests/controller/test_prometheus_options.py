@@ -7,21 +7,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from click import Option
 from click.testing import CliRunner
 
 from fakes.scripted_source import ScriptedSource
 from penstock.cli.main import main
+from penstock.cli.run import run
 from penstock.controller.app import Operator
 from penstock.controller.settings import OperatorSettings
 from penstock.kube.api import NotFound
 from penstock.metrics_source.adapters import prometheus_source
+from penstock.metrics_source.arms import ARM_LIMITS
 from penstock.metrics_source.ask import CollectLimits
+from penstock.metrics_source.base import DEFAULT_LIMITS
 from penstock.metrics_source.connection import Connection
+from penstock.metrics_source.history import TIMEOUT_SECONDS as HISTORY_SECONDS
 from penstock.metrics_source.identity import IdentifyBy, SeriesSettings
+from penstock.metrics_source.missed_requests import TIMEOUT_SECONDS as BUDGET_SECONDS
 from penstock.metrics_source.prometheus_api_client import PrometheusApiClient
 from penstock.metrics_source.prometheus_http import PrometheusHttp
 
 URL = "http://127.0.0.1:9/prometheus"
+TIMEOUT = "prometheus_timeout"
 
 
 class EmptyCluster:
@@ -85,13 +92,17 @@ async def test_without_options_the_default_adapter_asks_the_address_alone(
             Connection(URL, headers={"X-Scope-OrgID": "team-a|team-b"}),
         ),
         (
+            ("--prometheus-header", "X-Url=http://a", "--prometheus-header", "X-Query: a=b:c"),
+            Connection(URL, headers={"X-Url": "http://a", "X-Query": "a=b:c"}),
+        ),
+        (
             ("--prometheus-bearer-token-file", "/var/run/token"),
             Connection(URL, bearer_token_file="/var/run/token"),
         ),
         (("--prometheus-ca-file", "/etc/ca.pem"), Connection(URL, ca_file="/etc/ca.pem")),
         (("--prometheus-insecure-skip-verify",), Connection(URL, insecure_skip_verify=True)),
     ],
-    ids=["headers", "header with =", "bearer token file", "CA file", "no verification"],
+    ids=["headers", "header with =", "headers with both", "bearer token file", "CA file", "no verification"],
 )
 async def test_what_lets_us_in_is_the_connections(
     monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], connection: Connection
@@ -111,6 +122,25 @@ async def test_each_name_of_a_client_is_its_adapter(client: Any, adapter: type) 
     source = prometheus_source(client, Connection(URL))
     assert type(source) is adapter
     await source.close()
+
+
+@pytest.mark.parametrize("header", ["X-Scope-OrgID", "", ": a", "=http://a", " =a:b"])
+def test_a_header_without_name_or_mark_is_refused(header: str) -> None:
+    result = CliRunner().invoke(main, ["run", "--prometheus-url", URL, "--prometheus-header", header])
+    assert result.exit_code == 2
+    assert f"{header!r}: write it as 'X-Scope-OrgID: tenant'" in result.output
+
+
+def test_the_help_of_the_time_out_names_the_limits_that_others_have() -> None:
+    told = next(each.help for each in run.params if isinstance(each, Option) and each.name == TIMEOUT)
+    assert told == (
+        "Seconds each of a tick's queries for the whole fleet may take. All queries of a tick end within "
+        f"{CollectLimits().deadline_seconds:g}, so more changes nothing. Others keep limits of their own: a "
+        f"Custom engine's {CollectLimits().custom_timeout_seconds:g}, "
+        f"canaries' {ARM_LIMITS.deadline_seconds:g}, requests in flight {DEFAULT_LIMITS.timeout_seconds:g}, "
+        f"error budgets' {BUDGET_SECONDS:g}, the "
+        f"history after a start {HISTORY_SECONDS:g}."
+    )
 
 
 async def test_the_time_out_of_a_query_bounds_the_queries_of_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:

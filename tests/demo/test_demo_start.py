@@ -1,7 +1,8 @@
-"""The demo's first seconds, with stand-ins for the programs it starts: proxies, logs, and Ctrl-C."""
+"""The demo's first seconds, with stand-ins for programs it starts: proxies, logs, a real API, and Ctrl-C."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -10,14 +11,28 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from penstock.kube.aio_client import AioKubeApi, connect
+from penstock.kube.api import DEPLOYMENTS, INFERENCE_SERVICES, SERVICES
+from penstock.sandbox.apiserver import ApiServerUnavailableError, find_binary
 from penstock.sandbox.demo.cluster import ApiChoice, DemoCluster
-from penstock.sandbox.demo.scene import quick_scene
+from penstock.sandbox.demo.manifests import deployments, inference_services, services
+from penstock.sandbox.demo.scene import NAME, NAMESPACE, quick_scene
 
 COMMAND = [sys.executable, "-m", "penstock", "demo", "--quick", "--api=real"]
+# Answers every request, as Prometheus answers whether it is ready.
+READY = (
+    "import http.server, sys\n"
+    "print('the stand-in speaks', flush=True)\n"
+    "port = int(next(each for each in sys.argv if 'web.listen' in each).rpartition(':')[2])\n"
+    "handler = http.server.BaseHTTPRequestHandler\n"
+    "handler.do_GET = lambda self: (self.send_response(200), self.end_headers())\n"
+    "http.server.HTTPServer(('127.0.0.1', port), handler).serve_forever()\n"
+)
 
 
 def script(path: Path, text: str, shell: str = "/bin/sh") -> None:
@@ -91,20 +106,52 @@ def test_the_demos_programs_are_told_to_spare_loopback_the_proxy(programs: Path)
 async def test_the_log_of_prometheus_is_among_the_logs(
     programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    ready = (
-        "import http.server, sys\n"
-        "print('the stand-in speaks', flush=True)\n"
-        "port = int(next(each for each in sys.argv if 'web.listen' in each).rpartition(':')[2])\n"
-        "handler = http.server.BaseHTTPRequestHandler\n"
-        "handler.do_GET = lambda self: (self.send_response(200), self.end_headers())\n"
-        "http.server.HTTPServer(('127.0.0.1', port), handler).serve_forever()\n"
-    )
-    script(programs / "prometheus", ready, sys.executable)
+    script(programs / "prometheus", READY, sys.executable)
     monkeypatch.setenv("PATH", str(programs))
     async with AsyncExitStack() as stack:
         cluster = DemoCluster(tmp_path / "home", quick_scene(), lambda kind, text: None)
         await cluster.open(stack, ApiChoice.FAKE)
         assert (cluster.logs / "prometheus.log").read_text().startswith("the stand-in speaks\n")
+
+
+async def ready_replicas(kube: AioKubeApi) -> int:
+    """How many the Deployment's status tells of."""
+    status = (await kube.get(DEPLOYMENTS, NAMESPACE, NAME)).get("status", {})
+    return int(status.get("readyReplicas", 0))
+
+
+@pytest.mark.api
+async def test_on_a_real_api_the_replicas_get_ready_and_the_operators_kubeconfig_shows_them(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    try:
+        find_binary("etcd")
+        find_binary("kube-apiserver")
+    except ApiServerUnavailableError as error:
+        pytest.skip(str(error))
+    script(programs / "prometheus", READY, sys.executable)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    scene = replace(quick_scene(), initial_replicas=1, startup_seconds=0.0)
+    said: list[str] = []
+    async with AsyncExitStack() as stack:
+        cluster = DemoCluster(tmp_path / "home", scene, lambda kind, text: said.append(text))
+        await cluster.open(stack, ApiChoice.REAL)
+        for resource, bodies in (
+            (DEPLOYMENTS, deployments(scene)),
+            (SERVICES, services(scene)),
+            (INFERENCE_SERVICES, inference_services(scene)),
+        ):
+            for body in bodies:
+                await cluster.apply(resource, body)
+        kube = await connect(kubeconfig=str(cluster.kubeconfig))
+        stack.push_async_callback(kube.close)
+        async with asyncio.timeout(60):
+            while not cluster.urls_file.exists() or await ready_replicas(kube) < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert tuple(cluster.urls_file.read_text().split()) == cluster.engine_urls()
+        (service,) = await kube.list(INFERENCE_SERVICES, NAMESPACE)
+        assert service["spec"]["replicas"]["initialStartup"] == "8s"
+    assert [text for text in said if text.startswith("a real kube-apiserver at https://127.0.0.1:")]
 
 
 def test_ctrl_c_while_the_api_server_starts_is_heard_at_once(programs: Path, tmp_path: Path):

@@ -3,18 +3,22 @@
 A group is a marker: api, prometheus, kind. `PENSTOCK_REQUIRE=kind,api` turns a skipped test of these
 groups, or a group without any test, into a failure: CI uses it so that a broken preparation of the
 machine cannot pass for a green run. It has an exit code of its own, which no second run of what
-failed (``--last-failed``, of which no whole group is asked) can mend.
+failed (``--last-failed``, of which no whole group is asked) can mend. A test without such a marker goes
+by the name of its directory, which cannot be required. `PENSTOCK_SKIPPED=FILE` gets what was said too,
+one line each: `make test` runs several parts and says it once, after them.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 GROUPS = ("api", "prometheus", "kind")
 VARIABLE = "PENSTOCK_REQUIRE"
+LIST_VARIABLE = "PENSTOCK_SKIPPED"
 UNMET = 6  # pytest itself uses 0 to 5
 
 
@@ -28,13 +32,19 @@ class Groups:
 
     def finished(self, report: pytest.TestReport) -> None:
         """Count a test once: its call, or the set-up that skipped it."""
-        for group in GROUPS:
-            if group not in report.keywords:
-                continue
+        for group in [name for name in GROUPS if name in report.keywords] or [_directory(report)]:
             if report.skipped and not hasattr(report, "wasxfail"):
-                self.skipped[group][_reason(report)] += 1
+                self.skipped.setdefault(group, Counter())[_reason(report)] += 1
             elif report.when == "call":
                 self.ran[group] += 1
+
+    def skips(self) -> list[str]:
+        """Return one line for each reason of each group."""
+        return [
+            f"{group}: {_tests(count)} skipped: {reason}"
+            for group, reasons in self.skipped.items()
+            for reason, count in reasons.most_common()
+        ]
 
     def shortfalls(self) -> list[str]:
         """Return one sentence for each required group that did not run in full."""
@@ -60,12 +70,15 @@ def required_groups(value: str) -> frozenset[str]:
 
 
 KEY = pytest.StashKey[Groups]()
+LIST_KEY = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the environment before anything is collected."""
-    groups = Groups(required_groups(os.environ.get(VARIABLE, "")), again=config.option.lf)
+    groups = Groups(required_groups(os.environ.get(VARIABLE, "")), again=getattr(config.option, "lf", False))
     config.stash[KEY] = groups
+    # Taken out: a test that runs a pytest of its own would add what that one skips.
+    config.stash[LIST_KEY] = os.environ.pop(LIST_VARIABLE, "")
     config.pluginmanager.register(_Watch(groups), "penstock-requirements")
 
 
@@ -93,23 +106,28 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print the groups that were skipped, their reasons, and what was required in vain."""
     groups = config.stash[KEY]
-    lines = [
-        f"{group}: {_tests(count)} skipped: {reason}"
-        for group in GROUPS
-        for reason, count in groups.skipped[group].most_common()
-    ]
-    if lines:
+    skips = groups.skips()
+    if skips:
         terminalreporter.section("not run on this machine")
-        for line in lines:
+        for line in skips:
             terminalreporter.line(line)
-    if not config.option.collectonly:
-        for line in groups.shortfalls():
-            terminalreporter.line(f"FAILED requirement: {line}", red=True)
+    failures = [] if config.option.collectonly else groups.shortfalls()
+    failures = [f"FAILED requirement: {line}" for line in failures]
+    for line in failures:
+        terminalreporter.line(line, red=True)
+    if config.stash[LIST_KEY]:
+        with Path(config.stash[LIST_KEY]).open("a") as file:
+            file.writelines(f"{line}\n" for line in skips + failures)
 
 
 def _reason(report: pytest.TestReport) -> str:
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return text.removeprefix("Skipped: ")
+    return " ".join(text.removeprefix("Skipped: ").split())
+
+
+def _directory(report: pytest.TestReport) -> str:
+    path = PurePosixPath(report.nodeid.partition("::")[0])
+    return path.parent.name or path.stem
 
 
 def _tests(count: int) -> str:

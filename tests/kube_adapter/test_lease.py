@@ -7,12 +7,13 @@ import re
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from fakes.fake_time import on_fake_time
 from fakes.lease_replicas import KEY, elector, lead, lease, now, spec, stopped
 from fakes.small_kube_api import SmallKubeApi, Store
 from penstock.kube.api import Object
-from penstock.kube.lease import LeaseElector, LeaseTiming
+from penstock.kube.lease import LeaseElector, LeaseLost, LeaseTiming
 
 # Seconds from a leader's death: the last renewal was at most 2.2 s before; a standby saw it at most 4.4 s
 # after it was written and looks again at most 4.4 s after the 15 s are over.
@@ -136,6 +137,53 @@ async def test_the_duration_of_the_holder_counts_not_ours() -> None:
     store.put(KEY, lease(holderIdentity="go", leaseDurationSeconds=60, renewTime="x"))
     await elector(SmallKubeApi(store), "a").acquire()
     assert 60 <= now() <= 65
+
+
+@pytest.mark.parametrize("duration", ["soon", "", "nan", "inf", -60, 0, [], {"seconds": 60}])
+@on_fake_time
+async def test_a_duration_that_cannot_be_read_is_taken_for_15_s(duration: object) -> None:
+    store = Store()
+    store.put(KEY, lease(holderIdentity="go", leaseDurationSeconds=duration))
+    await elector(SmallKubeApi(store), "a").acquire()
+    assert 15 <= now() <= 20
+    assert spec(store)["leaseDurationSeconds"] == 15
+
+
+@on_fake_time
+async def test_a_duration_that_cannot_be_read_is_said_once() -> None:
+    store = Store()
+    store.put(KEY, lease(holderIdentity="go", leaseDurationSeconds="soon"))
+    with capture_logs() as logs:
+        await elector(SmallKubeApi(store), "a").acquire()
+    assert [each for each in logs if each["log_level"] == "warning"] == [
+        {
+            "event": "the duration in the Lease cannot be read",
+            "lease": "penstock",
+            "duration": "soon",
+            "taken_for_seconds": 15,
+            "log_level": "warning",
+        }
+    ]
+
+
+@on_fake_time
+async def test_a_leader_whose_lease_is_taken_with_an_unreadable_duration_knows_who_took_it() -> None:
+    store = Store()
+    leader = elector(SmallKubeApi(store), "a")
+    await leader.acquire()
+    store.put(KEY, lease(holderIdentity="go", leaseDurationSeconds="soon"))
+    with pytest.raises(LeaseLost, match=r"^go holds the Lease penstock$"):
+        await leader.keep()
+    assert leader.role == "standby"
+
+
+@pytest.mark.parametrize("transitions", ["many", [], "inf", None])
+@on_fake_time
+async def test_transitions_that_cannot_be_read_are_counted_anew(transitions: object) -> None:
+    store = Store()
+    store.put(KEY, lease(holderIdentity="", leaseTransitions=transitions))
+    await elector(SmallKubeApi(store), "a").acquire()
+    assert spec(store)["leaseTransitions"] == 1
 
 
 @on_fake_time

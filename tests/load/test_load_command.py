@@ -61,6 +61,18 @@ def test_a_load_is_reported_as_json_and_as_a_picture(engine_url: str, tmp_path: 
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_trace_is_played_and_reported_as_a_table(engine_url: str, tmp_path: Path):
+    trace = tmp_path / "t.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n7,20,3\n7.5,30,4\n8,10,5\n")
+    objectives = ["--slo-ttft", "10s", "--slo-tpot", "9s"]
+    done = CliRunner().invoke(load, ["--url", engine_url, "--trace", str(trace), *objectives, *BELIEVE])
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("3 requests in 1 s: 3 completed, 0 failed (3/s offered, ")
+    assert "TTFT <= 10000 ms: 100.00% of all requests" in lines
+    assert "TPOT <= 9000 ms: 100.00% of all requests" in lines
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )

@@ -113,6 +113,59 @@ def test_a_skip_beside_a_failure_is_not_forgotten_by_a_second_run(
     assert run(suite).ret == UNMET
 
 
+HELMLESS = """
+import pytest
+
+@pytest.mark.parametrize("value", [1, 2])
+def test_values(value):
+    pytest.skip("no helm:\\n  run testbed/prepare chart")
+"""
+
+
+def test_a_skip_without_a_group_goes_by_its_directory(suite: pytest.Pytester) -> None:
+    directory = suite.mkdir("chart")
+    (directory / "test_values.py").write_text(HELMLESS)
+    result = run(suite)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(
+        [
+            "*not run on this machine*",
+            "kind: 2 tests skipped: no Docker engine",
+            "chart: 2 tests skipped: no helm: run testbed/prepare chart",
+        ]
+    )
+
+
+def test_several_runs_add_what_they_said_to_one_list(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_file = suite.path / "skipped"
+    monkeypatch.setenv("PENSTOCK_SKIPPED", str(list_file))
+    run(suite, "-k", "other_cluster")
+    monkeypatch.setenv("PENSTOCK_REQUIRE", "kind")
+    assert run(suite, "--numprocesses", "2").ret == UNMET
+    assert list_file.read_text().splitlines() == [
+        "kind: 1 test skipped: no Docker engine",
+        "kind: 2 tests skipped: no Docker engine",
+        "FAILED requirement: kind: 2 tests skipped, but PENSTOCK_REQUIRE asks for all of them",
+    ]
+
+
+def test_a_pytest_within_a_test_adds_nothing_to_the_list(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = suite.mkdir("inner") / "inner_suite.py"
+    inner.write_text(MARKED)
+    command = ["-m", "pytest", "-p", "fakes.requirements_plugin", str(inner)]
+    suite.makepyfile(
+        f"import subprocess, sys\ndef test_it(): subprocess.run([sys.executable, *{command!r}], check=True)"
+    )
+    list_file = suite.path / "skipped"
+    monkeypatch.setenv("PENSTOCK_SKIPPED", str(list_file))
+    assert run(suite).ret == pytest.ExitCode.OK
+    assert list_file.read_text() == ""
+
+
 def test_an_unknown_group_is_refused(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_REQUIRE", "kindd")
     result = run(suite)

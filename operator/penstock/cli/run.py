@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Literal
 
@@ -14,13 +15,14 @@ from penstock.controller.settings import GatewaySettings, OperatorSettings, Prom
 
 
 def _header(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Split ``Name: value`` and ``Name=value``."""
+    """Split ``Name: value`` and ``Name=value``, at whichever mark comes first."""
     pairs = []
     for value in values:
-        name, mark, rest = value.partition(":" if ":" in value else "=")
-        if not mark or not name.strip():
+        parts = re.split("[:=]", value, maxsplit=1)  # a value may hold either: X-Url=http://a
+        name = parts[0].strip()
+        if len(parts) < 2 or not name:
             raise click.BadParameter(f"{value!r}: write it as 'X-Scope-OrgID: tenant'")
-        pairs.append((name.strip(), rest.strip()))
+        pairs.append((name, parts[1].strip()))
     return tuple(pairs)
 
 
@@ -59,7 +61,7 @@ Examples:
     "headers",
     multiple=True,
     callback=_header,
-    help="Extra header, may be repeated: 'X-Scope-OrgID: tenant'.",
+    help="Extra header, may be repeated: 'X-Scope-OrgID: tenant' or X-Scope-OrgID=tenant.",
 )
 @prometheus_matcher
 @click.option(
@@ -74,7 +76,9 @@ Examples:
     type=PositiveNumber(0.1, 60),
     default=5.0,
     show_default=True,
-    help="Seconds one query may take.",
+    help="Seconds each of a tick's queries for the whole fleet may take. All queries of a tick end within "
+    "10, so more changes nothing. Others keep limits of their own: a Custom engine's 2, canaries' 5, "
+    "requests in flight 10, error budgets' 10, the history after a start 20.",
 )
 @click.option(
     "--scrape-interval",

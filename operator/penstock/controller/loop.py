@@ -259,6 +259,7 @@ class ControlLoop:
         if spec is None:
             return None
         if self._workload(spec) is None:
+            state.ambiguous = ""  # or it would hide that the target is gone
             return None
         found = self.cache.services_in_front(spec)
         state.ambiguous = "" if len(found) == 1 else ambiguity(spec, found)

@@ -5,8 +5,9 @@ The same reason and sentence go to the condition, the Event, the log line and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -27,14 +28,21 @@ from penstock.controller.traffic_shown import (
 from penstock.kube.api import INFERENCE_SERVICES, Conflict, KubeApi, KubeError, NotFound
 from penstock.kube.event_outbox import EventOutbox, PendingEvent
 from penstock.kube.events import QUIET_SECONDS, EventRecorder, EventType, ObjectReference
-from penstock.model.conditions import Condition, Finding, Status, read_conditions, set_conditions
+from penstock.model.conditions import (
+    Condition,
+    Finding,
+    Status,
+    read_conditions,
+    set_conditions,
+    truncated,
+)
 from penstock.model.resource_status import (
     Floor,
     StatusValues,
     build_status,
 )
 from penstock.model.spec import Mode, ServiceKey
-from penstock.model.status_change import meaningful_change, status_patch
+from penstock.model.status_change import meaningful_change, status_patch, wording
 from penstock.policy.conditions import not_accepted
 from penstock.telemetry.metrics import OperatorMetrics
 
@@ -77,7 +85,8 @@ class StatusWriter:
         if not self._pace.is_due(known.key, state.shown_at, now):
             return False
         state.shown_at = now
-        if not have_moved(shown_numbers(outcome, state), state.shown_numbers):
+        moved = have_moved(shown_numbers(outcome, state), state.shown_numbers)
+        if not moved and not _reworded(state.findings, state.shown_findings):
             return False
         self._pace.spend()
         return True
@@ -174,7 +183,10 @@ class StatusWriter:
                 return False
             self._metrics.status_writes.inc()
             state.written_status_at = now
-        state.shown_findings, state.shown_at, state.shown_generation = found, now, known.generation
+            shown = found
+        else:
+            shown = _as_stored(found, stored)
+        state.shown_findings, state.shown_at, state.shown_generation = shown, now, known.generation
         for each in news:
             if (each.type, each.status, each.reason) not in fresh:
                 continue
@@ -238,6 +250,27 @@ def _differ(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:
         if one is not other and (one.reason != other.reason or one.status is not other.status):
             return True
     return False
+
+
+def _reworded(new: tuple[Finding, ...], old: tuple[Finding, ...]) -> bool:
+    """Whether a message says something else for the same reason, like other names; numbers do not count."""
+    return any(
+        one is not other
+        and one.message != other.message
+        and wording(one.type, one.message) != wording(other.type, other.message)
+        for one, other in zip(new, old, strict=True)
+    )
+
+
+def _as_stored(found: tuple[Finding, ...], stored: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Return findings with the messages that status keeps for now: the next look compares with those."""
+    messages = {each.type: each.message for each in read_conditions(stored)}
+    return tuple(
+        each
+        if (kept := messages.get(each.type)) is None or kept == truncated(each.message)
+        else Finding(each.type, each.status, each.reason, kept)
+        for each in found
+    )
 
 
 def _is_trouble(finding: Finding) -> bool:

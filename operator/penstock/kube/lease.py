@@ -207,7 +207,7 @@ class LeaseElector:
         if _holder(lease) == self.identity:
             record = {**spec, "renewTime": self._now(), "leaseDurationSeconds": self._timing.duration_seconds}
         else:
-            record = {**spec, **self._new_record(int(spec.get("leaseTransitions") or 0) + 1)}
+            record = {**spec, **self._new_record(_transitions(lease) + 1)}
         self._observe(await self._write(lease, record))
         return True
 
@@ -240,6 +240,14 @@ class LeaseElector:
         before, self._seen = self._seen, lease
         if before is None or before.get("spec") != lease.get("spec"):
             self._seen_since = self._monotonic()
+        given = _given_duration(lease)
+        if given and given != _given_duration(before) and _duration_seconds(lease) is None:
+            log.warning(
+                "the duration in the Lease cannot be read",
+                lease=self._name,
+                duration=given,
+                taken_for_seconds=self._timing.duration_seconds,
+            )
         if _holder(before) != _holder(lease):
             log.info("lease holder", lease=self._name, holder=_holder(lease), identity=self.identity)
 
@@ -250,12 +258,12 @@ class LeaseElector:
     def _others_may_lead(self) -> bool:
         """Return whether the record last seen still gives somebody else the lead.
 
-        The record's own duration counts: its holder may go by a longer one than ours.
+        The record's own duration counts: its holder may go by a longer one than ours. One that cannot be
+        read is taken for ours.
         """
         if self.holder in ("", self.identity):
             return False
-        spec = (self._seen or {}).get("spec") or {}
-        duration = float(spec.get("leaseDurationSeconds") or self._timing.duration_seconds)
+        duration = _duration_seconds(self._seen) or self._timing.duration_seconds
         return self._monotonic() < self._seen_since + duration
 
     def _now(self) -> str:
@@ -264,6 +272,27 @@ class LeaseElector:
 
 def _holder(lease: Object | None) -> str:
     return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
+
+
+def _given_duration(lease: Object | None) -> Any:
+    return ((lease or {}).get("spec") or {}).get("leaseDurationSeconds")
+
+
+def _duration_seconds(lease: Object | None) -> float | None:
+    """Return the duration in a record; None where somebody wrote none, or what cannot be one."""
+    try:
+        seconds = float(_given_duration(lease))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds < math.inf else None
+
+
+def _transitions(lease: Object) -> int:
+    """Return how often the holder has changed; 0 where what is written cannot be a count."""
+    try:
+        return int((lease.get("spec") or {}).get("leaseTransitions") or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _say(error: Exception) -> str:

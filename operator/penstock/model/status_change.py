@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from penstock.model.conditions import differ, read_conditions
+from penstock.model.conditions import ConditionType, differ, read_conditions
 from penstock.model.duration import parse_duration
 from penstock.model.objective_counts import parse_days, total
 
@@ -58,6 +58,14 @@ def status_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, An
     return patch
 
 
+def wording(kind: str, message: str) -> str:
+    """Return what the message of a condition says beside its numbers, which are compared apart.
+
+    Accepted's keeps them: it measures nothing, and of the Services that it names chat-1 is not chat-2.
+    """
+    return message if kind == ConditionType.ACCEPTED else _without_numbers(message)
+
+
 def _acted_upon(status: Mapping[str, Any]) -> tuple[object, ...]:
     """Return what users act upon, and what a restarted operator must know."""
     decision, replicas = status.get("decision") or {}, status.get("replicas") or {}
@@ -73,11 +81,17 @@ def _acted_upon(status: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _wordings(status: Mapping[str, Any]) -> list[str]:
     """Return all messages without their numbers: those move at every look and are compared apart."""
-    messages = [(status.get("decision") or {}).get("message", "")]
-    messages += [entry.get("message", "") for entry in status.get("conditions") or ()]
-    messages.append((status.get("load") or {}).get("source", ""))
-    messages.append((status.get("canary") or {}).get("evidence", ""))
-    return [re.sub(r"[0-9][0-9.,]*( ?m?s)?", "#", message) for message in messages]
+    conditions = status.get("conditions") or ()
+    return [
+        _without_numbers((status.get("decision") or {}).get("message", "")),
+        *(wording(entry.get("type", ""), entry.get("message", "")) for entry in conditions),
+        _without_numbers((status.get("load") or {}).get("source", "")),
+        _without_numbers((status.get("canary") or {}).get("evidence", "")),
+    ]
+
+
+def _without_numbers(message: str) -> str:
+    return re.sub(r"[0-9][0-9.,]*( ?m?s)?", "#", message)
 
 
 def _numbers(status: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
