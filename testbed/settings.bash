@@ -13,6 +13,7 @@ BUILT_NODE=${BUILT_NODE:-kindest/node:$K8S}
 BASE_IMAGE=${BASE_IMAGE:-debian:bookworm-slim}
 CACHE=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kind-from-source}
 PULL_SECONDS=${PULL_SECONDS:-300}
+INOTIFY=${INOTIFY:-/proc/sys/fs/inotify/max_user_instances}
 bin=$CACHE/bin
 mkdir -p "$bin"
 # First what this machine's owner installed, then what was built here.

@@ -67,7 +67,6 @@ class Cluster:
         self.apply(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": restricted}}
         )
-        self.available("deploy/coredns", "kube-system")
         self.available("deploy/prometheus", MONITORING)
         self.install(*values)
 

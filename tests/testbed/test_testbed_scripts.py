@@ -66,6 +66,7 @@ class Machine:
             "HOME": str(self.root),
             "CACHE": str(self.root / "cache"),
             "MACHINE": str(self.root),
+            "INOTIFY": str(self.root / "max_user_instances"),
         }
         return subprocess.run(
             [str(TESTBED / script), *arguments],
@@ -150,6 +151,45 @@ def test_a_cluster_gets_no_image_that_was_not_built(machine: Machine) -> None:
     done = machine.run("kind-up", "trial", "penstock:dev")
     assert done.returncode == 1
     assert done.stderr.endswith("kind-up: no image penstock:dev: run testbed/build-image first\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "128",
+            "512",
+            "kind-up: raised fs.inotify.max_user_instances to 512 until the machine starts again\n",
+        ),
+        ("512", "512", ""),
+        ("8192", "8192", ""),
+    ],
+)
+def test_a_fifth_cluster_finds_the_inotify_instances_it_needs(
+    machine: Machine, before: str, after: str, said: str
+) -> None:
+    machine.write("images", BUILT, "penstock:dev")
+    machine.write("max_user_instances", before)
+    done = machine.run("kind-up", "trial", "penstock:dev")
+    assert done.returncode == 0, done.stderr
+    assert (machine.root / "max_user_instances").read_text().strip() == after
+    assert [line for line in done.stderr.splitlines(True) if "inotify" in line] == ([said] if said else [])
+
+
+def test_a_cluster_without_dns_says_what_its_network_said_and_what_to_do(machine: Machine) -> None:
+    machine.write("images", BUILT, "penstock:dev")
+    machine.script(
+        "kubectl",
+        '#!/bin/bash\ncase "$*" in *" wait "*) exit 1 ;; *" logs "*) echo "too many open files" ;; esac\n',
+    )
+    done = machine.run("kind-up", "trial", "penstock:dev")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "too many open files\n"
+        'kind-up: the cluster trial has no DNS after 120 s. If a line above says "too many open files":'
+        " end other clusters (kind get clusters; testbed/kind-down NAME), or as root:"
+        " sysctl fs.inotify.max_user_instances=512\n"
+    )
 
 
 def test_a_cluster_needs_a_name(machine: Machine) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -80,14 +81,39 @@ class ChildProcess:
         self._tether = -1
 
 
+_LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_PORT = 10_240
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free now and was not given before; another process may take it.
+    """Return a port of 127.0.0.1 that is free now and was not given before.
 
-    Envoy's listeners share a port without a word: a route that had the port of the statistics answered 404.
+    It is below those that the kernel hands out, so that no client and no listener on port 0 of another
+    process takes it before its own does. Envoy's listeners share a port without a word: a route that had the
+    port of the statistics answered 404.
     """
+    handed_out = int(_LOCAL_PORTS.read_text().split()[0]) if _LOCAL_PORTS.exists() else 32_768
+    # The system's random numbers: processes that seed theirs alike would choose alike.
+    below = (_FIRST_PORT + secrets.randbelow(handed_out - _FIRST_PORT) for _ in range(100))
+    for port in below if handed_out - _FIRST_PORT >= 1000 else ():
+        if port not in _given and _bindable(port):
+            _given.add(port)
+            return port
+    return _any_port()
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _any_port() -> int:
+    """Where the kernel hands out nearly all ports, one of them, which another process may take."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
