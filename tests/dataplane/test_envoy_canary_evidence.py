@@ -154,7 +154,9 @@ async def test_what_a_canary_fails_waits_for_the_stable_arm_instead_of_overrunni
     # 4 run at the stable arm; 8 more were for the canary.
     served = (plan(canary=to_canary(100)), replace(share(4, 8), canary_in_flight=8), [chat], [])
     async with gateway(tmp_path, [served], canary=[tried]) as gate:
-        await gate.send_apart(10)
+        for _ in range(10):
+            gate.send(1)
+            await gate.all_decided()
 
         async def all_there() -> bool:  # the last may still be on its way from the canary
             return await gate.in_flight("prod_chat") == (4, 6)

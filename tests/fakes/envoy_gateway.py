@@ -106,8 +106,17 @@ class Gateway:
     async def send_apart(self, count: int, key: ServiceKey = CHAT) -> None:
         """Send one after the other, each when the one before runs: the balancer counts no connecting ones."""
         for _ in range(count):
+            running = self._running() + 1
             self.send(1, key)
-            await self.all_decided()
+
+            # Envoy counts a request that connects as one that waits.
+            async def runs(after: int = running) -> bool:
+                return self._running() >= after
+
+            await self.until(runs)
+
+    def _running(self) -> int:
+        return sum(pod.running for pod in self.pods)
 
     async def post(
         self, key: ServiceKey = CHAT, headers: Mapping[str, str] | None = None, body: bytes = b"{}"
@@ -126,7 +135,7 @@ class Gateway:
                 waiting = sum(
                     value for name, value in stats.items() if _gauge(name, "upstream_rq_pending_active")
                 )
-                running = sum(pod.running for pod in self.pods)
+                running = self._running()
                 undecided = sum(not task.done() for task in self.sent)
                 if undecided == active + waiting and active == running:
                     return
