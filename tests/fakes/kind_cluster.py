@@ -191,7 +191,7 @@ def service(namespace: str, *, mode: str = "Enforce", **replicas: Any) -> dict[s
     return body
 
 
-def load(namespace: str, rates: str) -> dict[str, Any]:
+def load(namespace: str, rates: str, *options: str) -> dict[str, Any]:
     """Return the load Job of manifests/kind/load.yaml with other rates, reporting JSON."""
     body = dict(yaml.safe_load((ROOT / "manifests/kind/load.yaml").read_text()))
     body["metadata"]["namespace"] = namespace
@@ -199,5 +199,5 @@ def load(namespace: str, rates: str) -> dict[str, Any]:
     args[:] = [f"--rate={rates}" if each.startswith("--rate") else each for each in args]
     # Three clusters share the cores; an objective of a second is not about 50 ms, the usual bound.
     # Engines that end their steps late serve worse than modelled: that can fail such a test, not pass it.
-    args += ["-o", "json", "--max-send-lag=250ms", "--max-engine-lag=0.5"]
+    args += ["-o", "json", "--max-send-lag=250ms", "--max-engine-lag=0.5", *options]
     return body

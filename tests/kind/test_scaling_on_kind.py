@@ -21,7 +21,8 @@ def test_replicas_follow_a_step_up_before_the_slo_breaks_and_later_down(cluster:
         cluster.apply(*deployment(namespace, replicas=2), service(namespace, spare=1))
         cluster.wait("two engines are ready", lambda: cluster.ready(namespace) == 2, namespace=namespace)
         # Half a request a second afterwards: a burst of it does not ask for what the step did.
-        cluster.apply(load(namespace, "2:45,5:60,0.5:120"))
+        # What is reported begins with the step: the calm before it is no part of what is judged.
+        cluster.apply(load(namespace, "2:45,5:60,0.5:120", "--warmup=45s"))
         began = time.monotonic()
         cluster.wait(
             "a replica is added", lambda: cluster.replicas(namespace) >= 3, namespace=namespace, seconds=110
@@ -37,8 +38,9 @@ def test_replicas_follow_a_step_up_before_the_slo_breaks_and_later_down(cluster:
         stop(cluster, namespace)
         measured = report(cluster, namespace, seconds=90)
     assert measured["errors"] == {}, measured
-    assert measured["period_seconds"] > 105, measured  # the whole of the step
-    assert measured["slo"]["ttft_attained_ratio"] >= 0.95, measured
+    assert measured["period_seconds"] > 60, measured  # the whole of the step
+    for objective in ("ttft_attained_ratio", "tpot_attained_ratio"):
+        assert measured["slo"][objective] >= 0.95, measured
 
 
 @pytest.mark.seconds(180)
