@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,8 @@ from penstock.sandbox.child_process import free_port
 CHAT = ServiceKey("prod", "chat")
 SMALL = ServiceKey("prod", "chat-small")
 UNLIMITED = ProxyShare(None, 0, None)
+# To connect over loopback takes a millisecond, on a busy machine some more.
+CONNECTED_SECONDS = 0.25
 TWO_CLASSES = (ClassShare("interactive", 100, 1.0), ClassShare("batch", 0, 0.5))
 
 
@@ -128,6 +131,7 @@ class Gateway:
 
     async def all_decided(self) -> None:
         """Wait until every request sent is answered, waits at Envoy, or runs at an upstream that knows it."""
+        seen, seen_at = (0, 0), 0.0
         async with asyncio.timeout(10):
             while True:
                 stats = await self.envoy.stats()
@@ -135,9 +139,12 @@ class Gateway:
                 waiting = sum(
                     value for name, value in stats.items() if _gauge(name, "upstream_rq_pending_active")
                 )
-                running = self._running()
+                if (active, waiting) != seen:
+                    seen, seen_at = (active, waiting), time.monotonic()
+                # Envoy counts a request that connects as one that waits; such a one does not stay.
+                stays = not waiting or time.monotonic() - seen_at > CONNECTED_SECONDS
                 undecided = sum(not task.done() for task in self.sent)
-                if undecided == active + waiting and active == running:
+                if stays and undecided == active + waiting and active == self._running():
                     return
                 await asyncio.sleep(0.02)
 
