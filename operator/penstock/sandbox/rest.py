@@ -144,7 +144,7 @@ class RestClient:
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise RestError(0, f"{method} {path}: {error or type(error).__name__}") from error
+            raise RestError(0, f"{method} {path}: {str(error) or type(error).__name__}") from error
         if not 200 <= response.status < 300:
             raise RestError(response.status, f"{method} {path}: {response.status} {answer[:500]!r}")
         parsed: Object = orjson.loads(answer)
