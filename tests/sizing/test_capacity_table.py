@@ -3,7 +3,7 @@ import time
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from penstock.model.profiles import profile_named
@@ -63,6 +63,7 @@ def test_the_count_carries_the_rate_and_one_fewer_does_not(rate: float) -> None:
     objective=st.sampled_from(SLO.objectives),
     balancer=st.sampled_from(list(Balancer)),
 )
+@example(replicas=16, load=0.015625, objective=SLO.objectives[1], balancer=Balancer.POWER_OF_TWO)
 @settings(max_examples=200, deadline=None)
 def test_more_load_is_never_faster_and_more_replicas_never_slower(
     replicas: int, load: float, objective: Objective, balancer: Balancer

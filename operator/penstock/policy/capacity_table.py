@@ -59,7 +59,8 @@ class Curves:
         if not weight or low <= 0:
             return low
         high = self._along(rows[above], utilization)
-        return math.exp(math.log(low) + weight * math.log(high / low))
+        # As a power, not by logarithms: between equal rows it is that value to the last digit.
+        return low * float((high / low) ** weight)
 
     def _along(self, row: tuple[float, ...], utilization: float) -> float:
         grid = self.utilizations
