@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.limiters import Aimd, ClientThrottle, Gradient2, Limit, QueueCaps, Signal, Static
 from bench.simulated_pool import Policy, Pool
-from penstock.policy.sizing import Limits
+from penstock.policy.feasibility import Limits
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from bench.simulated_pool import Offered
 from penstock.model.profiles import profile_named
 from penstock.model.spec import Metric, Objective, Slo
 from penstock.policy.admission_law import queue_per_endpoint
-from penstock.policy.sizing import Limits, admission_limits
+from penstock.policy.feasibility import Limits, admission_limits
 from penstock.queueing.domain import FloatArray
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.queueing.replica import ReplicaModel

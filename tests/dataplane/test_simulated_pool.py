@@ -10,7 +10,7 @@ from bench.limiters import RetryingClient
 from bench.overload import Fleet, Load
 from bench.simulated_pool import Offered, simulate
 from fakes import engine_des
-from penstock.policy.sizing import Limits
+from penstock.policy.feasibility import Limits
 from penstock.queueing.balancer import Balancer
 
 FLEET = Fleet.of(slowed=5.0, tokens=(300, 32), replicas=2, ttft_seconds=1.0, tpot_seconds=0.15)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from penstock.model.profiles import profile_named
 from penstock.model.spec import Metric, Objective, Slo
 from penstock.policy.capacity_table import CapacityTable, capacity_table
-from penstock.policy.sizing import ObjectiveUnreachable, size
+from penstock.policy.feasibility import ObjectiveUnreachable
+from penstock.policy.sizing import size
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.service_time_model import RequestModel

@@ -11,16 +11,14 @@ from penstock.model.profiles import profile_named
 from penstock.model.spec import Metric, Objective, Slo
 from penstock.policy.admission_law import queue_per_endpoint
 from penstock.policy.capacity_table import capacity_table
-from penstock.policy.sizing import (
+from penstock.policy.feasibility import (
     Limits,
     ObjectiveUnreachable,
     admission_limits,
     enforced_limits,
-    evaluate,
     percentile,
-    size,
-    size_trace,
 )
+from penstock.policy.sizing import evaluate, size, size_trace
 from penstock.queueing.balancer import Arrivals, Balancer
 from penstock.queueing.replica import ReplicaModel
 from penstock.queueing.service_time_model import RequestModel

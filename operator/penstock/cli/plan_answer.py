@@ -10,7 +10,8 @@ from penstock.cli.plan_question import Question
 from penstock.model.spec import Objective
 from penstock.policy import wording
 from penstock.policy.engine_flags import engine_flags
-from penstock.policy.sizing import MINIMUM, ObjectiveUnreachable, Sizing, evaluate, size
+from penstock.policy.feasibility import MINIMUM, ObjectiveUnreachable
+from penstock.policy.sizing import Sizing, evaluate, size
 from penstock.queueing.arithmetic import cost_per_million_tokens
 from penstock.queueing.distribution import Distribution
 

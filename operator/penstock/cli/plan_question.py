@@ -12,7 +12,7 @@ from penstock.cli.plan_trace import WINDOW_SECONDS, replayed_part, require_room
 from penstock.model.profiles import UnknownProfile
 from penstock.model.spec import Metric, Objective, ProfileType, ServiceSpec, Slo
 from penstock.policy.capacity_problem import resolve_engine, static_limit
-from penstock.policy.sizing import (
+from penstock.policy.feasibility import (
     Limits,
     admission_limits,
     enforced_limits,

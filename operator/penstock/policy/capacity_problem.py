@@ -20,8 +20,8 @@ from penstock.model.spec import (
     Slo,
 )
 from penstock.policy.capacity_table import CapacityTable, capacity_table
+from penstock.policy.feasibility import ObjectiveUnreachable, sized_slo
 from penstock.policy.lengths import ShapeCell
-from penstock.policy.sizing import ObjectiveUnreachable, sized_slo
 from penstock.policy.step_factors import StepFactors, engine_with_factors
 from penstock.policy.token_work import output_token_weight
 from penstock.queueing.engine_model import EngineModel

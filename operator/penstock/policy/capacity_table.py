@@ -17,7 +17,7 @@ import numpy as np
 
 from penstock.model.spec import Objective, Slo
 from penstock.policy.admission_law import AdmissionLaw, admission_law
-from penstock.policy.sizing import (
+from penstock.policy.feasibility import (
     AVAILABILITY,
     MINIMUM,
     SATURATION,
