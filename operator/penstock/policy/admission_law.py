@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.policy.count_grid import bracket
 from penstock.queueing.balancer import Balancer
 from penstock.queueing.engine_model import EngineModel
 
@@ -77,20 +78,13 @@ class AdmissionLaw:
             return 1 - self.carried[-1][-1] / load
         k = bisect.bisect_right(self.loads, load) - 1
         share = (load - self.loads[k]) / (self.loads[k + 1] - self.loads[k])
-        below, above, weight = self._bracket(replicas)
+        below, above, weight = bracket(self.counts, replicas)
         low = self.carried[below]
         carried = low[k] + share * (low[k + 1] - low[k])
         if weight:
             high = self.carried[above]
             carried += weight * (high[k] + share * (high[k + 1] - high[k]) - carried)
         return max(0.0, 1 - carried / load)
-
-    def _bracket(self, replicas: int) -> tuple[int, int, float]:
-        counts = self.counts
-        if replicas >= counts[-1]:
-            return len(counts) - 1, len(counts) - 1, 0.0
-        k = bisect.bisect_right(counts, replicas) - 1
-        return k, k + 1, math.log(replicas / counts[k]) / math.log(counts[k + 1] / counts[k])
 
 
 def queue_per_endpoint(queued: int) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from penstock.model.spec import Objective, Slo
 from penstock.policy.admission_law import AdmissionLaw, admission_law
+from penstock.policy.count_grid import bracket
 from penstock.policy.feasibility import (
     AVAILABILITY,
     MINIMUM,
@@ -53,7 +54,7 @@ class Curves:
         """Return seconds, interpolated in log N and linearly in utilization; inf from 1 on."""
         if utilization >= 1:
             return math.inf
-        below, above, weight = _bracket(self.counts, replicas)
+        below, above, weight = bracket(self.counts, replicas)
         rows = self.seconds[objective]
         low = self._along(rows[below], utilization)
         if not weight or low <= 0:
@@ -272,16 +273,6 @@ def _up_to(counts: tuple[int, ...], most: int) -> tuple[int, ...]:
     return (*(each for each in counts if each < most), *((most,) if most <= counts[-1] else ()))
 
 
-def _bracket(counts: tuple[int, ...], replicas: int) -> tuple[int, int, float]:
-    """Return the neighbours of `replicas` among `counts` and its place between them on a log scale."""
-    if replicas >= counts[-1]:
-        return len(counts) - 1, len(counts) - 1, 0.0
-    k = bisect.bisect_right(counts, replicas) - 1
-    if counts[k] == replicas:
-        return k, k, 0.0
-    return k, k + 1, math.log(replicas / counts[k]) / math.log(counts[k + 1] / counts[k])
-
-
 def _between(counts: tuple[int, ...], values: tuple[float, ...], replicas: int) -> float:
-    below, above, weight = _bracket(counts, replicas)
+    below, above, weight = bracket(counts, replicas)
     return values[below] + weight * (values[above] - values[below])
