@@ -2,15 +2,19 @@
 
 On the published llm-d profile, and on the real hour of conversations (start-up 120 s, peak 4). "mean" sizes
 for the 63rd percentile, which is the mean of an exponential law. Without pooling the model takes N replicas
-as N queues. Calibration is looked at where the engine is 30 % slower than the profile says, with up to half
+as N queues. "perfect forecast" knows the highest rate of the lead time: what is left for better ones.
+Calibration is looked at where the engine is 30 % slower than the profile says, with up to half
 as many replicas more: the published eight would not carry that load however they were chosen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from bench.dataplane_report import print_grid
 from bench.policies_llmd import back_at_floor, published_profile
@@ -20,9 +24,12 @@ from bench.policies_traces import available, scenario
 from penstock.policy.demand import Demand
 from penstock.policy.estimate import Estimate
 from penstock.policy.memory import NO_CALIBRATION, NO_LEAD, NO_SPEED, ServiceMemory
+from penstock.policy.token_work import cell_work
 from penstock.queueing.balancer import Balancer
+from penstock.sim.policies.clairvoyant import STEP_SECONDS, WINDOW_SECONDS
 from penstock.sim.policies.penstock import Penstock, Settings
-from penstock.sim.policy_port import ScalingPolicy
+from penstock.sim.policies.sizing import true_rates
+from penstock.sim.policy_port import ScalingPolicy, Signals
 from penstock.sim.scenario import Scenario
 
 SECTION = "c"
@@ -53,6 +60,37 @@ class WithoutBound(Penstock):
         return replace(estimate, demand=Demand(demand.offered_per_second, 0.0, demand.lead_seconds))
 
 
+class PerfectForecast(Penstock):
+    """Is told the highest rate of the lead time, counted over a minute; all else is as it is."""
+
+    name = "perfect forecast"
+
+    def __init__(self, load: Scenario, settings: Settings) -> None:
+        super().__init__(load, settings)
+        rates = true_rates(load, window_seconds=WINDOW_SECONDS, step_seconds=STEP_SECONDS)
+        ahead = math.ceil((load.start_up.median_seconds + self.interval_seconds) / STEP_SECONDS)
+        padded = np.concatenate([rates, np.repeat(rates[-1:], ahead)])
+        # In tokens: what the capacity is known for is not the mean request of the trace.
+        work = load.input_tokens.mean() + self.engine.output_weight * load.output_tokens.mean()
+        self._heaviest = work * np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
+        self._now = 0.0
+
+    def decide(self, seen: Signals) -> int:
+        """Remember what time it is."""
+        self._now = seen.at
+        return super().decide(seen)
+
+    def believe(self, estimate: Estimate) -> Estimate:
+        """Put what will come in the place of the bound."""
+        demand, cell = estimate.demand, self.memory.lengths.cell
+        if demand is None or cell is None:
+            return estimate
+        heaviest = float(self._heaviest[min(round(self._now / STEP_SECONDS), self._heaviest.size - 1)])
+        highest = heaviest / cell_work(cell, self.engine.output_weight)
+        level = min(demand.offered_per_second, highest)
+        return replace(estimate, demand=Demand(level, highest - level, demand.lead_seconds))
+
+
 class WithoutCalibration(Penstock):
     """Believes its profile."""
 
@@ -75,6 +113,7 @@ AS_IT_IS = (
     Ablation("as it is", lambda load: Penstock(load, Settings())),
     Ablation("without lead time", lambda load: WithoutLeadTime(load, Settings(initial_startup_seconds=0.0))),
     Ablation("without forecast bound", lambda load: WithoutBound(load, Settings())),
+    Ablation("perfect forecast", lambda load: PerfectForecast(load, Settings())),
     Ablation("without pooling", lambda load: Penstock(load, Settings(balancer=Balancer.RANDOM))),
     Ablation("mean instead of p95", lambda load: Penstock(load, Settings(percentile=MEAN_PERCENTILE))),
 )

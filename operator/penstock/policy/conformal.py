@@ -12,11 +12,12 @@ and Candes, 2021).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.model.value import value
 from penstock.policy.point_forecasts import METHODS, Rates
 
 AIM = 0.95
@@ -29,7 +30,7 @@ LARGEST_SCORE = 60_000.0  # of half a precision; a first burst after silence has
 _LOSS_GAIN = -math.expm1(-math.log(2) / LOSS_HALF_LIFE_OUTCOMES)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class MarginMemory:
     """Scores of the methods, one row per series of rates; arrays are never changed, only replaced."""
 

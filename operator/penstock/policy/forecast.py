@@ -8,12 +8,13 @@ memory is O(1), 9 kB a service; a cell costs some 50 microseconds, which is why 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil
 
 import numpy as np
 
+from penstock.model.value import value
 from penstock.policy.conformal import MarginMemory, best_methods, observe_outcome
 from penstock.policy.point_forecasts import (
     CELLS,
@@ -38,7 +39,7 @@ FAR_ABOVE = 2.0
 SETTLING_CELLS = 2  # the first windows of an engine, or of Prometheus, are half empty
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Grid:
     """Times of a forecast in seconds: a cell, the lead time, and what rates are counted over."""
 
@@ -52,7 +53,7 @@ class Grid:
         return _horizon(self.lead_seconds / self.cell_seconds)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Cell:
     """One cell of time: its number, newest and highest rates of both series, 1/s."""
 
@@ -61,7 +62,7 @@ class Cell:
     peaks: tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class History:
     """The last cells of both series, oldest first, and what was forecast in them."""
 
@@ -74,7 +75,7 @@ class History:
     seen: int  # cells since the last gap
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ForecastMemory:
     """What the forecast remembers; arrays are never changed, only replaced."""
 
