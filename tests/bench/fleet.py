@@ -18,6 +18,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -305,6 +306,7 @@ def main() -> None:
     parser.add_argument("--services", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--ticks", type=int, default=40, help="ticks in each of the two measured phases")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the operator goes then, too
     rows = []
     for count in options.services:
         ticks = options.ticks
@@ -332,4 +334,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -196,7 +196,8 @@ class _Savings:
         figures = []
         for how, percent in self._percent.items():
             nobody = self._unmatched.get(how, 0)
-            what = f"cheaper than the best peer at our attainment, {how}, {len(percent)} workloads"
+            loads = "1 workload" if len(percent) == 1 else f"{len(percent)} workloads"
+            what = f"cheaper than the best peer at our attainment, {how}, {loads}"
             what += f" (and {nobody} where no peer attains as much)" if nobody else ""
             median_goal = (Goal.AT_LEAST, goals[how]) if how in goals else None
             figures.append(

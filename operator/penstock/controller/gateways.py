@@ -16,28 +16,16 @@ import structlog
 
 from penstock.controller.gateway_placement import GatewayPlacement
 from penstock.controller.gateway_recovery import read_back
+from penstock.controller.handed_back import hand_back
 from penstock.controller.kept_services import KeptServices
 from penstock.controller.left_gateways import LeftGateways, removed_objects
-from penstock.controller.owned_objects import (
-    RESOURCES,
-    RETRY_SECONDS,
-    ObjectApi,
-    OwnedObjects,
-    Problem,
-)
-from penstock.dataplane.envoy.gateway_services import (
-    FoundService,
-    direct_service,
-    gateway_services,
-    read_service,
-    service_beside_pods,
-    service_name,
-)
+from penstock.controller.owned_objects import RETRY_SECONDS, ObjectApi, OwnedObjects, Problem
+from penstock.dataplane.envoy.gateway_services import FoundService, gateway_services, read_service
 from penstock.dataplane.envoy.manifests import GatewayGroupPlan, group_objects, unwanted_objects
 from penstock.dataplane.envoy.ports import allocate_ports
 from penstock.dataplane.envoy.stored import StoredPlansError, store_plans
 from penstock.dataplane.envoy.tokens import group_token
-from penstock.kube.api import KubeError, NotFound
+from penstock.kube.api import KubeError
 from penstock.kube.event_outbox import PendingEvent
 from penstock.model.spec import ServiceKey
 from penstock.model.traffic import RoutePlan, backends_of
@@ -69,6 +57,11 @@ class _Group:
     def ending_tls(self, group: str) -> list[FoundService]:
         """Return the Services by which clients reach these gateways with TLS."""
         return [each for each in self.found.values() if each.tls and not each.direct and each.group == group]
+
+    def forget(self, key: ServiceKey) -> None:
+        """Give up the Service and the port of a service."""
+        self.found.pop(key, None)
+        self.ports.pop(key, None)
 
     @property
     def hindered(self) -> bool:
@@ -322,41 +315,19 @@ class GatewayObjects:
             if found.key in existing:
                 self._kept.forget(found.key)
             elif await self._kept.is_over(found, now):
-                state.found.pop(found.key, None)
-                state.ports.pop(found.key, None)
+                state.forget(found.key)
 
     async def _hand_back(self, found: FoundService, now: float) -> Problem | None:
-        """Let the Service of a service that is gone select what the target's own Service selects."""
+        """Let the Service of a service that is gone lead to its pods."""
         group = self.group_of(found.key)  # not found.group: another scope's is none of ours
-        state, home = self._groups[group], self._home(group)
-        services, namespace = RESOURCES["Service"], found.key.namespace
-        try:
-            ours = await self._kube.get(services, namespace, service_name(found.key))
-            behind = await self._kube.get(services, namespace, found.backend) if found.backend else {}
-        except NotFound:
-            # Deleted by its owner, or nothing is left to serve.
-            state.found.pop(found.key, None)
-            state.ports.pop(found.key, None)
-            return None
-        except KubeError as error:
-            return ("GatewayNotWritten", f"Service {namespace}/{service_name(found.key)}: {error.message}")
-        body = direct_service(found, behind, list(ours["spec"].get("ports") or ()))
-        if body is None:
-            return (
-                "ServiceNotHandedBack",
-                f"Service {namespace}/{service_name(found.key)} leads nowhere: {found.backend}, the Service "
-                "behind it, has no selector or no such port any more",
-            )
-        if (problem := await self._objects.apply(body, now)) is not None:
-            return problem
-        if home != namespace:
-            await self._objects.remove(service_beside_pods(found.key, home))
-        log.info("service handed back to its pods", service=str(found.key))
-        handed = read_service(body)
-        assert handed is not None  # noqa: S101 - it was built from what was read
-        # Its port stays taken: the gateways keep its listener for a while.
-        state.found[found.key] = handed
-        return None
+        state = self._groups[group]
+        handed, problem = await hand_back(self._kube, self._objects, found, home=self._home(group), now=now)
+        if handed is not None:
+            # Its port stays taken: the gateways keep its listener for a while.
+            state.found[found.key] = handed
+        elif problem is None:
+            state.forget(found.key)
+        return problem
 
     async def _remove(self, group: str, now: float) -> None:
         """Delete a group's pods and what they needed; Services stay."""
