@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 
 from bench.dataplane_report import Goal
+from bench.policies_ablations import PerfectForecast
 from bench.policies_frontier import cost_at, default_cost, frontier
 from bench.policies_llmd import FLOOR, STAGES, back_at_floor, published_profile
 from bench.policies_matched import _Savings, cheapest
 from bench.policies_run import Result
 from bench.policies_traces import APART_SECONDS, around_peak, multiplied
+from fakes.sim_scenarios import every, scenario
+from penstock.sim.policies.penstock import Settings
 from penstock.sim.policies.token_aware import prefill_tokens_per_second
+from penstock.sim.policy_port import Signals
 from penstock.sim.run import PoolTimeline, Run
+from penstock.sim.simulate import simulate
 from penstock.traces.reading import Trace
 
 LOADED = sum(seconds for _, seconds in STAGES)
@@ -91,13 +96,13 @@ def test_savings_are_a_median_and_a_worst_and_say_where_nobody_attains_as_much()
             (Goal.AT_LEAST, 0.0),
         ),
         (
-            "median: cheaper than the best peer at our attainment, knob set in hindsight, 1 workloads "
+            "median: cheaper than the best peer at our attainment, knob set in hindsight, 1 workload "
             "(and 1 where no peer attains as much)",
             0.0,
             None,
         ),
         (
-            "worst: cheaper than the best peer at our attainment, knob set in hindsight, 1 workloads "
+            "worst: cheaper than the best peer at our attainment, knob set in hindsight, 1 workload "
             "(and 1 where no peer attains as much)",
             0.0,
             (Goal.AT_LEAST, 0.0),
@@ -198,3 +203,21 @@ def test_a_trace_no_longer_than_asked_for_is_taken_whole() -> None:
     trace = busy(1000.0, 3600.0)
     assert around_peak(trace, 1.0) is trace
     assert around_peak(trace, None) is trace
+
+
+def test_a_perfect_forecast_knows_a_step_a_lead_time_before_it_and_no_sooner() -> None:
+    bounds, measured = {}, {}
+
+    class Watched(PerfectForecast):
+        def decide(self, seen: Signals) -> int:
+            wanted = super().decide(seen)
+            if self.estimate is not None and self.estimate.demand is not None:
+                bounds[seen.at] = self.estimate.demand.bound_per_second
+                measured[seen.at] = seen.arrival_rate
+            return wanted
+
+    # 10 requests a second, from second 600 on 50; a start-up of 60 s and a tick of 15 are looked ahead.
+    load = scenario(np.concatenate([every(0.1, 600.0), 600.0 + every(0.02, 300.0)]))
+    simulate(load, Watched(load, Settings()), seed=1)
+    assert bounds[480.0] == pytest.approx(10, rel=0.05)
+    assert (bounds[570.0], measured[570.0]) == (pytest.approx(50, rel=0.05), pytest.approx(10, rel=0.05))
