@@ -10,11 +10,9 @@ says, with up to half as many replicas more: the published eight would not carry
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from bench.dataplane_report import print_grid
 from bench.policies_llmd import back_at_floor, published_profile
@@ -28,7 +26,7 @@ from penstock.policy.token_work import cell_work
 from penstock.queueing.balancer import Balancer
 from penstock.sim.policies.clairvoyant import STEP_SECONDS, WINDOW_SECONDS
 from penstock.sim.policies.penstock import Penstock, Settings
-from penstock.sim.policies.sizing import true_rates
+from penstock.sim.policies.sizing import highest_ahead, true_rates
 from penstock.sim.policy_port import ScalingPolicy, Signals
 from penstock.sim.scenario import Scenario
 
@@ -69,10 +67,9 @@ class PerfectForecast(Penstock):
         super().__init__(load, settings)
         rates = true_rates(load, window_seconds=WINDOW_SECONDS, step_seconds=STEP_SECONDS)
         ahead = math.ceil((load.start_up.median_seconds + self.interval_seconds) / STEP_SECONDS)
-        padded = np.concatenate([rates, np.repeat(rates[-1:], ahead)])
         # In tokens: what the capacity is known for is not the mean request of the trace.
         work = load.input_tokens.mean() + self.engine.output_weight * load.output_tokens.mean()
-        self._heaviest = work * np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
+        self._heaviest = work * highest_ahead(rates, ahead)
         self._now = 0.0
 
     def decide(self, seen: Signals) -> int:
@@ -142,25 +139,24 @@ def calibrations(profiled: Scenario) -> tuple[Ablation, ...]:
 
 def measure(store: Store, traces: Path, *, quick: bool) -> None:
     """Print what is lost or saved without each part, and what the clairvoyant needs."""
+    published = published_profile()
+    for load, parts in cases(traces, quick=quick):
+        until = back_at_floor if load.name.startswith(published.name) else None
+        rows = [store.run(SECTION, load, part.name, make=part.make, until=until) for part in parts]
+        rows.append(store.run(SECTION, load, BOUND, until=until))
+        print_grid(f"(c) {load.name}", COLUMNS, [_row(store, row) for row in rows])
+
+
+def cases(traces: Path, *, quick: bool) -> Iterator[tuple[Scenario, Sequence[Ablation]]]:
+    """Yield the loads, each with the parts that are judged on it."""
     for load in loads(traces, quick=quick):
-        until = back_at_floor if load.name == published_profile().name else None
-        slow = slower(load)
-        for each, parts in ((load, AS_IT_IS), (slow, calibrations(load))):
-            rows = [store.run(SECTION, each, part.name, make=part.make, until=until) for part in parts]
-            rows.append(store.run(SECTION, each, BOUND, until=until))
-            print_grid(f"(c) {each.name}", COLUMNS, [_row(store, row) for row in rows])
-    if not quick:
-        for load in bursty(traces):
-            rows = [store.run(SECTION, load, part.name, make=part.make) for part in FORECASTS]
-            rows.append(store.run(SECTION, load, BOUND))
-            print_grid(f"(c) {load.name}", COLUMNS, [_row(store, row) for row in rows])
-
-
-def bursty(traces: Path) -> Iterator[Scenario]:
-    """Yield the load of the worst bursts that a count can follow; there only forecasts are looked at."""
-    for workload, trace in available(traces):
+        yield load, AS_IT_IS
+        yield slower(load), calibrations(load)
+    # The worst bursts that a count can follow; there only forecasts are looked at.
+    for workload, trace in () if quick else available(traces):
         if workload.name == "servegen m-large":
-            yield scenario(workload, trace, peak=4, start_up_seconds=SWEPT_START_UP, hours=HOURS)
+            load = scenario(workload, trace, peak=4, start_up_seconds=SWEPT_START_UP, hours=HOURS)
+            yield load, FORECASTS
 
 
 def loads(traces: Path, *, quick: bool) -> list[Scenario]:

@@ -25,6 +25,7 @@ from penstock.policy.feasibility import (
     Limits,
     ObjectiveUnreachable,
     admission_limits,
+    allowed_shed,
     enforced_limits,
     percentile,
     require_reachable,
@@ -190,7 +191,7 @@ def capacity_table(
     kept = enforced if turns_away else limits  # where nothing is enforced, c* and q bound the wait
     saturation = model.saturation_rate_per_second
     counts = _up_to(_STORED, max_replicas)
-    allowed = max(1 - slo.availability_ratio, 1e-9)
+    allowed = allowed_shed(slo)
 
     def admits(count: int, utilization: float) -> bool:
         # Where any share may be shed there is nothing to ask; batching services would replay it.

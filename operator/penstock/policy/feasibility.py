@@ -109,6 +109,11 @@ def percentile(prediction: PoolPrediction, objective: Objective) -> float | None
     return None if distribution is None else distribution.quantile(objective.percentile)
 
 
+def allowed_shed(slo: Slo) -> float:
+    """Return the share (0..1) that may be turned away; never zero, which no chain with limits reaches."""
+    return max(1 - slo.availability_ratio, 1e-9)
+
+
 def worst(slo: Slo, prediction: PoolPrediction, shed: float) -> str | None:
     """Return the name of what is broken by the largest factor; None when everything holds."""
     if math.isinf(prediction.latency.mean):
@@ -117,7 +122,7 @@ def worst(slo: Slo, prediction: PoolPrediction, shed: float) -> str | None:
     name = max(factors, key=lambda each: factors[each], default=AVAILABILITY)
     if factors.get(name, 0.0) > 1:
         return name
-    return AVAILABILITY if shed > max(1 - slo.availability_ratio, 1e-9) else None
+    return AVAILABILITY if shed > allowed_shed(slo) else None
 
 
 def excess(slo: Slo, prediction: PoolPrediction) -> float:

@@ -16,6 +16,7 @@ from penstock.policy.feasibility import (
     Limits,
     ObjectiveUnreachable,
     admission_limits,
+    allowed_shed,
     enforced_limits,
     excess,
     percentile,
@@ -161,7 +162,7 @@ class _Pools:
         return self.admits(replicas, self.rate) and self.broken(replicas) is None
 
     def admits(self, replicas: int, rate: float) -> bool:
-        return self.shed(replicas, rate) <= max(1 - self.slo.availability_ratio, 1e-9)
+        return self.shed(replicas, rate) <= allowed_shed(self.slo)
 
     def quickly_hold(self, replicas: int) -> bool:
         return self.admits(replicas, self.rate) and self.quick_excess(replicas, self.rate) <= 1

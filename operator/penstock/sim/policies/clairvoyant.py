@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from penstock.sim.policies.sizing import table_of, true_rates
+from penstock.sim.policies.sizing import highest_ahead, table_of, true_rates
 from penstock.sim.policy_port import Signals
 from penstock.sim.scenario import Scenario
 
@@ -34,8 +34,7 @@ class Clairvoyant:
         # Beyond the end there is nothing to look ahead to, however long a start takes.
         ahead = min(math.ceil(longest / STEP_SECONDS) + 1, rates.size)
         needed = np.array([table.replicas_for(rate) for rate in (ratio * rates).tolist()])
-        padded = np.concatenate([needed, np.repeat(needed[-1:], ahead)])
-        self._wanted = np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
+        self._wanted = highest_ahead(needed, ahead)
 
     def decide(self, seen: Signals) -> int:
         """Return what the next start-up time will need."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.model.spec import Balancer, Metric, Objective, Slo
 from penstock.policy.capacity_problem import CapacityProblem, Engine, solve
@@ -15,6 +17,7 @@ from penstock.queueing.domain import FloatArray
 from penstock.queueing.engine_profile import EngineProfile
 from penstock.sim.scenario import IntArray, Objectives, Routing, Scenario
 
+_Number = TypeVar("_Number", bound=np.generic)
 _BALANCERS = {
     Routing.RANDOM: Balancer.RANDOM,
     Routing.ROUND_ROBIN: Balancer.ROUND_ROBIN,
@@ -78,6 +81,13 @@ def true_rates(scenario: Scenario, *, window_seconds: float, step_seconds: float
     ends = np.clip(middles + window_seconds / 2, min(end, window_seconds / 2), end)
     first, last = (np.searchsorted(scenario.arrivals_seconds, each) for each in (starts, ends))
     return np.asarray((total[last] - total[first]) / np.maximum(ends - starts, 1e-9))
+
+
+def highest_ahead(values: NDArray[_Number], ahead: int) -> NDArray[_Number]:
+    """Return the highest of each value and the `ahead` after it; beyond the end the last one stays."""
+    padded = np.concatenate([values, np.repeat(values[-1:], ahead)])
+    highest: NDArray[_Number] = np.lib.stride_tricks.sliding_window_view(padded, ahead + 1).max(axis=1)
+    return highest
 
 
 def _moments(tokens: IntArray) -> LengthMoments:
